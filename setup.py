@@ -1,0 +1,91 @@
+"""Builds the compiled modules; everything else about the package stands in pyproject.toml.
+
+Environment variables:
+  FASTASGI_WERROR=1    Cython's warnings and the C compiler's are errors.
+  FASTASGI_SANITIZE=1  AddressSanitizer and UndefinedBehaviorSanitizer; see `make asan`.
+  FASTASGI_ANNOTATE=1  `cython -a`: build/cython/fastasgi/*.html show where C calls into Python.
+"""
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from Cython.Compiler import Options
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+MODULES = tuple(sorted(path.stem for path in Path("fastasgi").glob("_*.pyx")))
+HEADERS = sorted(str(path) for path in Path("fastasgi").glob("*.h"))
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": False,
+    "wraparound": False,
+    "cdivision": True,
+    "initializedcheck": False,
+    "warn.maybe_uninitialized": True,
+    "warn.multiple_declarators": True,
+    "warn.unreachable": True,
+    "warn.unused": True,
+}
+
+WERROR = os.environ.get("FASTASGI_WERROR") == "1"
+SANITIZE = os.environ.get("FASTASGI_SANITIZE") == "1"
+ANNOTATE = os.environ.get("FASTASGI_ANNOTATE") == "1"
+
+COMPILE_ARGS = ["-fvisibility=hidden"]
+LINK_ARGS = []
+if SANITIZE:
+    COMPILE_ARGS += ["-O1", "-g", "-fno-omit-frame-pointer"]
+    COMPILE_ARGS += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    LINK_ARGS += ["-fsanitize=address,undefined"]
+else:
+    COMPILE_ARGS += ["-O3"]
+if WERROR:
+    # The exceptions are what Cython's own code trips over; `make lint` holds the headers to more.
+    COMPILE_ARGS += ["-Wall", "-Wextra", "-Werror"]
+    COMPILE_ARGS += ["-Wno-unused-parameter", "-Wno-missing-field-initializers"]
+
+
+class CythonBuildExt(build_ext):
+    """Translates the .pyx files into build/cython when, and only when, something is to be compiled."""
+
+    def run(self) -> None:
+        Options.warning_errors = WERROR
+        translated = cythonize(
+            self.extensions,
+            compiler_directives=DIRECTIVES,
+            build_dir="build/cython",
+            annotate=ANNOTATE,
+            force=self.force or WERROR or ANNOTATE or _settings_are_newer(),
+        )
+        for extension, c_extension in zip(self.extensions, translated, strict=True):
+            extension.sources = c_extension.sources
+            extension.depends += c_extension.depends
+        super().run()
+
+
+def _settings_are_newer() -> bool:
+    """Whether a C file is older than the directives in this file; Cython itself compares .pyx and .pxd only."""
+    changed = Path(__file__).stat().st_mtime
+    return any(path.stat().st_mtime < changed for path in Path("build/cython").rglob("*.c"))
+
+
+setup(
+    ext_modules=[
+        Extension(
+            f"fastasgi.{name}",
+            [f"fastasgi/{name}.pyx"],
+            include_dirs=["fastasgi"],
+            depends=["setup.py", *HEADERS],
+            extra_compile_args=COMPILE_ARGS,
+            extra_link_args=LINK_ARGS,
+        )
+        for name in MODULES
+    ],
+    cmdclass={"build_ext": CythonBuildExt},
+    options={
+        "build": {"build_base": "build/sanitize" if SANITIZE else "build"},
+        "build_ext": {"parallel": os.cpu_count()},
+    },
+)
