@@ -42,9 +42,7 @@ if SANITIZE:
 else:
     COMPILE_ARGS += ["-O3"]
 if WERROR:
-    # The exceptions are what Cython's own code trips over; `make lint` holds the headers to more.
     COMPILE_ARGS += ["-Wall", "-Wextra", "-Werror"]
-    COMPILE_ARGS += ["-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 
 
 class CythonBuildExt(build_ext):

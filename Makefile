@@ -1,0 +1,113 @@
+# The tasks of development. Each makes what it needs from a clean checkout, python3 and a C compiler.
+#
+#   make serve    serve the demo application on http://127.0.0.1:8000
+#   make test     run the suite; PYTEST_ARGS="-n auto -k upload" adds arguments
+#   make lint     ruff, mypy --strict, cython-lint, clang-format, the C headers under strict warnings
+#   make asan     run the suite on an AddressSanitizer and UBSan build (Linux, gcc)
+#   make fuzz     run the fuzz targets on that build, FUZZ_SECONDS each
+#   make docs     write the settings table again from the settings
+#   make dist     build sdist and wheel, and try the wheel in an environment of its own
+#   make develop  compile in place, for an editor or a quick try in the checkout
+#   make format   let ruff and clang-format rewrite the sources
+#   make clean    remove all that the other targets made
+#
+# Another interpreter: make test PYTHON=python3.12 VENV=.venv-3.12
+
+PYTHON ?= python3
+VENV ?= .venv
+ASAN_VENV ?= .venv-asan
+DIST_VENV ?= .venv-dist
+SERVE_ARGS ?= --host 127.0.0.1 --port 8000
+PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 60
+
+SOURCES := setup.py pyproject.toml README.md \
+	$(shell find fastasgi -type f ! -name '*.so' ! -path '*/__pycache__/*')
+HEADERS := $(wildcard fastasgi/*.h)
+CYTHON_SOURCES := $(wildcard fastasgi/*.pyx fastasgi/*.pxd)
+FUZZ_TARGETS := $(wildcard tests/fuzz/fuzz_*.py)
+HEADER_WARNINGS := -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wcast-qual -Wvla -Werror
+
+# The checkout holds no compiled modules: with a safe path, `fastasgi` is always the installed package.
+export PYTHONSAFEPATH := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+IN_VENV := $(VENV)/bin/python
+PIP_INSTALL := $(IN_VENV) -m pip install --quiet
+
+# Python's own allocator would hide our overruns from the sanitizer; what Python keeps at exit is no leak of ours.
+SANITIZED := FASTASGI_SANITIZE=1 LD_PRELOAD="$(shell $(CC) -print-file-name=libasan.so)" PYTHONMALLOC=malloc \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
+
+.PHONY: serve test lint format asan fuzz docs dist develop install install-test clean
+.DELETE_ON_ERROR:
+
+serve: install
+	$(VENV)/bin/fastasgi $(SERVE_ARGS) fastasgi.demo:app
+
+test: install-test
+	$(IN_VENV) -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.requirements-dev.txt
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/cython-lint $(CYTHON_SOURCES)
+	$(VENV)/bin/clang-format --dry-run -Werror $(HEADERS)
+	for header in $(HEADERS); do \
+		echo "#include \"$$header\"" | $(CC) $(HEADER_WARNINGS) -I. -fsyntax-only -x c - || exit 1; \
+	done
+
+format: $(VENV)/.requirements-dev.txt
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+	$(VENV)/bin/clang-format -i $(HEADERS)
+
+asan:
+	FASTASGI_SANITIZE=1 $(MAKE) install-test VENV=$(ASAN_VENV)
+	$(SANITIZED) $(ASAN_VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+fuzz:
+	FASTASGI_SANITIZE=1 $(MAKE) install-test VENV=$(ASAN_VENV)
+	for target in $(FUZZ_TARGETS); do \
+		$(SANITIZED) FUZZ_SECONDS=$(FUZZ_SECONDS) $(ASAN_VENV)/bin/python $$target || exit 1; \
+	done
+
+docs: install
+	$(IN_VENV) -m fastasgi.config > docs/settings.md
+
+dist: $(VENV)/.requirements-dev.txt
+	rm -rf dist $(DIST_VENV)
+	$(IN_VENV) -m build
+	$(PYTHON) -m venv $(DIST_VENV)
+	$(DIST_VENV)/bin/python -m pip install --quiet dist/*.whl
+	$(DIST_VENV)/bin/fastasgi --version
+
+develop: $(VENV)/.requirements.txt
+	$(IN_VENV) setup.py --quiet build_ext --inplace
+
+install: $(VENV)/.installed
+
+install-test: $(VENV)/.installed $(VENV)/.requirements-test.txt
+
+clean:
+	rm -rf build dist *.egg-info .venv .venv-* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find fastasgi tests -name __pycache__ -exec rm -rf {} +
+	rm -f fastasgi/*.so
+
+# A copy that an earlier build left in build/ would be installed again after its source was removed.
+$(VENV)/.installed: $(SOURCES) $(VENV)/.requirements.txt
+	if [ -d build ]; then find build -path '*/lib*' -name '*.py*' -delete; fi
+	$(PIP_INSTALL) --no-deps --no-build-isolation .
+	touch $@
+
+$(VENV)/.requirements.txt: pyproject.toml .ci/requirements.py | $(VENV)/bin/python
+	$(IN_VENV) .ci/requirements.py > $@
+	$(PIP_INSTALL) -r $@
+
+$(VENV)/.requirements-%.txt: pyproject.toml .ci/requirements.py | $(VENV)/bin/python
+	$(IN_VENV) .ci/requirements.py $* > $@
+	$(PIP_INSTALL) -r $@
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
