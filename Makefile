@@ -52,14 +52,14 @@ lint: $(VENV)/.requirements-dev.txt
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
-	$(VENV)/bin/cython-lint $(CYTHON_SOURCES)
+	PATH="$(VENV)/bin:$$PATH" cython-lint $(CYTHON_SOURCES)
 	$(VENV)/bin/clang-format --dry-run -Werror $(HEADERS)
 	for header in $(HEADERS); do \
-		echo "#include \"$$header\"" | $(CC) $(HEADER_WARNINGS) -I. -fsyntax-only -x c - || exit 1; \
+		printf '#include "%s"\nextern int unit;\n' $$header | $(CC) $(HEADER_WARNINGS) -I. -fsyntax-only -x c - || exit 1; \
 	done
 
 format: $(VENV)/.requirements-dev.txt
-	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff check --fix-only
 	$(VENV)/bin/ruff format
 	$(VENV)/bin/clang-format -i $(HEADERS)
 

@@ -64,7 +64,7 @@ class CythonBuildExt(build_ext):
 
 
 def _settings_are_newer() -> bool:
-    """Whether a C file is older than the directives in this file; Cython itself compares .pyx and .pxd only."""
+    """Whether this file changed after a C file was made; Cython compares only .pyx and .pxd files."""
     changed = Path(__file__).stat().st_mtime
     return any(path.stat().st_mtime < changed for path in Path("build/cython").rglob("*.c"))
 

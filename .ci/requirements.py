@@ -1,4 +1,4 @@
-"""Print what pyproject.toml requires to build and run fastasgi and for the extras named as arguments, for `pip -r`.
+"""Print, for `pip -r`, what pyproject.toml requires to build and run fastasgi and for the extras named.
 
 With these installed, the package itself is built without an isolated environment, so that a rebuild takes
 seconds and compiles only what changed.
