@@ -1,0 +1,77 @@
+"""HTTP/1.x request heads and chunked bodies: bytes in, plain data out (RFC 9112).
+
+Knows the grammar and what makes a message ambiguous. Must not know: asyncio, ASGI, sockets, responses.
+Pointers are borrowed from the caller for the length of one call, and so are the spans in a RequestHead.
+"""
+
+from libc.stdint cimport int16_t, int64_t, uint8_t, uint32_t, uint64_t
+
+
+cdef struct Span:
+    const char* p               # borrows from the parsed input
+    Py_ssize_t n                # bytes
+
+
+cdef struct HeaderField:
+    const char* name            # borrows; the case of the wire
+    const char* value           # borrows; without leading and trailing blanks
+    uint32_t name_length        # bytes
+    uint32_t value_length       # bytes
+    int16_t known               # index of an interned name, or -1
+
+
+cdef struct RequestHead:
+    Span method
+    Span path                   # of origin-form and absolute-form, without query; "*" of asterisk-form
+    Span query                  # after the first "?", empty where there is none
+    bint path_is_plain          # no "%" in path: the bytes are the decoded path
+    int minor_version           # 0 or 1, of HTTP/1.x
+    HeaderField* fields         # owned by the HeadParser
+    int field_count
+    int64_t content_length      # bytes; -1: not given. Never given together with chunked
+    bint chunked                # Transfer-Encoding: chunked
+    bint keep_alive             # what version and Connection ask for (RFC 9112 section 9.3)
+    bint expect_continue        # Expect: 100-continue, and HTTP/1.1
+    bint upgrade                # Connection names upgrade, and there is an Upgrade field
+    int status                  # of a refused head: 400, 414, 417, 431, 501, 505
+    const char* reason          # of a refused head: a static sentence for the log
+
+
+cdef class HeadParser:
+    """Fastasgi's own strict grammar. One object serves all connections of a worker in turn."""
+
+    cdef:
+        RequestHead head        # what the last successful parse() found
+        Py_ssize_t max_request_line_bytes
+        Py_ssize_t max_head_bytes       # request line, fields and the blank line together
+        int max_header_count
+        int underscores         # one of Underscores
+    cdef Py_ssize_t parse(self, const char* p, const char* end) except -2   # consumed; 0: NEED_DATA; -1: refused
+
+
+cdef class LlhttpHeadParser(HeadParser):
+    """The same call backed by llhttp, through httptools (--http httptools)."""
+
+    cdef object lines           # owns the bytes that the spans borrow, until the next parse()
+
+
+# Plain Python objects of a parsed head.
+cdef str method_of(const RequestHead* head)              # interned where the method is a common one
+cdef str path_of(const RequestHead* head)                # percent-decoded, UTF-8, invalid sequences replaced
+cdef list headers_of(const RequestHead* head)            # [(lower-case name, value)], in order
+
+
+cdef struct ChunkedDecoder:
+    int64_t left                # bytes of the current chunk still to come
+    uint32_t line_bytes         # of the current size line's extensions, or of all trailers
+    uint32_t extension_bytes    # of all size lines so far
+    uint8_t state
+    uint8_t digits              # of the current chunk size
+    uint8_t trailers            # trailer fields begun
+    bint done                   # the last CRLF was consumed
+
+
+cdef void chunked_reset(ChunkedDecoder* decoder) noexcept nogil
+# Decodes in place: moves the body's bytes to the front of `p` and sets `*body` to their count.
+# Returns the consumed input bytes (less than n only where the body ended), or -1: malformed.
+cdef Py_ssize_t chunked_decode(ChunkedDecoder* decoder, char* p, Py_ssize_t n, Py_ssize_t* body) noexcept nogil

@@ -1,0 +1,1223 @@
+"""HTTP/1.x request heads and chunked bodies: bytes in, plain data out (RFC 9112).
+
+Three layers: reading the grammar (request line, fields), deciding what the fields mean for the message
+(`decide_*`, one set of rules for both head parsers), and building Python objects of the result.
+"""
+
+from collections import namedtuple
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_New, PyList_SET_ITEM
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
+from cpython.unicode cimport PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
+from libc.stdint cimport INT64_MAX, int16_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memchr, memcmp, memmove, memset
+
+import httptools
+
+
+cdef extern from "_scan.h" nogil:
+    ctypedef enum ScanClass:
+        SCAN_VALUE
+        SCAN_PATH
+        SCAN_QUERY
+        SCAN_TOKEN
+        SCAN_REGNAME
+        SCAN_QUOTED
+
+    ctypedef struct ScanName:
+        uint64_t word[4]
+
+    enum:
+        SCAN_NAME_BYTES
+
+    const uint8_t scan_lower[256]
+    bint scan_is_blank(uint8_t byte)
+    bint scan_is(ScanClass kind, uint8_t byte)
+    int scan_hex(uint8_t byte)
+    void scan_choose()
+    const uint8_t* scan(ScanClass kind, const uint8_t* p, const uint8_t* end)
+    const uint8_t* scan_scalar(ScanClass kind, const uint8_t* p, const uint8_t* end)
+    size_t scan_name(const uint8_t* p, const uint8_t* end, ScanName* name)
+    void scan_fold(const uint8_t* p, size_t n, ScanName* name)
+
+
+# ---- Interned field names --------------------------------------------------------------------------
+
+# The first six mean something to the message itself: their order is that of `KnownName`.
+cdef tuple NAMES = (
+    b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade",
+    b"accept", b"accept-charset", b"accept-encoding", b"accept-language", b"accept-datetime",
+    b"access-control-request-headers", b"access-control-request-method", b"alt-used", b"authorization",
+    b"b3", b"baggage", b"cache-control", b"cdn-loop", b"cf-connecting-ip", b"cf-ipcountry", b"cf-ray", b"cf-visitor",
+    b"content-disposition", b"content-encoding", b"content-language", b"content-type", b"cookie", b"correlation-id",
+    b"date", b"device-memory", b"dnt", b"downlink", b"dpr", b"early-data", b"ect", b"forwarded", b"from",
+    b"grpc-accept-encoding", b"grpc-encoding", b"grpc-timeout", b"http2-settings", b"idempotency-key",
+    b"if-match", b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since", b"keep-alive",
+    b"last-event-id", b"max-forwards", b"mcp-protocol-version", b"mcp-session-id", b"origin", b"ping-from", b"ping-to",
+    b"pragma", b"prefer", b"priority", b"proxy-authorization", b"proxy-connection", b"purpose", b"range", b"referer",
+    b"request-id", b"rtt", b"save-data", b"sec-ch-prefers-color-scheme", b"sec-ch-ua", b"sec-ch-ua-arch",
+    b"sec-ch-ua-bitness", b"sec-ch-ua-full-version-list", b"sec-ch-ua-mobile", b"sec-ch-ua-model",
+    b"sec-ch-ua-platform", b"sec-ch-ua-platform-version", b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site",
+    b"sec-fetch-storage-access", b"sec-fetch-user", b"sec-gpc", b"sec-purpose", b"sec-websocket-extensions",
+    b"sec-websocket-key", b"sec-websocket-protocol", b"sec-websocket-version", b"service-worker", b"soapaction",
+    b"te", b"traceparent", b"tracestate", b"trailer", b"true-client-ip", b"upgrade-insecure-requests", b"user-agent",
+    b"via", b"viewport-width", b"warning", b"x-amz-cf-id", b"x-amzn-trace-id", b"x-api-key", b"x-b3-sampled",
+    b"x-b3-spanid", b"x-b3-traceid", b"x-client-ip", b"x-cloud-trace-context", b"x-correlation-id", b"x-csrf-token",
+    b"x-csrftoken", b"x-envoy-attempt-count", b"x-envoy-external-address", b"x-forwarded-for", b"x-forwarded-host",
+    b"x-forwarded-port", b"x-forwarded-prefix", b"x-forwarded-proto", b"x-forwarded-scheme", b"x-forwarded-server",
+    b"x-grpc-web", b"x-http-method-override", b"x-original-uri", b"x-real-ip", b"x-request-id", b"x-request-start",
+    b"x-requested-with", b"x-scheme", b"x-user-agent", b"x-xsrf-token",
+)
+
+cdef enum KnownName:
+    HOST
+    CONTENT_LENGTH
+    TRANSFER_ENCODING
+    CONNECTION
+    EXPECT
+    UPGRADE
+    MEANINGFUL_NAMES            # how many of the first names decide_field() looks at
+
+cdef enum:
+    SLOT_BITS = 10
+    SLOTS = 1 << SLOT_BITS
+    MAX_NAMES = 160
+
+cdef struct InternedName:
+    ScanName name
+    size_t length
+    PyObject* object            # owned by NAMES
+
+# A perfect hash: no two names share a slot. A slot holds an index of `interned`; free slots hold that of an
+# entry which no name equals.
+cdef InternedName interned[MAX_NAMES]
+cdef uint8_t slots[SLOTS]
+cdef uint64_t hash_multiplier = 0x1E3779B97F4A7C15
+
+
+cdef inline uint32_t slot_of(const ScanName* name) noexcept nogil:
+    cdef uint64_t mixed = name.word[0]
+    mixed = mixed * 3 + name.word[1] * 5 + name.word[2] * 7 + name.word[3] * 11
+    mixed = (mixed ^ (mixed >> 32)) * hash_multiplier
+    return <uint32_t>(mixed >> (64 - SLOT_BITS))
+
+
+cdef inline int known_index(const ScanName* name, size_t length) noexcept nogil:
+    """The index of a folded name in NAMES, or -1. The length tells padding from NUL bytes of the input."""
+    cdef int index = slots[slot_of(name)]
+    cdef const InternedName* entry = &interned[index]
+    if (
+        entry.length == length
+        and entry.name.word[0] == name.word[0] and entry.name.word[1] == name.word[1]
+        and entry.name.word[2] == name.word[2] and entry.name.word[3] == name.word[3]
+    ):
+        return index
+    return -1
+
+
+cdef bint fill_slots(int count) noexcept nogil:
+    cdef int index
+    cdef uint32_t slot
+    memset(slots, count, sizeof(slots))
+    for index in range(count):
+        slot = slot_of(&interned[index].name)
+        if slots[slot] != count:
+            return False
+        slots[slot] = <uint8_t>index
+    return True
+
+
+cdef int intern_names() except -1:
+    global hash_multiplier
+    cdef int index
+    cdef bytes name
+    if len(NAMES) >= MAX_NAMES:
+        raise SystemError("raise MAX_NAMES")
+    for index, name in enumerate(NAMES):
+        if len(name) > SCAN_NAME_BYTES:
+            raise SystemError(f"too long to be interned: {name!r}")
+        scan_fold(<const uint8_t*>PyBytes_AS_STRING(name), len(name), &interned[index].name)
+        interned[index].length = len(name)
+        interned[index].object = <PyObject*>name
+    while not fill_slots(<int>len(NAMES)):
+        hash_multiplier += <uint64_t>0x1E3779B97F4A7C16     # even, so that the multiplier stays odd
+    return 0
+
+
+scan_choose()
+intern_names()
+
+
+# ---- Refusals --------------------------------------------------------------------------------------
+
+# A function that reads a part of a head returns the pointer behind it, or NULL: either more data is needed
+# (head.status is 0), or the head is refused (head.status says how).
+
+cdef inline const uint8_t* refuse(RequestHead* head, int status, const char* reason) noexcept nogil:
+    head.status = status
+    head.reason = reason
+    return NULL
+
+
+cdef inline bint reject(RequestHead* head, int status, const char* reason) noexcept nogil:
+    """The same for functions that decide rather than read: they return False."""
+    refuse(head, status, reason)
+    return False
+
+
+cdef inline Span span(const uint8_t* p, const uint8_t* end) noexcept nogil:
+    cdef Span result
+    result.p = <const char*>p
+    result.n = end - p
+    return result
+
+
+# ---- Comparing -------------------------------------------------------------------------------------
+
+cdef inline bint equals(const uint8_t* p, Py_ssize_t n, const char* literal, Py_ssize_t length) noexcept nogil:
+    return n == length and memcmp(p, literal, length) == 0
+
+
+cdef bint equals_folded(const uint8_t* p, Py_ssize_t n, const char* literal, Py_ssize_t length) noexcept nogil:
+    """Whether tokens are equal without regard to case; `literal` is in lower case."""
+    cdef Py_ssize_t i
+    if n != length:
+        return False
+    for i in range(n):
+        if scan_lower[p[i]] != <uint8_t>literal[i]:
+            return False
+    return True
+
+
+# ---- Host and authority (RFC 3986 section 3.2) -----------------------------------------------------
+
+cdef const uint8_t* skip_ipv4(const uint8_t* p, const uint8_t* end) noexcept nogil:
+    """The end of the IPv4 address at `p`, or NULL."""
+    cdef int octet, digits, value
+    for octet in range(4):
+        if octet:
+            if p == end or p[0] != c'.':
+                return NULL
+            p += 1
+        digits = value = 0
+        while p < end and c'0' <= p[0] <= c'9' and digits < 4:
+            value = value * 10 + (p[0] - c'0')
+            digits += 1
+            p += 1
+        if digits == 0 or digits > 3 or value > 255:
+            return NULL
+    return p
+
+
+cdef bint is_ipv6(const uint8_t* p, const uint8_t* end) noexcept nogil:
+    """RFC 3986 IPv6address: eight groups, of which one "::" may stand for at least one; the last two may be IPv4."""
+    cdef int groups = 0
+    cdef int digits
+    cdef bint compressed = False
+    cdef const uint8_t* group
+    if end - p >= 2 and p[0] == c':' and p[1] == c':':
+        compressed = True
+        p += 2
+        if p == end:
+            return True
+    while True:
+        group = p
+        digits = 0
+        while p < end and scan_hex(p[0]) >= 0:
+            digits += 1
+            p += 1
+        if p < end and p[0] == c'.':
+            return skip_ipv4(group, end) == end and (groups + 2 < 8 if compressed else groups + 2 == 8)
+        groups += 1
+        if digits == 0 or digits > 4 or groups > 8:
+            return False
+        if p == end:
+            return groups < 8 if compressed else groups == 8
+        if p[0] != c':':
+            return False
+        p += 1
+        if p < end and p[0] == c':':
+            if compressed:
+                return False
+            compressed = True
+            p += 1
+            if p == end:
+                return groups < 8
+
+
+cdef bint is_host(const uint8_t* p, const uint8_t* end) noexcept nogil:
+    """uri-host [ ":" port ] (RFC 9110 section 7.2). An empty host, as in an empty Host field, is a valid reg-name."""
+    cdef const uint8_t* close
+    cdef int port = 0
+    if p < end and p[0] == c'[':
+        close = <const uint8_t*>memchr(p, c']', end - p)
+        if close == NULL or not is_ipv6(p + 1, close):
+            return False
+        p = close + 1
+    else:
+        p = scan(SCAN_REGNAME, p, end)
+        while end - p >= 3 and p[0] == c'%' and scan_hex(p[1]) >= 0 and scan_hex(p[2]) >= 0:
+            p = scan(SCAN_REGNAME, p + 3, end)
+    if p == end:
+        return True
+    if p[0] != c':':
+        return False
+    p += 1
+    while p < end:
+        if not c'0' <= p[0] <= c'9':
+            return False
+        port = port * 10 + (p[0] - c'0')
+        if port > 65535:
+            return False
+        p += 1
+    return True
+
+
+# ---- The request line (RFC 9112 section 3) ---------------------------------------------------------
+
+cdef enum:
+    # Fields seen, and what they asked for.
+    SEEN_HOST = 1
+    SEEN_UPGRADE = 2
+    SAID_CLOSE = 4
+    SAID_KEEP_ALIVE = 8
+    SAID_UPGRADE = 16
+
+cdef struct Draft:              # what is known of a head before its fields are all read
+    int seen                    # of SEEN_ and SAID_
+    int host                    # index of the Host field
+    Span authority              # of an absolute-form target; p is NULL for the other forms
+
+
+cdef inline bint method_is(const RequestHead* head, const char* literal, Py_ssize_t length) noexcept nogil:
+    return equals(<const uint8_t*>head.method.p, head.method.n, literal, length)
+
+
+cdef const uint8_t* read_asterisk(RequestHead* head, const uint8_t* p) noexcept nogil:
+    # RFC 9112 section 3.2.4. PRI is let through to have the HTTP/2 preface refused for its version.
+    if not (method_is(head, "OPTIONS", 7) or method_is(head, "PRI", 3)):
+        return refuse(head, 400, "the target * goes with OPTIONS only")
+    head.path = span(p, p + 1)
+    return p + 1
+
+
+cdef const uint8_t* read_authority(
+    RequestHead* head, Draft* draft, const uint8_t* p, const uint8_t* end
+) noexcept nogil:
+    """Reads `http://host:port` or `https://host:port` of an absolute-form target (RFC 9112 section 3.2.2)."""
+    cdef const char* scheme = "http://"
+    cdef int i = 0
+    cdef uint8_t byte
+    while scheme[i]:
+        if p == end:
+            return NULL
+        byte = p[0]
+        if i == 4 and (byte == c's' or byte == c'S') and scheme[0] != c's':
+            scheme = "s://"
+            i = 0
+        if (byte | 0x20 if c'A' <= byte <= c'Z' else byte) != <uint8_t>scheme[i]:
+            return refuse(head, 400, "the target is neither a path nor an http or https URL")
+        i += 1
+        p += 1
+    draft.authority.p = <const char*>p
+    while True:
+        p = scan(SCAN_REGNAME, p, end)
+        if p == end:
+            return NULL
+        if p[0] == c'/' or p[0] == c'?' or p[0] == c' ':
+            break
+        if p[0] != c':' and p[0] != c'%' and p[0] != c'[' and p[0] != c']':
+            return refuse(head, 400, "the target's host is malformed")
+        p += 1
+    draft.authority.n = <const char*>p - draft.authority.p
+    # RFC 9110 section 4.2.1: an http URI with an empty host is invalid. Userinfo (section 4.2.4) stopped at "@".
+    if draft.authority.n == 0 or draft.authority.p[0] == c':' or not is_host(<const uint8_t*>draft.authority.p, p):
+        return refuse(head, 400, "the target's host is malformed")
+    return p
+
+
+cdef const uint8_t* read_target(
+    RequestHead* head, Draft* draft, const uint8_t* p, const uint8_t* end
+) noexcept nogil:
+    """Reads a target; what stands behind it is the caller's concern."""
+    cdef const uint8_t* path
+    head.query.p = ""
+    head.query.n = 0
+    head.path_is_plain = True
+    draft.authority.p = NULL
+    if p == end:
+        return NULL
+    if p[0] == c'*':
+        return read_asterisk(head, p)
+    if p[0] != c'/':
+        p = read_authority(head, draft, p, end)
+        if p == NULL:
+            return NULL
+    path = p
+    p = scan(SCAN_PATH, p, end)
+    while p < end and p[0] == c'%':
+        head.path_is_plain = False
+        p = scan(SCAN_PATH, p + 1, end)
+    head.path = span(path, p)
+    if p == path:
+        # Only behind an authority, and there is another byte. RFC 9110 section 4.2.3: an empty path means "/";
+        # RFC 9112 section 3.2.4: but "*" to OPTIONS.
+        head.path.p = "*" if p[0] == c' ' and method_is(head, "OPTIONS", 7) else "/"
+        head.path.n = 1
+    if p < end and p[0] == c'?':
+        path = p + 1
+        p = scan(SCAN_QUERY, path, end)
+        head.query = span(path, p)
+    return p
+
+
+cdef const uint8_t* read_version(RequestHead* head, const uint8_t* p, const uint8_t* end) noexcept nogil:
+    """Reads `HTTP/1.0` or `HTTP/1.1` and the CRLF (RFC 9112 section 2.3)."""
+    cdef const char* form = "HTTP/1.1"
+    cdef int i
+    cdef Py_ssize_t n = end - p
+    if n >= 10 and memcmp(p, "HTTP/1.1\r\n", 10) == 0:
+        head.minor_version = 1
+        return p + 10
+    for i in range(8):
+        if i == n:
+            return NULL
+        if not (c'0' <= p[i] <= c'9' if i == 5 or i == 7 else p[i] == <uint8_t>form[i]):
+            return refuse(head, 400, "the request line does not end in a version")
+    if p[5] != c'1' or p[7] > c'1':
+        return refuse(head, 505, "the version is neither HTTP/1.0 nor HTTP/1.1")
+    head.minor_version = p[7] - c'0'
+    if n > 8 and p[8] != c'\r' or n > 9 and p[9] != c'\n':
+        return refuse(head, 400, "the request line does not end in CRLF")
+    return p + 10 if n >= 10 else NULL
+
+
+cdef const uint8_t* read_request_line(
+    RequestHead* head, Draft* draft, const uint8_t* p, const uint8_t* end
+) noexcept nogil:
+    cdef const uint8_t* method = p
+    if end - p >= 4 and memcmp(p, "GET ", 4) == 0:
+        p += 3
+    else:
+        p = scan(SCAN_TOKEN, p, end)
+        if p == end:
+            return NULL
+        if p[0] != c' ' or p == method:
+            return refuse(head, 400, "the method is malformed")
+    head.method = span(method, p)
+    if method_is(head, "CONNECT", 7):
+        return refuse(head, 501, "CONNECT is not implemented")
+    p = read_target(head, draft, p + 1, end)
+    if p == NULL or p == end:
+        return NULL
+    if p[0] != c' ':
+        return refuse(head, 400, "the target is malformed")
+    p = read_version(head, p + 1, end)
+    if p != NULL and method_is(head, "PRI", 3):
+        return refuse(head, 400, "the method PRI belongs to the HTTP/2 preface")     # RFC 9113 section 11.6
+    return p
+
+
+# ---- What the fields mean --------------------------------------------------------------------------
+
+cdef bint decide_content_length(RequestHead* head, const uint8_t* p, const uint8_t* end) noexcept nogil:
+    """RFC 9112 section 6.3. Neither a list nor a repetition is accepted, though equal lengths could be."""
+    cdef int64_t length = 0
+    cdef Py_ssize_t n = end - p
+    if head.content_length >= 0:
+        return reject(head, 400, "Content-Length is repeated")
+    if head.chunked:
+        return reject(head, 400, "Content-Length with Transfer-Encoding")
+    if not 1 <= n <= 19:
+        return reject(head, 400, "Content-Length is malformed")
+    while p < end:
+        # 19 digits may exceed 2**63 - 1, but only in the last one.
+        if not c'0' <= p[0] <= c'9' or length > (INT64_MAX - (p[0] - c'0')) // 10:
+            return reject(head, 400, "Content-Length is malformed")
+        length = length * 10 + (p[0] - c'0')
+        p += 1
+    head.content_length = length
+    return True
+
+
+cdef bint decide_transfer_encoding(RequestHead* head, const uint8_t* p, const uint8_t* end) noexcept nogil:
+    """RFC 9112 sections 6.1 and 7: chunked alone, once, and in HTTP/1.1."""
+    cdef Py_ssize_t n = end - p
+    if head.minor_version == 0:
+        return reject(head, 400, "Transfer-Encoding in HTTP/1.0")
+    if head.chunked:
+        return reject(head, 400, "Transfer-Encoding is repeated")
+    if head.content_length >= 0:
+        return reject(head, 400, "Content-Length with Transfer-Encoding")
+    if not equals_folded(p, n, "chunked", 7):
+        if (
+            equals_folded(p, n, "gzip", 4) or equals_folded(p, n, "deflate", 7) or equals_folded(p, n, "compress", 8)
+            or equals_folded(p, n, "x-gzip", 6) or equals_folded(p, n, "x-compress", 10)
+        ):
+            return reject(head, 501, "a transfer coding other than chunked")
+        return reject(head, 400, "Transfer-Encoding is malformed")
+    head.chunked = True
+    return True
+
+
+cdef void decide_connection(Draft* draft, const uint8_t* p, const uint8_t* end) noexcept nogil:
+    """Collects the options that this layer knows; others concern nobody here (RFC 9110 section 7.6.1)."""
+    cdef const uint8_t* option
+    cdef const uint8_t* comma
+    cdef Py_ssize_t n
+    while p < end:
+        comma = <const uint8_t*>memchr(p, c',', end - p)
+        if comma == NULL:
+            comma = end
+        option = trim_left(p, comma)
+        n = trim_right(option, comma) - option
+        if equals_folded(option, n, "close", 5):
+            draft.seen |= SAID_CLOSE
+        elif equals_folded(option, n, "keep-alive", 10):
+            draft.seen |= SAID_KEEP_ALIVE
+        elif equals_folded(option, n, "upgrade", 7):
+            draft.seen |= SAID_UPGRADE
+        p = comma + 1
+
+
+cdef bint decide_field(
+    RequestHead* head, Draft* draft, int known, int index, const uint8_t* p, const uint8_t* end
+) noexcept nogil:
+    """What field `index` with the value (p, end) means for the message. False: refused."""
+    if known == HOST:
+        # RFC 9112 section 3.2: more than one, or an invalid one, is a 400.
+        if draft.seen & SEEN_HOST:
+            return reject(head, 400, "Host is repeated")
+        if not is_host(p, end):
+            return reject(head, 400, "Host is malformed")
+        draft.seen |= SEEN_HOST
+        draft.host = index
+    elif known == CONTENT_LENGTH:
+        return decide_content_length(head, p, end)
+    elif known == TRANSFER_ENCODING:
+        return decide_transfer_encoding(head, p, end)
+    elif known == CONNECTION:
+        decide_connection(draft, p, end)
+    elif known == EXPECT:
+        # RFC 9110 section 10.1.1: expectations of HTTP/1.0 are ignored.
+        if head.minor_version == 1:
+            if not equals_folded(p, end - p, "100-continue", 12):
+                return reject(head, 417, "an expectation other than 100-continue")
+            head.expect_continue = True
+    elif known == UPGRADE:
+        draft.seen |= SEEN_UPGRADE
+    return True
+
+
+cdef void replace_host(RequestHead* head, const Draft* draft) noexcept nogil:
+    """RFC 9112 section 3.2.2: the target's authority replaces the Host field, if any."""
+    cdef int index = draft.host
+    if not draft.seen & SEEN_HOST:
+        index = head.field_count
+        head.field_count += 1
+        head.fields[index].name = "host"
+        head.fields[index].name_length = 4
+        head.fields[index].known = HOST
+    head.fields[index].value = draft.authority.p
+    head.fields[index].value_length = <uint32_t>draft.authority.n
+
+
+cdef bint decide_head(RequestHead* head, const Draft* draft) noexcept nogil:
+    """What all fields together mean. False: refused."""
+    if head.minor_version == 1 and not draft.seen & SEEN_HOST:
+        return reject(head, 400, "Host is missing")
+    if draft.authority.p != NULL:
+        replace_host(head, draft)
+    # RFC 9112 section 9.3
+    if draft.seen & SAID_CLOSE:
+        head.keep_alive = False
+    else:
+        head.keep_alive = head.minor_version == 1 or draft.seen & SAID_KEEP_ALIVE != 0
+    # RFC 9110 section 7.8: Upgrade in HTTP/1.0 is ignored.
+    head.upgrade = (
+        head.minor_version == 1 and draft.seen & (SAID_UPGRADE | SEEN_UPGRADE) == SAID_UPGRADE | SEEN_UPGRADE
+    )
+    return True
+
+
+# ---- Fields (RFC 9112 section 5) -------------------------------------------------------------------
+
+cdef enum Underscores:
+    UNDERSCORES_ALLOW           # such a field is like any other
+    UNDERSCORES_DROP            # it is left out
+    UNDERSCORES_REFUSE          # 400
+
+cdef struct Limits:
+    Py_ssize_t request_line_bytes
+    Py_ssize_t head_bytes
+    int fields
+    int underscores
+
+
+cdef inline const uint8_t* trim_left(const uint8_t* p, const uint8_t* end) noexcept nogil:
+    while p < end and scan_is_blank(p[0]):
+        p += 1
+    return p
+
+
+cdef inline const uint8_t* trim_right(const uint8_t* p, const uint8_t* end) noexcept nogil:
+    while end > p and scan_is_blank((end - 1)[0]):
+        end -= 1
+    return end
+
+
+cdef const uint8_t* read_unknown_name(
+    RequestHead* head, HeaderField* field, const uint8_t* p, const uint8_t* end
+) noexcept nogil:
+    """Reads a name byte by byte, up to its colon: one that is not interned, or that is near the end of the data."""
+    cdef const uint8_t* name = p
+    cdef ScanName folded
+    p = scan(SCAN_TOKEN, p, end)
+    if p == end:
+        return NULL
+    if p[0] != c':' or p == name:
+        if p == name and scan_is_blank(p[0]):
+            # RFC 9112 sections 2.2 and 5.2
+            return refuse(head, 400, "a header line begins with a blank")
+        if scan_is_blank(p[0]):
+            return refuse(head, 400, "a blank before the colon of a header")     # RFC 9112 section 5.1
+        return refuse(head, 400, "a header name is malformed")
+    field.name_length = <uint32_t>(p - name)
+    field.known = -1
+    if p - name <= SCAN_NAME_BYTES:
+        scan_fold(name, <size_t>(p - name), &folded)
+        field.known = <int16_t>known_index(&folded, <size_t>(p - name))
+    return p
+
+
+cdef inline const uint8_t* read_field(
+    RequestHead* head, HeaderField* field, const uint8_t* p, const uint8_t* end
+) noexcept nogil:
+    """Reads one field line, CRLF included, into `field`."""
+    cdef ScanName folded
+    cdef const uint8_t* value
+    cdef size_t n = scan_name(p, end, &folded)
+    cdef int known = known_index(&folded, n) if n else -1
+    field.name = <const char*>p
+    if known >= 0:
+        field.name_length = <uint32_t>n
+        field.known = <int16_t>known
+        p += n
+    else:
+        p = read_unknown_name(head, field, p, end)
+        if p == NULL:
+            return NULL
+    value = trim_left(p + 1, end)
+    p = scan(SCAN_VALUE, value, end)
+    if p == end or p[0] == c'\r' and p + 1 == end:
+        return NULL
+    if p[0] != c'\r' or p[1] != c'\n':
+        return refuse(head, 400, "a control byte, or a line end other than CRLF, in a header value")
+    field.value = <const char*>value
+    field.value_length = <uint32_t>(trim_right(value, p) - value)
+    return p + 2
+
+
+cdef bint keep_field(RequestHead* head, const Limits* limits, const HeaderField* field) noexcept nogil:
+    """Whether a field that is not interned is kept; head.status is set where it is refused."""
+    if limits.underscores == UNDERSCORES_ALLOW or memchr(field.name, c'_', field.name_length) == NULL:
+        return True
+    if limits.underscores == UNDERSCORES_REFUSE:
+        refuse(head, 400, "an underscore in a header name")
+    return False
+
+
+cdef const uint8_t* read_fields(
+    RequestHead* head, Draft* draft, const Limits* limits, const uint8_t* p, const uint8_t* end
+) noexcept nogil:
+    """Reads the field lines and the empty line behind them."""
+    cdef HeaderField* field
+    cdef int count = 0          # with those that are dropped
+    cdef int kept = 0
+    while True:
+        if p == end:
+            return NULL
+        if p[0] == c'\r':
+            if p + 1 == end:
+                return NULL
+            if p[1] != c'\n':
+                return refuse(head, 400, "a bare CR")
+            head.field_count = kept
+            return p + 2
+        if count == limits.fields:
+            return refuse(head, 431, "too many headers")
+        count += 1
+        field = &head.fields[kept]
+        p = read_field(head, field, p, end)
+        if p == NULL:
+            return NULL
+        if field.known < 0:
+            if keep_field(head, limits, field):
+                kept += 1
+            elif head.status:
+                return NULL
+            continue
+        if field.known < MEANINGFUL_NAMES and not decide_field(
+            head, draft, field.known, kept, <const uint8_t*>field.value,
+            <const uint8_t*>field.value + field.value_length
+        ):
+            return NULL
+        kept += 1
+
+
+# ---- The whole head --------------------------------------------------------------------------------
+
+cdef inline void begin_head(RequestHead* head, Draft* draft) noexcept nogil:
+    head.status = 0
+    head.content_length = -1
+    head.chunked = False
+    head.expect_continue = False
+    draft.seen = 0
+
+
+cdef const uint8_t* skip_empty_line(RequestHead* head, const uint8_t* p, const uint8_t* end) noexcept nogil:
+    """RFC 9112 section 2.2: one empty line before a request line is skipped."""
+    if p[0] != c'\r':
+        return p
+    if p + 1 == end:
+        return NULL
+    if p[1] != c'\n':
+        return refuse(head, 400, "a bare CR")
+    return p + 2
+
+
+cdef const uint8_t* read_limited_line(
+    RequestHead* head, Draft* draft, const Limits* limits, const uint8_t* p, const uint8_t* end
+) noexcept nogil:
+    """Reads the request line within its limit: what lies behind the limit is not looked at."""
+    cdef const uint8_t* line = p
+    cdef const uint8_t* stop = end
+    if end - p > limits.request_line_bytes + 2:
+        stop = p + limits.request_line_bytes + 2
+    p = read_request_line(head, draft, p, stop)
+    if p != NULL or head.status:
+        return p
+    if stop - line > limits.request_line_bytes:
+        if stop - line == limits.request_line_bytes + 2 or line[limits.request_line_bytes] != c'\r':
+            return refuse(head, 414, "the request line is too long")
+    return NULL
+
+
+cdef Py_ssize_t read_head(
+    RequestHead* head, const Limits* limits, const uint8_t* start, const uint8_t* end
+) noexcept nogil:
+    """Consumed bytes, 0: more data needed, -1: refused.
+
+    Input behind a limit is not looked at, so that what a head is refused for does not depend on how much of it
+    has arrived.
+    """
+    cdef Draft draft
+    cdef const uint8_t* p
+    cdef const uint8_t* line
+    begin_head(head, &draft)
+    if start == end:
+        return 0
+    line = skip_empty_line(head, start, end)
+    if line == NULL:
+        return -1 if head.status else 0
+    if end - line > limits.head_bytes:
+        end = line + limits.head_bytes
+    p = read_limited_line(head, &draft, limits, line, end)
+    if p != NULL:
+        p = read_fields(head, &draft, limits, p, end)
+    if p != NULL:
+        return p - start if decide_head(head, &draft) else -1
+    if not head.status and end - line >= limits.head_bytes:
+        refuse(head, 431, "the head is too long")
+    return -1 if head.status else 0
+
+
+cdef class HeadParser:
+    def __cinit__(
+        self,
+        *,
+        Py_ssize_t max_request_line_bytes=8192,
+        Py_ssize_t max_head_bytes=65536,
+        int max_header_count=128,
+        str underscores="allow",
+    ):
+        if not 16 <= max_request_line_bytes <= 2**30:
+            raise ValueError(f"max_request_line_bytes is {max_request_line_bytes}: not within 16 and 2**30")
+        if not 16 <= max_head_bytes <= 2**30:
+            raise ValueError(f"max_head_bytes is {max_head_bytes}: not within 16 and 2**30")
+        if not 1 <= max_header_count <= 2**20:
+            raise ValueError(f"max_header_count is {max_header_count}: not within 1 and 2**20")
+        if underscores not in _UNDERSCORES:
+            raise ValueError(f"underscores is {underscores!r}: not one of {', '.join(_UNDERSCORES)}")
+        self.max_request_line_bytes = max_request_line_bytes
+        self.max_head_bytes = max_head_bytes
+        self.max_header_count = max_header_count
+        self.underscores = _UNDERSCORES.index(underscores)
+        # One more than the limit: an HTTP/1.0 head may get its Host from the target.
+        self.head.fields = <HeaderField*>PyMem_Calloc(max_header_count + 1, sizeof(HeaderField))
+        if self.head.fields == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        PyMem_Free(self.head.fields)
+
+    cdef Py_ssize_t parse(self, const char* p, const char* end) except -2:
+        cdef Limits limits = limits_of(self)
+        return read_head(&self.head, &limits, <const uint8_t*>p, <const uint8_t*>end)
+
+
+_UNDERSCORES = ("allow", "drop", "refuse")      # in the order of Underscores
+
+
+cdef inline Limits limits_of(HeadParser parser) noexcept:
+    cdef Limits limits
+    limits.request_line_bytes = parser.max_request_line_bytes
+    limits.head_bytes = parser.max_head_bytes
+    limits.fields = parser.max_header_count
+    limits.underscores = parser.underscores
+    return limits
+
+
+# ---- llhttp ----------------------------------------------------------------------------------------
+
+cdef class LlhttpFields:
+    """Collects what llhttp calls back; owns the bytes."""
+
+    cdef list names
+    cdef list values
+    cdef bint complete
+
+    def __cinit__(self):
+        self.names = []
+        self.values = []
+
+    def on_header(self, bytes name, bytes value):
+        self.names.append(name)
+        self.values.append(value)
+
+    def on_headers_complete(self):
+        self.complete = True
+
+
+cdef const uint8_t* find_head_end(const uint8_t* p, const uint8_t* end) noexcept nogil:
+    """The pointer behind the first CRLF CRLF, or NULL."""
+    while end - p >= 4:
+        p = <const uint8_t*>memchr(p, c'\r', end - p - 3)
+        if p == NULL:
+            return NULL
+        if memcmp(p, "\r\n\r\n", 4) == 0:
+            return p + 4
+        p += 1
+    return NULL
+
+
+cdef bint take_field(
+    RequestHead* head, Draft* draft, const Limits* limits, int count, const uint8_t* name, Py_ssize_t name_length,
+    const uint8_t* value, Py_ssize_t value_length
+) noexcept nogil:
+    """Puts field `count` of llhttp through the rules of our own grammar. False: refused."""
+    cdef HeaderField* field = &head.fields[head.field_count]
+    cdef const uint8_t* end = value + value_length
+    cdef ScanName folded
+    if count >= limits.fields:
+        return reject(head, 431, "too many headers")
+    if name_length == 0 or scan(SCAN_TOKEN, name, name + name_length) != name + name_length:
+        return reject(head, 400, "a header name is malformed")
+    if scan(SCAN_VALUE, value, end) != end:
+        return reject(head, 400, "a control byte, or a line end other than CRLF, in a header value")
+    value = trim_left(value, end)
+    end = trim_right(value, end)
+    field.name = <const char*>name
+    field.name_length = <uint32_t>name_length
+    field.value = <const char*>value
+    field.value_length = <uint32_t>(end - value)
+    field.known = -1
+    if name_length <= SCAN_NAME_BYTES:
+        scan_fold(name, <size_t>name_length, &folded)
+        field.known = <int16_t>known_index(&folded, <size_t>name_length)
+    if field.known < 0:
+        if not keep_field(head, limits, field):
+            return head.status == 0
+    elif field.known < MEANINGFUL_NAMES and not decide_field(
+        head, draft, field.known, head.field_count, value, end
+    ):
+        return False
+    head.field_count += 1
+    return True
+
+
+cdef int read_llhttp_fields(
+    LlhttpHeadParser parser, Draft* draft, const Limits* limits, const uint8_t* p, const uint8_t* end
+) except -1:
+    """0: refused."""
+    cdef LlhttpFields fields = LlhttpFields()
+    cdef Py_ssize_t i
+    cdef bytes name
+    cdef bytes value
+    llhttp = httptools.HttpRequestParser(fields)
+    try:
+        llhttp.feed_data(PyBytes_FromStringAndSize(<const char*>p, end - p))
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserError:
+        return reject(&parser.head, 400, "llhttp refuses the head")
+    if not fields.complete:
+        return reject(&parser.head, 400, "llhttp sees no end of the head")
+    parser.lines = fields
+    for i in range(len(fields.names)):
+        name = fields.names[i]
+        value = fields.values[i]
+        if not take_field(
+            &parser.head, draft, limits, <int>i, <const uint8_t*>PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name),
+            <const uint8_t*>PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value)
+        ):
+            return False
+    return True
+
+
+cdef class LlhttpHeadParser(HeadParser):
+    cdef Py_ssize_t parse(self, const char* p, const char* end) except -2:
+        """The request line is read by our own rules, the fields by llhttp; what they mean is decided by our rules.
+
+        Waits for the whole head, as llhttp keeps no spans of input that it has seen in part.
+        """
+        cdef Limits limits = limits_of(self)
+        cdef RequestHead* head = &self.head
+        cdef Draft draft
+        cdef const uint8_t* line
+        cdef const uint8_t* stop = <const uint8_t*>end
+        cdef const uint8_t* behind
+        begin_head(head, &draft)
+        head.field_count = 0
+        if p == end:
+            return 0
+        line = skip_empty_line(head, <const uint8_t*>p, stop)
+        if line == NULL:
+            return -1 if head.status else 0
+        if stop - line > self.max_head_bytes:
+            stop = line + self.max_head_bytes
+        behind = find_head_end(line, stop)
+        if read_limited_line(head, &draft, &limits, line, stop) == NULL or behind == NULL:
+            if not head.status and stop - line >= self.max_head_bytes:
+                refuse(head, 431, "the head is too long")
+            return -1 if head.status else 0
+        if not read_llhttp_fields(self, &draft, &limits, line, behind) or not decide_head(head, &draft):
+            return -1
+        return behind - <const uint8_t*>p
+
+
+# ---- Python objects --------------------------------------------------------------------------------
+
+cdef str method_of(const RequestHead* head):
+    cdef const char* p = head.method.p
+    cdef Py_ssize_t n = head.method.n
+    if n == 3:
+        if memcmp(p, "GET", 3) == 0:
+            return "GET"
+        if memcmp(p, "PUT", 3) == 0:
+            return "PUT"
+    elif n == 4:
+        if memcmp(p, "POST", 4) == 0:
+            return "POST"
+        if memcmp(p, "HEAD", 4) == 0:
+            return "HEAD"
+    elif n == 5:
+        if memcmp(p, "PATCH", 5) == 0:
+            return "PATCH"
+    elif n == 6:
+        if memcmp(p, "DELETE", 6) == 0:
+            return "DELETE"
+    elif n == 7:
+        if memcmp(p, "OPTIONS", 7) == 0:
+            return "OPTIONS"
+    return PyUnicode_DecodeASCII(p, n, NULL)
+
+
+cdef Py_ssize_t unquote(const uint8_t* p, const uint8_t* end, uint8_t* out) noexcept nogil:
+    """Decodes %xx; leaves a "%" without two hexadecimal digits as it is. Returns the bytes written, at most end - p."""
+    cdef uint8_t* start = out
+    cdef int high, low
+    while p < end:
+        if p[0] == c'%' and end - p >= 3:
+            high = scan_hex(p[1])
+            low = scan_hex(p[2])
+            if high >= 0 and low >= 0:
+                out[0] = <uint8_t>(high << 4 | low)
+                out += 1
+                p += 3
+                continue
+        out[0] = p[0]
+        out += 1
+        p += 1
+    return out - start
+
+
+cdef str path_of(const RequestHead* head):
+    cdef uint8_t near[1024]
+    cdef uint8_t* buffer = near
+    cdef const uint8_t* p = <const uint8_t*>head.path.p
+    cdef Py_ssize_t n
+    if head.path_is_plain:
+        return PyUnicode_DecodeASCII(head.path.p, head.path.n, NULL)
+    if head.path.n > <Py_ssize_t>sizeof(near):
+        buffer = <uint8_t*>PyMem_Malloc(head.path.n)
+        if buffer == NULL:
+            raise MemoryError
+    try:
+        n = unquote(p, p + head.path.n, buffer)
+        return PyUnicode_DecodeUTF8(<const char*>buffer, n, "replace")
+    finally:
+        if buffer != near:
+            PyMem_Free(buffer)
+
+
+cdef inline bytes name_of(const HeaderField* field):
+    cdef bytes name
+    cdef uint8_t* out
+    cdef uint32_t i
+    if field.known >= 0:
+        return <bytes>interned[field.known].object
+    name = PyBytes_FromStringAndSize(NULL, field.name_length)
+    out = <uint8_t*>PyBytes_AS_STRING(name)
+    for i in range(field.name_length):
+        out[i] = scan_lower[<uint8_t>field.name[i]]
+    return name
+
+
+cdef list headers_of(const RequestHead* head):
+    cdef list headers = PyList_New(head.field_count)
+    cdef const HeaderField* field = head.fields
+    cdef int i
+    cdef bytes part
+    cdef tuple pair
+    for i in range(head.field_count):
+        pair = PyTuple_New(2)
+        part = name_of(field)
+        Py_INCREF(part)
+        PyTuple_SET_ITEM(pair, 0, part)
+        part = PyBytes_FromStringAndSize(field.value, field.value_length)
+        Py_INCREF(part)
+        PyTuple_SET_ITEM(pair, 1, part)
+        Py_INCREF(pair)
+        PyList_SET_ITEM(headers, i, pair)
+        field += 1
+    return headers
+
+
+# ---- Chunked bodies (RFC 9112 section 7.1) ---------------------------------------------------------
+
+cdef enum:
+    MAX_SIZE_DIGITS = 16
+    MAX_SIZE_LINE_BYTES = 4096          # one size line, extensions included
+    MAX_EXTENSION_BYTES = 16384         # all extensions of a body
+    MAX_TRAILER_BYTES = 8192            # all trailer fields of a body
+    MAX_TRAILERS = 64
+
+cdef enum ChunkedState:
+    SIZE                        # hexadecimal digits
+    EXT_OR_END                  # blanks were seen: only ";" goes on
+    EXT_NAME_START
+    EXT_NAME
+    EXT_NAME_END                # blanks behind a name
+    EXT_VALUE_START
+    EXT_VALUE
+    EXT_QUOTED
+    EXT_ESCAPED
+    EXT_QUOTED_END
+    SIZE_LF
+    DATA
+    DATA_CR
+    DATA_LF
+    TRAILER_START
+    TRAILER_NAME
+    TRAILER_VALUE
+    TRAILER_LF
+    END_LF
+    DONE
+    FAILED
+
+
+cdef void chunked_reset(ChunkedDecoder* decoder) noexcept nogil:
+    decoder.left = 0
+    decoder.line_bytes = 0
+    decoder.extension_bytes = 0
+    decoder.state = SIZE
+    decoder.digits = 0
+    decoder.trailers = 0
+    decoder.done = False
+
+
+cdef inline int after_extension(uint8_t byte) noexcept nogil:
+    """The state behind a complete size or extension."""
+    if byte == c'\r':
+        return SIZE_LF
+    if byte == c';':
+        return EXT_NAME_START
+    return EXT_OR_END if scan_is_blank(byte) else FAILED
+
+
+cdef int next_in_extension(int state, uint8_t byte) noexcept nogil:
+    """The state after a byte of chunk-ext = *( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )."""
+    if state == EXT_OR_END:
+        return EXT_NAME_START if byte == c';' else EXT_OR_END if scan_is_blank(byte) else FAILED
+    if state == EXT_NAME_START:
+        return EXT_NAME if scan_is(SCAN_TOKEN, byte) else EXT_NAME_START if scan_is_blank(byte) else FAILED
+    if state == EXT_NAME or state == EXT_NAME_END:
+        if byte == c'=':
+            return EXT_VALUE_START
+        if byte == c';':
+            return EXT_NAME_START
+        if scan_is_blank(byte):
+            return EXT_NAME_END
+        if state == EXT_NAME_END:
+            return FAILED
+        return EXT_NAME if scan_is(SCAN_TOKEN, byte) else SIZE_LF if byte == c'\r' else FAILED
+    if state == EXT_VALUE_START:
+        if byte == c'"':
+            return EXT_QUOTED
+        return EXT_VALUE if scan_is(SCAN_TOKEN, byte) else EXT_VALUE_START if scan_is_blank(byte) else FAILED
+    if state == EXT_VALUE:
+        return EXT_VALUE if scan_is(SCAN_TOKEN, byte) else after_extension(byte)
+    if state == EXT_QUOTED:
+        if byte == c'"':
+            return EXT_QUOTED_END
+        return EXT_QUOTED if scan_is(SCAN_QUOTED, byte) else EXT_ESCAPED if byte == c'\\' else FAILED
+    if state == EXT_ESCAPED:
+        return EXT_QUOTED if scan_is(SCAN_VALUE, byte) else FAILED
+    return after_extension(byte)
+
+
+cdef int next_in_trailers(ChunkedDecoder* decoder, int state, uint8_t byte) noexcept nogil:
+    """The state after a byte behind the last chunk's line: fields by the grammar of a head, all dropped."""
+    if state == TRAILER_START:
+        if byte == c'\r':
+            return END_LF
+        decoder.trailers += 1
+        return TRAILER_NAME if scan_is(SCAN_TOKEN, byte) and decoder.trailers <= MAX_TRAILERS else FAILED
+    if state == TRAILER_NAME:
+        return TRAILER_NAME if scan_is(SCAN_TOKEN, byte) else TRAILER_VALUE if byte == c':' else FAILED
+    if state == TRAILER_VALUE:
+        return TRAILER_VALUE if scan_is(SCAN_VALUE, byte) else TRAILER_LF if byte == c'\r' else FAILED
+    if state == TRAILER_LF:
+        return TRAILER_START if byte == c'\n' else FAILED
+    return DONE if byte == c'\n' else FAILED
+
+
+cdef int next_in_size(ChunkedDecoder* decoder, uint8_t byte) noexcept nogil:
+    """The state after a byte of a chunk-size; leading zeros count as digits."""
+    cdef int digit = scan_hex(byte)
+    if digit < 0:
+        return after_extension(byte) if decoder.digits else FAILED
+    if decoder.digits == MAX_SIZE_DIGITS or decoder.left > INT64_MAX >> 4:
+        return FAILED
+    decoder.digits += 1
+    decoder.left = decoder.left << 4 | digit
+    return SIZE
+
+
+cdef int next_state(ChunkedDecoder* decoder, int state, uint8_t byte) noexcept nogil:
+    """The state after any byte but chunk data."""
+    if state == SIZE:
+        return next_in_size(decoder, byte)
+    if state < SIZE_LF:
+        decoder.extension_bytes += 1
+        decoder.line_bytes += 1
+        if decoder.line_bytes > MAX_SIZE_LINE_BYTES or decoder.extension_bytes > MAX_EXTENSION_BYTES:
+            return FAILED
+        return next_in_extension(state, byte)
+    if state == SIZE_LF:
+        decoder.line_bytes = 0
+        decoder.digits = 0
+        return FAILED if byte != c'\n' else DATA if decoder.left else TRAILER_START
+    if state == DATA_CR:
+        return DATA_LF if byte == c'\r' else FAILED
+    if state == DATA_LF:
+        return SIZE if byte == c'\n' else FAILED
+    decoder.line_bytes += 1
+    return FAILED if decoder.line_bytes > MAX_TRAILER_BYTES else next_in_trailers(decoder, state, byte)
+
+
+cdef Py_ssize_t chunked_decode(ChunkedDecoder* decoder, char* p, Py_ssize_t n, Py_ssize_t* body) noexcept nogil:
+    cdef char* out = p
+    cdef char* start = p
+    cdef char* end = p + n
+    cdef int state = decoder.state
+    cdef Py_ssize_t taken
+    while p < end and state < DONE:
+        if state == DATA:
+            taken = <Py_ssize_t>min(<int64_t>(end - p), decoder.left)
+            if out != p:
+                memmove(out, p, taken)
+            out += taken
+            p += taken
+            decoder.left -= taken
+            if decoder.left == 0:
+                state = DATA_CR
+        else:
+            state = next_state(decoder, state, <uint8_t>p[0])
+            p += 1
+    decoder.state = <uint8_t>state
+    decoder.done = state == DONE
+    body[0] = out - start
+    return -1 if state == FAILED else p - start
+
+
+# ---- For Python: tests, fuzzing, measuring ---------------------------------------------------------
+
+class ParseError(ValueError):
+    """Malformed or refused input; `status` is the HTTP status that answers it."""
+
+    def __init__(self, status, reason):
+        super().__init__(reason)
+        self.status = status
+
+
+ParsedHead = namedtuple(
+    "ParsedHead",
+    "consumed method path raw_path query minor_version headers content_length chunked keep_alive expect_continue upgrade",
+)
+
+
+def parse_request_head(bytes data not None, *, bint llhttp=False, **limits):
+    cdef HeadParser parser = LlhttpHeadParser(**limits) if llhttp else HeadParser(**limits)
+    cdef const char* p = PyBytes_AS_STRING(data)
+    cdef RequestHead* head = &parser.head
+    cdef Py_ssize_t consumed = parser.parse(p, p + PyBytes_GET_SIZE(data))
+    if consumed == 0:
+        return None
+    if consumed < 0:
+        raise ParseError(head.status, head.reason.decode("ascii"))
+    return ParsedHead(
+        consumed, method_of(head), path_of(head), head.path.p[:head.path.n], head.query.p[:head.query.n],
+        head.minor_version, headers_of(head), head.content_length, head.chunked, head.keep_alive,
+        head.expect_continue, head.upgrade,
+    )
+
+
+cdef class ChunkedBody:
+    cdef ChunkedDecoder decoder
+    cdef readonly bytes unused
+
+    def __cinit__(self):
+        chunked_reset(&self.decoder)
+        self.unused = b""
+
+    @property
+    def done(self):
+        return bool(self.decoder.done)
+
+    def feed(self, bytes data not None):
+        cdef Py_ssize_t n = len(data)
+        cdef Py_ssize_t body = 0
+        cdef Py_ssize_t consumed
+        cdef bytearray buffer = bytearray(data)
+        consumed = chunked_decode(&self.decoder, buffer, n, &body)
+        if consumed < 0:
+            raise ParseError(400, "the chunked body is malformed")
+        self.unused += data[consumed:]
+        return bytes(buffer[:body])
