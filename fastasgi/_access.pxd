@@ -1,0 +1,26 @@
+"""The access log: one line a response, formatted at once and written in batches.
+
+Knows the scope's keys and the formats. Must not know: connections, exchanges, where the lines go.
+"""
+
+
+cdef class AccessLog:
+    cdef:
+        object write                    # Callable[[str], object]: takes whole lines; None where logger is set
+        object logger                   # logging.Logger, one call a response; None where write is set
+        list atoms                      # of a format string: literal str, or Atom; None: uvicorn's line
+        bint as_json
+        bytes prefix                    # before each line of uvicorn's format
+        bytes request_prefix            # colour codes around the request line, or b""
+        bytes request_suffix
+        dict status_texts               # status -> b"200 OK\n", coloured where colours are on
+        bint use_colors
+        char* lines                     # formatted, not yet written
+        Py_ssize_t length               # bytes
+        Py_ssize_t capacity             # bytes
+
+    cdef int record(self, dict scope, int status, long long body_bytes, double duration_s) except -1
+    cdef int put_default_line(self, dict scope, int status) except -1
+    cdef int put_line(self, str line) except -1
+    cdef char* reserve(self, Py_ssize_t n) except NULL
+    cdef bytes status_text(self, int status)

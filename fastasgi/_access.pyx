@@ -1,0 +1,224 @@
+"""See _access.pxd for the contracts."""
+
+import http
+import json
+import re
+import time
+
+from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
+from libc.string cimport memcpy
+
+from fastasgi._encoder cimport DECIMAL_ROOM, put_bytes, put_decimal
+
+cdef enum:
+    BATCH_SIZE = 65536                  # bytes of formatted lines that are written at once
+
+ATOMS = ("client", "method", "path", "query", "http_version", "status", "bytes", "duration_us", "time",
+         "user_agent", "referer")
+
+
+class Atom(str):
+    """A named value of an access log format, header[name] included."""
+
+
+def parse_format(format: str) -> list:
+    """Split a format such as '{client} {method} {path} {header[x-request-id]}' into literals and Atoms.
+
+    "{{" and "}}" stand for braces. Raises ValueError that names the atom which doesn't exist.
+    """
+    parts = []
+    for literal, doubled, name in re.findall(r"([^{}]+)|(\{\{|\}\})|\{([^{}]*)\}|[{}]", format):
+        if literal or doubled:
+            parts.append(literal or doubled[0])
+        elif name in ATOMS or re.fullmatch(r"header\[[!#$%&'*+.^_`|~0-9A-Za-z-]+\]", name):
+            parts.append(Atom(name.lower()))
+        else:
+            known = ", ".join(ATOMS)
+            raise ValueError(f"no atom {{{name}}} in an access log format; there are: {known}, header[name]")
+    return parts
+
+
+cdef class AccessLog:
+    """One line a response.
+
+    `format` is None for uvicorn's line, "json", or a format string (see parse_format). Lines go to `write` in batches,
+    each line whole, or to `logger.info` one by one; exactly one of the two is given.
+    """
+
+    def __init__(self, *, str format, object write, str prefix="", bint use_colors=False, object logger=None):
+        if (write is None) == (logger is None):
+            raise ValueError("AccessLog takes either write or logger")
+        self.write = write
+        self.logger = logger
+        self.as_json = format == "json"
+        self.atoms = None if format is None or self.as_json else parse_format(format)
+        self.prefix = prefix.encode()
+        self.use_colors = use_colors
+        self.request_prefix = b"\x1b[1m" if use_colors else b""
+        self.request_suffix = b"\x1b[0m" if use_colors else b""
+        self.status_texts = {}
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.lines)
+
+    def flush(self) -> None:
+        """Write what is batched."""
+        if self.length == 0:
+            return
+        text = PyUnicode_DecodeUTF8(self.lines, self.length, "backslashreplace")
+        self.length = 0
+        self.write(text)
+
+    cdef int record(self, dict scope, int status, long long body_bytes, double duration_s) except -1:
+        """Log one response: body bytes on the wire, and the time since its head came, in seconds."""
+        if self.atoms is None and not self.as_json:
+            if self.write is not None:
+                return self.put_default_line(scope, status)
+            self.logger.info('%s - "%s %s HTTP/%s" %d', client_text(scope), scope["method"], target_text(scope),
+                             scope["http_version"], status)
+            return 0
+        values = atom_values(scope, status, body_bytes, duration_s)
+        if self.as_json:
+            line = json.dumps(values)
+        else:
+            line = "".join([atom_text(values, scope, part) if type(part) is Atom else part for part in self.atoms])
+        if self.write is None:
+            self.logger.info("%s", line)
+            return 0
+        return self.put_line(line)
+
+    cdef int put_default_line(self, dict scope, int status) except -1:
+        cdef Py_ssize_t client_length = 0, method_length, version_length
+        cdef const char* client = NULL
+        cdef bytes raw_path = <bytes>scope["raw_path"]
+        cdef bytes query = <bytes>scope["query_string"]
+        cdef bytes status_text = self.status_text(status)
+        cdef const char* method = PyUnicode_AsUTF8AndSize(scope["method"], &method_length)
+        cdef const char* version = PyUnicode_AsUTF8AndSize(scope["http_version"], &version_length)
+        cdef object address = scope["client"]
+        cdef char* p
+        if address is not None:
+            client = PyUnicode_AsUTF8AndSize((<tuple>address)[0], &client_length)
+        p = self.reserve(client_length + method_length + version_length + 4 * (len(raw_path) + len(query))
+                         + len(self.prefix) + len(self.request_prefix) + len(self.request_suffix)
+                         + len(status_text) + DECIMAL_ROOM + 24)
+        p = put_bytes(p, self.prefix)
+        if client is not NULL:
+            memcpy(p, client, client_length)
+            p[client_length] = b":"
+            p = put_decimal(p + client_length + 1, (<tuple>address)[1])
+        p = put_bytes(p, b' - "')
+        p = put_bytes(p, self.request_prefix)
+        memcpy(p, method, method_length)
+        p += method_length
+        p[0] = b" "
+        p = put_escaped(p + 1, raw_path)
+        if query:
+            p[0] = b"?"
+            p = put_escaped(p + 1, query)
+        p = put_bytes(p, b" HTTP/")
+        memcpy(p, version, version_length)
+        p = put_bytes(p + version_length, self.request_suffix)
+        p = put_bytes(p, b'" ')
+        p = put_bytes(p, status_text)
+        self.length = p - self.lines
+        if self.length > BATCH_SIZE:
+            self.flush()
+        return 0
+
+    cdef int put_line(self, str line) except -1:
+        cdef bytes data = line.encode("utf-8", "backslashreplace") + b"\n"
+        self.length = put_bytes(self.reserve(len(data)), data) - self.lines
+        if self.length > BATCH_SIZE:
+            self.flush()
+        return 0
+
+    cdef char* reserve(self, Py_ssize_t n) except NULL:
+        cdef char* lines
+        if self.length + n > self.capacity:
+            lines = <char*>PyMem_RawRealloc(self.lines, self.length + n + BATCH_SIZE)
+            if lines is NULL:
+                raise MemoryError()
+            self.lines = lines
+            self.capacity = self.length + n + BATCH_SIZE
+        return self.lines + self.length
+
+    cdef bytes status_text(self, int status):
+        text = self.status_texts.get(status)
+        if text is None:
+            try:
+                phrase = http.HTTPStatus(status).phrase
+            except ValueError:
+                phrase = ""
+            text = f"{status} {phrase}"
+            if self.use_colors:
+                color = {1: 37, 2: 32, 3: 33, 4: 31, 5: 91}.get(status // 100, 37)
+                text = f"\x1b[{color}m{text}\x1b[0m"
+            text = self.status_texts[status] = f"{text}\n".encode("ascii")
+        return text
+
+
+cdef char* put_escaped(char* p, bytes data) noexcept:
+    """Copy a request target; a quote, a backslash and what isn't visible ASCII become \\xNN. Four bytes each at most."""
+    cdef unsigned char c
+    cdef const unsigned char* digits = b"0123456789abcdef"
+    for c in data:
+        if 0x20 < c < 0x7f and c != b'"' and c != b"\\":
+            p[0] = c
+            p += 1
+        else:
+            p[0] = b"\\"
+            p[1] = b"x"
+            p[2] = digits[c >> 4]
+            p[3] = digits[c & 15]
+            p += 4
+    return p
+
+
+def escape(text: str) -> str:
+    """`text` without what could end a line, a quoted string or a terminal's good behaviour."""
+    return "".join([c if " " <= c <= "~" and c not in '"\\' else f"\\x{ord(c):02x}" for c in text])
+
+
+def client_text(dict scope) -> str:
+    """host:port of the client; empty on a unix socket, as uvicorn's line has it."""
+    return "%s:%d" % tuple(scope["client"]) if scope["client"] else ""
+
+
+def target_text(dict scope) -> str:
+    """Path and query as the client sent them, escaped."""
+    target = scope["raw_path"]
+    if scope["query_string"]:
+        target += b"?" + scope["query_string"]
+    return escape(target.decode("latin-1"))
+
+
+def header_text(dict scope, name: bytes) -> str:
+    """All values of a request header, joined; "-" where there is none."""
+    values = [value for key, value in scope["headers"] if key == name]
+    return b", ".join(values).decode("latin-1") if values else "-"
+
+
+def atom_values(dict scope, int status, long long body_bytes, double duration_s) -> dict:
+    """The named values, unescaped."""
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "client": client_text(scope),
+        "method": scope["method"],
+        "path": scope["raw_path"].decode("latin-1"),
+        "query": scope["query_string"].decode("latin-1"),
+        "http_version": scope["http_version"],
+        "status": status,
+        "bytes": body_bytes,
+        "duration_us": round(duration_s * 1e6),
+        "user_agent": header_text(scope, b"user-agent"),
+        "referer": header_text(scope, b"referer"),
+    }
+
+
+def atom_text(dict values, dict scope, name: str) -> str:
+    """One value of a line, escaped."""
+    if name.startswith("header["):
+        return escape(header_text(scope, name.removeprefix("header[").removesuffix("]").encode()))
+    return escape(str(values[name]))

@@ -1,0 +1,138 @@
+"""The contracts between a worker's parts: what connections share, and where bytes go.
+
+WorkerContext holds what every connection of one worker shares. A ByteSink carries ordered bytes to one peer; a
+Connection speaks one wire protocol on one sink. Must not know: HTTP versions, WebSocket, the kind of transport.
+"""
+
+from cpython.object cimport PyObject
+
+from fastasgi._access cimport AccessLog
+from fastasgi._parser cimport HeadParser
+
+
+cdef class WorkerContext:
+    cdef:
+        readonly object loop
+        readonly object app             # ASGI 3 callable
+        bint app_is_coroutine_function  # calling it runs none of its code
+        object context                  # contextvars.Context in which the server was started
+        object logger
+        AccessLog access_log            # None: off
+        HeadParser parser
+
+        # Settings
+        double keep_alive_timeout_s     # 0: no connection is kept
+        double head_timeout_s
+        Py_ssize_t max_head_bytes
+        Py_ssize_t max_body_bytes       # 0: no limit
+        Py_ssize_t max_concurrency      # exchanges at once; 0: no limit
+        Py_ssize_t max_requests         # 0: no limit
+        dict state                      # lifespan state; each scope gets a shallow copy
+        dict asgi                       # scope["asgi"]; each scope gets a copy
+        str root_path
+        bytes raw_root_path             # percent-encoded
+
+        # Header lines that every response starts with, encoded as "name: value\r\n"
+        bytes default_lines             # the settings' fields, and the date of this second
+        bytes lines_without_server      # the settings' fields except server, and no date
+        bytes server_line               # empty where the server field is off
+        bytes date_line                 # of this second; empty where the date field is off
+        bint has_date
+        long date_second                # the second that date_line names
+
+        # Clock
+        double now                      # loop.time() of the last tick, seconds
+        readonly double tick_interval_s
+
+        # What is open and running
+        set connections                 # of Connection
+        set suspended                   # of Exchange whose application call has not returned
+        readonly Py_ssize_t exchange_count      # running application calls, suspended or not
+        readonly Py_ssize_t request_count       # requests begun since the start
+        public object on_max_requests   # called once, without arguments, when max_requests have begun
+        readonly bint draining
+        object idle_waiter              # asyncio.Future of wait_idle(), or None
+
+        # Memory that one event at a time uses
+        ReadBuffer read_buffer          # where the next read goes
+        char* scratch                   # READ_SIZE bytes, shared by all connections
+        PyObject* direct                # owned: a bytes object of READ_SIZE that nothing else refers to, or NULL
+        char* spare_out                 # an output block that no sink uses now, or NULL
+        Py_ssize_t spare_out_capacity   # bytes
+
+        # True inside an event-loop callback of ours while no task is current: an application that waits
+        # may be resumed there and then. False while application code runs.
+        bint in_callback
+
+    cdef int note_idle(self) except -1          # after a connection or an exchange has ended
+    cdef ReadBuffer read_buffer_for(self, Py_ssize_t direct_bytes)   # READ_SIZE of writable memory
+    # The n bytes at p, of the read that read_buffer_for() was for: where they fill most of a bytes object that the
+    # kernel has written, that very object.
+    cdef bytes take_read(self, const char* p, Py_ssize_t n)
+
+
+cdef class ReadBuffer:
+    """Lends memory of its worker to the event loop, by the buffer protocol."""
+
+    cdef char* p                        # borrows
+
+
+cdef enum:
+    READ_SIZE = 262144                  # bytes of one read, at most
+    OUT_FLUSH = 131072                  # a sink that holds more writes at once
+    OUT_BLOCK = 16384                   # first size of an output block
+    JOIN_LIMIT = 16384                  # bodies up to this size are copied behind their head; bytes
+
+
+cdef class ByteSink:
+    """Ordered bytes to one peer. What one event produces is collected here and leaves in one write."""
+
+    cdef:
+        WorkerContext worker
+        char* out                       # owned; NULL where nothing is held back
+        Py_ssize_t out_length           # bytes
+        Py_ssize_t out_capacity         # bytes
+        bint corked                     # the event under way flushes at its end
+        bint flush_is_scheduled
+        bint blocked                    # the peer reads too slowly: whoever sends should wait for writable()
+        bint closing                    # nothing more is accepted
+
+    cdef char* reserve(self, Py_ssize_t n) except NULL   # room for n bytes; commit() what was written there
+    cdef inline void commit(self, char* end) noexcept:
+        self.out_length = end - self.out
+    cdef int put(self, const char* p, Py_ssize_t n) except -1           # copies
+    cdef int put_object(self, bytes data, bytes tail) except -1  # keeps both until written; tail may be None
+    cdef int push(self, bint final) except -1   # after a put: write now, at the end of the event, or soon
+    cdef int flush(self) except -1
+    cdef int release_out(self) except -1
+
+    # What a kind of transport does.
+    cdef int write(self, object data) except -1          # bytes, not empty
+    cdef int writelines(self, list parts) except -1      # of bytes
+    cdef int end(self) except -1                # after what was put: no more bytes, then close
+    cdef int end_gently(self) except -1         # the same, but half-closed until the peer has closed too
+    cdef int abort(self) except -1
+    cdef int pause_reading(self) except -1
+    cdef int resume_reading(self) except -1
+    cdef bint has_unsent(self) except -1        # the peer has not taken all that was written
+    cdef object extra_info(self, str name)      # asyncio.BaseTransport.get_extra_info
+
+
+cdef class Connection:
+    """One wire protocol on one sink."""
+
+    cdef:
+        WorkerContext worker
+        ByteSink sink                   # None once the connection is lost
+        double deadline                 # of worker.now, seconds; 0: none
+        Py_ssize_t direct_bytes         # body bytes that the next read may put into an object of their own
+
+    cdef int receive(self, char* p, Py_ssize_t n) except -1    # borrows p for the call
+    cdef int eof(self) except -1                # the peer sends nothing more
+    cdef int lost(self) except -1               # the transport is gone
+    cdef int writable(self) except -1           # the sink is no longer blocked
+    cdef int drain_and_close(self) except -1    # finish what runs, begin nothing
+    cdef int expire(self) except -1             # the deadline has passed
+    cdef inline void set_deadline(self, double timeout_s) noexcept:
+        # worker.now is up to one tick old; never early, at most two ticks late
+        self.deadline = self.worker.now + timeout_s + self.worker.tick_interval_s

@@ -1,0 +1,318 @@
+"""See _core.pxd for the contracts."""
+
+import contextvars
+import inspect
+import time
+import urllib.parse
+from email.utils import formatdate
+
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, _PyBytes_Resize
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from libc.string cimport memcpy
+
+from fastasgi._parser cimport HeadParser, LlhttpHeadParser
+
+
+cdef class WorkerContext:
+    """What all connections of one worker share: the application, settings, clock, counters and buffers.
+
+    Made inside the running loop, in the contextvars context that every request is to start from.
+    """
+
+    def __init__(
+        self,
+        loop,
+        app,
+        *,
+        dict state,
+        str root_path="",
+        str http="auto",
+        list headers,
+        bint date_header,
+        double keep_alive_timeout_s,
+        double head_timeout_s,
+        Py_ssize_t max_request_line_bytes,
+        Py_ssize_t max_head_bytes,
+        Py_ssize_t max_header_count,
+        Py_ssize_t max_body_bytes,
+        Py_ssize_t max_concurrency,
+        Py_ssize_t max_requests,
+        str header_underscores,
+        logger,
+        AccessLog access_log,
+        str asgi_version="3.0",
+    ):
+        self.loop = loop
+        self.app = app
+        self.app_is_coroutine_function = is_coroutine_function(app)
+        self.context = contextvars.copy_context()
+        self.logger = logger
+        self.access_log = access_log
+        parser = LlhttpHeadParser if http == "httptools" else HeadParser
+        self.parser = parser(
+            max_request_line_bytes=max_request_line_bytes,
+            max_head_bytes=max_head_bytes,
+            max_header_count=max_header_count,
+            underscores=header_underscores,
+        )
+        self.keep_alive_timeout_s = keep_alive_timeout_s
+        self.head_timeout_s = head_timeout_s
+        self.max_head_bytes = max_head_bytes
+        self.max_body_bytes = max_body_bytes
+        self.max_concurrency = max_concurrency
+        self.max_requests = max_requests
+        self.state = state
+        self.asgi = {"version": asgi_version, "spec_version": "2.5"}
+        self.root_path = root_path
+        self.raw_root_path = urllib.parse.quote(root_path, safe="/%:@!$&'()*+,;=~").encode("ascii")
+        self.has_date = date_header
+        lines = [(name, b"%b: %b\r\n" % (name, value)) for name, value in headers]
+        self.server_line = b"".join([line for name, line in lines if name.lower() == b"server"])
+        self.lines_without_server = b"".join([line for name, line in lines if name.lower() != b"server"])
+        self.connections = set()
+        self.suspended = set()
+        self.scratch = <char*>PyMem_RawMalloc(READ_SIZE)
+        if self.scratch is NULL:
+            raise MemoryError()
+        self.read_buffer = ReadBuffer()
+        # A quarter of the shortest timeout, so that short ones are kept too, but rarely more than once a second.
+        shortest = min([t for t in (keep_alive_timeout_s, head_timeout_s, 4.0) if t > 0])
+        self.tick_interval_s = min(1.0, max(0.02, shortest / 4))
+        self.tick()
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.spare_out)
+        PyMem_RawFree(self.scratch)
+        Py_XDECREF(self.direct)
+
+    @property
+    def connection_count(self) -> int:
+        """Open connections."""
+        return len(self.connections)
+
+    def tick(self) -> None:
+        """Move the clock: expire deadlines, renew the date, write the access log. Call each tick_interval_s."""
+        cdef Connection connection
+        self.now = self.loop.time()
+        cdef long second = int(time.time())
+        if second != self.date_second:
+            self.date_second = second
+            self.date_line = b"date: %b\r\n" % formatdate(second, usegmt=True).encode() if self.has_date else b""
+            self.default_lines = self.server_line + self.date_line + self.lines_without_server
+        if self.access_log is not None:
+            self.access_log.flush()
+        self.in_callback = True
+        try:
+            for connection in [c for c in self.connections if 0 < (<Connection>c).deadline <= self.now]:
+                connection.deadline = 0
+                connection.expire()
+        finally:
+            self.in_callback = False
+
+    def drain(self) -> None:
+        """Shutdown, first phase: idle connections close, the others after the exchange that runs."""
+        cdef Connection connection
+        self.draining = True
+        for connection in list(self.connections):
+            connection.drain_and_close()
+
+    def disconnect(self) -> None:
+        """Shutdown, second phase: every running exchange is told that its client has gone."""
+        for exchange in list(self.suspended):
+            exchange.disconnect()
+
+    def cancel(self) -> None:
+        """Shutdown, third phase: every running application task is cancelled."""
+        for exchange in list(self.suspended):
+            exchange.cancel()
+
+    def abort(self) -> None:
+        """Shutdown, last phase: every transport is closed without waiting for its peer."""
+        cdef Connection connection
+        for connection in list(self.connections):
+            if connection.sink is not None:
+                connection.sink.abort()
+
+    async def wait_idle(self) -> None:
+        """Return once no connection is open and no application call runs."""
+        while self.connections or self.suspended:
+            if self.idle_waiter is None:
+                self.idle_waiter = self.loop.create_future()
+            await self.idle_waiter
+
+    cdef int note_idle(self) except -1:
+        waiter = self.idle_waiter
+        if waiter is not None and not self.connections and not self.suspended:
+            self.idle_waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+        return 0
+
+
+    cdef ReadBuffer read_buffer_for(self, Py_ssize_t direct_bytes):
+        if direct_bytes == 0:
+            self.read_buffer.p = self.scratch
+            return self.read_buffer
+        if self.direct is NULL:
+            block = PyBytes_FromStringAndSize(NULL, READ_SIZE)
+            Py_INCREF(block)
+            self.direct = <PyObject*>block
+        self.read_buffer.p = PyBytes_AS_STRING(<object>self.direct)
+        return self.read_buffer
+
+    cdef bytes take_read(self, const char* p, Py_ssize_t n):
+        cdef bytes data
+        if self.direct is NULL or p != PyBytes_AS_STRING(<object>self.direct) or n < READ_SIZE // 2:
+            return PyBytes_FromStringAndSize(p, n)
+        _PyBytes_Resize(&self.direct, n)
+        data = <bytes>self.direct
+        Py_DECREF(data)
+        self.direct = NULL
+        return data
+
+
+cdef class ReadBuffer:
+
+    def __len__(self):
+        return READ_SIZE
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, self.p, READ_SIZE, 0, flags)
+
+
+def is_coroutine_function(app) -> bool:
+    """Whether calling `app` only makes a coroutine, so that none of its code runs outside its task."""
+    if inspect.iscoroutinefunction(app):
+        return True
+    if inspect.isroutine(app) or inspect.isclass(app):
+        return False
+    return inspect.iscoroutinefunction(getattr(type(app), "__call__", None))
+
+
+cdef class ByteSink:
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.out)
+
+    cdef char* reserve(self, Py_ssize_t n) except NULL:
+        cdef Py_ssize_t capacity
+        cdef char* block
+        if self.out is NULL and self.worker.spare_out is not NULL:
+            self.out = self.worker.spare_out
+            self.out_capacity = self.worker.spare_out_capacity
+            self.worker.spare_out = NULL
+        if self.out_length + n > self.out_capacity:
+            capacity = max(self.out_capacity * 2, self.out_length + n, OUT_BLOCK)
+            block = <char*>PyMem_RawRealloc(self.out, capacity)
+            if block is NULL:
+                raise MemoryError()
+            self.out = block
+            self.out_capacity = capacity
+        return self.out + self.out_length
+
+    cdef int release_out(self) except -1:
+        """Give the block back: one is kept for the next sink of this worker."""
+        if self.worker.spare_out is NULL and self.out_capacity <= 4 * OUT_FLUSH:
+            self.worker.spare_out = self.out
+            self.worker.spare_out_capacity = self.out_capacity
+        else:
+            PyMem_RawFree(self.out)
+        self.out = NULL
+        self.out_length = self.out_capacity = 0
+        return 0
+
+    cdef int put(self, const char* p, Py_ssize_t n) except -1:
+        cdef char* room = self.reserve(n)
+        memcpy(room, p, n)
+        self.commit(room + n)
+        return 0
+
+    cdef int put_object(self, bytes data, bytes tail) except -1:
+        cdef list parts
+        if self.closing:
+            return 0
+        parts = [data] if tail is None else [data, tail]
+        if self.out_length:
+            parts.insert(0, PyBytes_FromStringAndSize(self.out, self.out_length))
+            self.release_out()
+        return self.writelines(parts)
+
+    cdef int push(self, bint final) except -1:
+        if self.corked and self.out_length <= OUT_FLUSH:
+            return 0
+        if final or self.out_length > OUT_FLUSH:
+            return self.flush()
+        if self.out_length and not self.flush_is_scheduled:
+            self.flush_is_scheduled = True
+            self.worker.loop.call_soon(self.flush_soon, context=self.worker.context)
+        return 0
+
+    def flush_soon(self):
+        """The callback of push()."""
+        self.flush_is_scheduled = False
+        self.flush()
+
+    cdef int flush(self) except -1:
+        cdef object data
+        if self.out_length == 0:
+            return 0
+        data = PyBytes_FromStringAndSize(self.out, self.out_length)
+        self.release_out()
+        if not self.closing:
+            self.write(data)
+        return 0
+
+    cdef int write(self, object data) except -1:
+        raise NotImplementedError
+
+    cdef int writelines(self, list parts) except -1:
+        raise NotImplementedError
+
+    cdef int end(self) except -1:
+        raise NotImplementedError
+
+    cdef int end_gently(self) except -1:
+        raise NotImplementedError
+
+    cdef int abort(self) except -1:
+        raise NotImplementedError
+
+    cdef int pause_reading(self) except -1:
+        raise NotImplementedError
+
+    cdef int resume_reading(self) except -1:
+        raise NotImplementedError
+
+    cdef bint has_unsent(self) except -1:
+        raise NotImplementedError
+
+    async def send_file(self, file, offset, count):
+        """Send bytes of an open file without reading them; returns how many. This kind of sink can't."""
+        return 0
+
+    cdef object extra_info(self, str name):
+        raise NotImplementedError
+
+
+cdef class Connection:
+
+    cdef int receive(self, char* p, Py_ssize_t n) except -1:
+        raise NotImplementedError
+
+    cdef int eof(self) except -1:
+        raise NotImplementedError
+
+    cdef int lost(self) except -1:
+        raise NotImplementedError
+
+    cdef int writable(self) except -1:
+        raise NotImplementedError
+
+    cdef int drain_and_close(self) except -1:
+        raise NotImplementedError
+
+    cdef int expire(self) except -1:
+        raise NotImplementedError

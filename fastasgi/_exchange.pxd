@@ -1,0 +1,130 @@
+"""One call of the application: scope, task, receive, send, and who waits for what.
+
+HTTPExchange knows the order of the http.* messages (ASGI HTTP specification 2.5) and what may stand in them. Must not
+know: sinks, transports, HTTP versions, chunking, stream identifiers. A wire's stream object extends it with the hooks.
+"""
+
+from fastasgi._core cimport WorkerContext
+
+
+cdef class Waiter:
+    """The future-like object that a Task waits for; wakes it in place where that is allowed."""
+
+    cdef:
+        WorkerContext worker
+        public bint _asyncio_future_blocking    # the contract between a Task and what it waits for
+        object wakeup                   # the Task's callback; None once called or not yet given
+        object context                  # contextvars.Context in which to call it
+        list waiters                    # where this waiter is listed until it is woken or cancelled
+        int state                       # PENDING, WOKEN, CANCELLED
+        object cancel_message
+
+    cdef int call_soon(self) except -1
+    cdef object make_cancelled_error(self)
+
+
+cdef class Exchange:
+    """One call of the application, from its first step until it returns."""
+
+    cdef:
+        WorkerContext worker
+        object scope                    # until the call; then, where the access log is on, a copy of it
+        object task                     # asyncio.Task while the call is suspended
+        list receivers                  # of Waiter: calls of receive() without a message; None: none yet
+        list senders                    # of Waiter: calls of send() held back; None: none yet
+        bint disconnected               # the client has gone
+        bint blocked                    # the client reads too slowly: send() waits
+
+    cdef int start(self) except -1      # call the application and run it up to its first suspension
+    cdef int finish(self, object task) except -1     # the call has returned or raised
+    cdef int wake_receivers(self) except -1
+    cdef int wake_senders(self) except -1
+    cdef inline int unblock(self) except -1:
+        self.blocked = False
+        return self.wake_senders()
+    cdef int feed_disconnect(self) except -1
+    cdef object sent(self)              # what send() returns, after its message is with the wire
+    cdef object next_message(self)      # what receive() gives now; None: it has to wait
+    cdef int returned(self, object exception) except -1      # after the call; exception: what it raised, or None
+
+
+cdef enum:
+    EXPECT_START
+    EXPECT_BODY
+    EXPECT_TRAILERS
+    SENDING_FILE
+    COMPLETE
+
+
+cdef class HTTPExchange(Exchange):
+    cdef:
+        # Inbound: what the client has sent and the application has not received
+        object body                     # bytes, or None
+        list more_body                  # further pieces, or None
+        Py_ssize_t body_size            # bytes in both
+        bint body_complete              # the client has sent all of it
+        bint body_received              # the application has the message with more_body False
+        bint wants_call                 # the wire waits for want_body()
+
+        # Outbound
+        int state                       # EXPECT_START and on
+        int status
+        bint is_head                    # the method is HEAD
+        bint bodiless                   # HEAD, 204 or 304: body bytes are not sent
+        list headers                    # checked (bytes, bytes) tuples, without transfer-encoding
+        Py_ssize_t headers_size         # bytes of names and values
+        long long content_length        # that the application declared; -1: none
+        long long body_sent             # bytes given to the wire
+        Py_ssize_t unyielded            # bytes sent since the application last let others run
+        bint has_date
+        bint has_server
+        bint wants_close                # the application sent "connection: close"
+        bint has_connection             # the application sent a connection field
+        bint wants_trailers             # the start message promised trailers
+        list trailers
+        double started_at               # time.perf_counter of the head's arrival, where the access log is on
+
+    cdef inline int feed_body(self, bytes piece) except -1:
+        self.body_size += len(piece)
+        if self.body is None:
+            self.body = piece
+        else:
+            self.feed_more_body(piece)
+        if self.receivers:
+            self.wake_receivers()
+        return 0
+    cdef int feed_more_body(self, bytes piece) except -1
+    cdef inline int feed_end(self) except -1:
+        self.body_complete = True
+        if self.receivers:
+            self.wake_receivers()
+        return 0
+
+    cdef int take_start(self, dict message) except -1
+    cdef object take_body(self, dict message)
+    cdef object take_file(self, str kind, dict message)
+    cdef object body_sent_whole(self)
+    cdef int file_sent(self, bint more) except -1       # put_file() has put all of it
+    cdef int take_trailers(self, dict message) except -1
+    cdef int take_early_hint(self, dict message) except -1
+    cdef int count_body(self, long long n, bint more) except -1
+    cdef int complete(self) except -1           # the last message is with the wire
+    cdef int log_access(self) except -1
+    cdef int log_exception(self, object exception) except -1
+    cdef int put_error(self, int status, bytes body) except -1   # answer in the application's place, and close
+
+    # What a wire does with a checked message
+    cdef int put_response(self, bytes body, bint more) except -1        # head, and the first piece of the body
+    cdef int put_data(self, bytes body, bint more) except -1
+    cdef int want_body(self) except -1          # the application asks for what has not come
+    cdef int put_informational(self, int status, list headers) except -1
+    cdef int put_trailers(self) except -1       # self.trailers
+    cdef object put_file(self, int fd, long long offset, long long count, bint more)   # owns fd; an awaitable
+    cdef int reset(self) except -1              # the response can't be completed
+    cdef int ended(self) except -1              # the response is complete
+
+
+cdef list checked_headers(object headers)       # of (bytes, bytes) tuples; raises for what may not go on a wire
+cdef dict build_scope(
+    WorkerContext worker, str method, str path, bytes raw_path, bytes query, list headers,
+    str http_version, str scheme, object client, object server, dict extensions)

@@ -1,0 +1,770 @@
+"""See _exchange.pxd for the contracts.
+
+`receive` and `send` are plain functions that return awaitables, which cost less than coroutines and may be given to
+create_task, gather and wait_for all the same. An application is started, and resumed, inside the event that brings
+what it needs, so that most requests finish in the read event of their head (DESIGN: "Start the application in place").
+"""
+
+import asyncio
+import contextvars
+import os
+import sys
+import time
+from urllib.parse import quote
+
+from cpython.contextvars cimport PyContext_Copy, PyContext_Enter, PyContext_Exit
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+
+from fastasgi._core cimport OUT_FLUSH, WorkerContext
+from fastasgi._encoder import FieldError
+
+from fastasgi._encoder cimport check_name, check_value
+
+cdef extern from "Python.h":
+    void PyErr_SetObject(PyObject* kind, PyObject* value) noexcept
+    PyObject* PyExc_StopIteration
+    ctypedef struct IteratorType "PyTypeObject":
+        PyObject* (*tp_iternext)(PyObject*) except? NULL
+
+Task = asyncio.Task
+CancelledError = asyncio.CancelledError
+cdef bint TASK_STARTS_EAGERLY = sys.version_info >= (3, 12)
+
+cdef enum:
+    PENDING
+    WOKEN
+    CANCELLED
+
+cdef str HTTP_REQUEST = "http.request"
+cdef str HTTP_DISCONNECT = "http.disconnect"
+cdef str HTTP_START = "http.response.start"
+cdef str HTTP_BODY = "http.response.body"
+cdef str HTTP_TRAILERS = "http.response.trailers"
+cdef str HTTP_EARLY_HINT = "http.response.early_hint"
+cdef str HTTP_PATHSEND = "http.response.pathsend"
+cdef str HTTP_ZEROCOPYSEND = "http.response.zerocopysend"
+cdef str HTTP_DEBUG = "http.response.debug"
+
+
+class ClientDisconnected(ConnectionError):
+    """The client has gone: raised by `send` (ASGI HTTP specification 2.4, "Disconnected Client")."""
+
+
+# --- Awaitables ---
+
+cdef class Ready:
+    """Awaiting it gives None at once. It has no state, so one serves every call."""
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        raise StopIteration
+
+    def send(self, value):
+        raise StopIteration
+
+    def throw(self, kind, value=None, traceback=None):
+        raise_thrown(kind, value, traceback)
+
+    def close(self):
+        pass
+
+
+cdef Ready READY = Ready()
+
+
+cdef int raise_thrown(kind, value, traceback) except -1:
+    """What throw() of a coroutine that stands at an await raises; the arguments are those of generator.throw."""
+    if value is None:
+        value = kind() if isinstance(kind, type) else kind
+    elif not isinstance(value, BaseException):
+        value = kind(value)
+    raise value if traceback is None else value.with_traceback(traceback)
+
+
+cdef class Waiter:
+
+    def get_loop(self):
+        return self.worker.loop
+
+    def add_done_callback(self, callback, *, context=None):
+        self.wakeup = callback
+        self.context = contextvars.copy_context() if context is None else context
+        if self.state != PENDING:
+            self.call_soon()
+
+    def remove_done_callback(self, callback):
+        if self.wakeup != callback:
+            return 0
+        self.wakeup = None
+        return 1
+
+    def done(self):
+        return self.state != PENDING
+
+    def cancelled(self):
+        return self.state == CANCELLED
+
+    def cancel(self, msg=None):
+        if self.state != PENDING:
+            return False
+        self.state = CANCELLED
+        self.cancel_message = msg
+        self.waiters.remove(self)
+        self.call_soon()
+        return True
+
+    def result(self):
+        if self.state == CANCELLED:
+            raise self.make_cancelled_error()
+        if self.state == PENDING:
+            raise asyncio.InvalidStateError("Result is not ready.")
+
+    def exception(self):
+        return self.result()
+
+    def _make_cancelled_error(self):
+        return self.make_cancelled_error()
+
+    cdef object make_cancelled_error(self):
+        return CancelledError() if self.cancel_message is None else CancelledError(self.cancel_message)
+
+    cdef int call_soon(self) except -1:
+        wakeup, self.wakeup = self.wakeup, None
+        if wakeup is not None:
+            self.worker.loop.call_soon(wakeup, self, context=self.context)
+        return 0
+
+
+cdef Waiter new_waiter(WorkerContext worker, list waiters):
+    cdef Waiter waiter = Waiter.__new__(Waiter)
+    waiter.worker = worker
+    waiter._asyncio_future_blocking = True
+    waiter.waiters = waiters
+    waiters.append(waiter)
+    return waiter
+
+
+cdef int wake_all(list waiters) except -1:
+    """Wake whoever waits: in place inside our own callbacks, where no task is current; soon otherwise."""
+    cdef Waiter waiter
+    cdef list woken = waiters[:]
+    waiters.clear()
+    for waiter in woken:
+        if waiter.state != PENDING:
+            continue
+        waiter.state = WOKEN
+        if waiter.worker.in_callback and waiter.wakeup is not None:
+            wakeup, waiter.wakeup = waiter.wakeup, None
+            run_in_place(waiter.worker, waiter.context, wakeup, waiter)
+        else:
+            waiter.call_soon()
+    return 0
+
+
+cdef object run_in_place(WorkerContext worker, object context, object step, object argument):
+    """Run a step of a task now, as the event loop would: in its context, with no task around it."""
+    PyContext_Enter(context)
+    worker.in_callback = False
+    try:
+        return step(argument) if argument is not None else step()
+    finally:
+        worker.in_callback = True
+        PyContext_Exit(context)
+
+
+cdef class ReceiveCall:
+    """What receive() returns. The message is taken when it is awaited, so that a call cancelled before loses none."""
+
+    cdef Exchange exchange
+    cdef bint done
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        """Replaced by receive_call_next, which does the same; here so that the type has the slot."""
+        raise StopIteration
+
+    def send(self, value):
+        return next(self)
+
+    def throw(self, kind, value=None, traceback=None):
+        self.done = True
+        raise_thrown(kind, value, traceback)
+
+    def close(self):
+        self.done = True
+
+
+cdef PyObject* receive_call_next(PyObject* self) except? NULL:
+    """tp_iternext of ReceiveCall: the message as StopIteration's value, or a Waiter.
+
+    A Cython __next__ that raises with a value builds the exception and a traceback entry for it, which costs more than
+    all the rest of receive(). The slot's contract is only that the exception is set.
+    """
+    cdef ReceiveCall call = <ReceiveCall>self
+    if call.done:
+        raise RuntimeError("cannot reuse already awaited receive()")
+    cdef Exchange exchange = call.exchange
+    cdef object message = exchange.next_message()
+    if message is None:
+        if exchange.receivers is None:
+            exchange.receivers = []
+        message = new_waiter(exchange.worker, exchange.receivers)
+        Py_INCREF(message)
+        return <PyObject*>message
+    call.done = True
+    PyErr_SetObject(PyExc_StopIteration, <PyObject*>message)
+    return NULL
+
+
+(<IteratorType*>ReceiveCall).tp_iternext = receive_call_next
+
+
+cdef class SendCall:
+    """What send() returns while the client reads too slowly: its message is with the wire, but the next must wait."""
+
+    cdef Exchange exchange
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.exchange.disconnected:
+            raise ClientDisconnected("the client has disconnected")
+        if not self.exchange.blocked:
+            raise StopIteration
+        if self.exchange.senders is None:
+            self.exchange.senders = []
+        return new_waiter(self.exchange.worker, self.exchange.senders)
+
+    def send(self, value):
+        return next(self)
+
+    def throw(self, kind, value=None, traceback=None):
+        raise_thrown(kind, value, traceback)
+
+    def close(self):
+        pass
+
+
+cdef class PauseCall:
+    """What send() returns to an application that has sent much without a pause: others run before it goes on."""
+
+    cdef bint paused
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.paused:
+            raise StopIteration
+        self.paused = True
+        return None
+
+    def send(self, value):
+        return next(self)
+
+    def throw(self, kind, value=None, traceback=None):
+        self.paused = True
+        raise_thrown(kind, value, traceback)
+
+    def close(self):
+        self.paused = True
+
+
+# --- Starting a task in place ---
+
+cdef class StepCatcher:
+    """Stands in for loop.call_soon while a Task is made on CPython 3.11, and keeps the task's first step."""
+
+    cdef object step
+
+    def __call__(self, step, *, context=None):
+        self.step = step
+
+
+cdef object start_task(WorkerContext worker, object coroutine, object context):
+    """Make a Task and run it up to its first suspension.
+
+    CPython 3.12 has eager_start. On 3.11 the constructor schedules its first step by loop.call_soon, which the loop
+    instance shadows for the length of the constructor.
+    """
+    cdef StepCatcher catcher
+    cdef dict loop_attributes
+    loop = worker.loop
+    if TASK_STARTS_EAGERLY:
+        worker.in_callback = False
+        try:
+            return Task(coroutine, loop=loop, context=context, eager_start=True)
+        finally:
+            worker.in_callback = True
+    catcher = StepCatcher.__new__(StepCatcher)
+    loop_attributes = loop.__dict__
+    loop_attributes["call_soon"] = catcher
+    try:
+        # A name of its own would cost as much as the rest of the constructor.
+        task = Task(coroutine, loop=loop, name="fastasgi exchange", context=context)
+    finally:
+        del loop_attributes["call_soon"]
+    run_in_place(worker, context, catcher.step, None)
+    return task
+
+
+async def call_app(app, scope, receive, send):
+    """Run all of `app` inside the task, where calling it may run code of its own before there is a coroutine."""
+    await app(scope, receive, send)
+
+
+# --- Exchange ---
+
+cdef class Exchange:
+
+    cdef int start(self) except -1:
+        cdef WorkerContext worker = self.worker
+        cdef object context = PyContext_Copy(worker.context)
+        worker.exchange_count += 1
+        if worker.app_is_coroutine_function:
+            coroutine = worker.app(self.scope, self.receive, self.send)
+        else:
+            coroutine = call_app(worker.app, self.scope, self.receive, self.send)
+        # The application may do with its scope what it likes
+        self.scope = None if worker.access_log is None else (<dict>self.scope).copy()
+        task = start_task(worker, coroutine, context)
+        if task.done():
+            return self.finish(task)
+        self.task = task
+        worker.suspended.add(self)
+        task.add_done_callback(self.on_task_done, context=worker.context)
+        return 0
+
+    def on_task_done(self, task):
+        self.task = None
+        self.worker.suspended.discard(self)
+        self.finish(task)
+        self.worker.note_idle()
+
+    cdef int finish(self, object task) except -1:
+        cdef object exception
+        self.worker.exchange_count -= 1
+        try:
+            exception = task.exception()
+        except CancelledError as cancelled:
+            exception = cancelled
+        self.returned(exception)
+        self.receivers = self.senders = None
+        return 0
+
+    cdef int returned(self, object exception) except -1:
+        raise NotImplementedError
+
+    cdef object next_message(self):
+        raise NotImplementedError
+
+    def receive(self):
+        """The ASGI receive callable."""
+        cdef ReceiveCall call = ReceiveCall.__new__(ReceiveCall)
+        call.exchange = self
+        return call
+
+    cdef int wake_receivers(self) except -1:
+        if self.receivers:
+            wake_all(self.receivers)
+        return 0
+
+    cdef int wake_senders(self) except -1:
+        if self.senders:
+            wake_all(self.senders)
+        return 0
+
+    cdef int feed_disconnect(self) except -1:
+        self.disconnected = True
+        self.wake_receivers()
+        self.wake_senders()
+        return 0
+
+    cdef object sent(self):
+        cdef SendCall call
+        if self.blocked:
+            call = SendCall.__new__(SendCall)
+            call.exchange = self
+            return call
+        return READY
+
+    def sent_awaitable(self):
+        """To await between pieces that the wire has taken, so that a slow client is waited for."""
+        return self.sent()
+
+    def disconnect(self):
+        """Tell the application that its client has gone, whether or not it has."""
+        self.feed_disconnect()
+
+    def cancel(self):
+        """Cancel the application's task."""
+        if self.task is not None:
+            self.task.cancel()
+
+
+cdef bint caused_by_disconnect(object exception) except -1:
+    """Whether `exception`, one it grew out of, or all of a group's members, are our ClientDisconnected."""
+    cdef int steps = 0
+    while exception is not None and steps < 100:
+        if isinstance(exception, ClientDisconnected):
+            return True
+        if isinstance(exception, BaseExceptionGroup):
+            return all([caused_by_disconnect(member) for member in exception.exceptions])
+        exception = exception.__cause__ or exception.__context__
+        steps += 1
+    return False
+
+
+# --- HTTPExchange ---
+
+cdef class HTTPExchange(Exchange):
+
+    def __cinit__(self):
+        self.content_length = -1
+
+    # Inbound
+
+    cdef int feed_more_body(self, bytes piece) except -1:
+        if self.more_body is None:
+            self.more_body = []
+        self.more_body.append(piece)
+        return 0
+
+    cdef object next_message(self):
+        cdef object body
+        if self.disconnected or self.state == COMPLETE:
+            return {"type": HTTP_DISCONNECT}
+        if self.body is None and (not self.body_complete or self.body_received):
+            if self.wants_call and not self.body_complete:
+                self.want_body()
+            return None
+        body = self.body if self.body is not None else b""
+        if self.more_body is not None:
+            self.more_body.insert(0, body)
+            body = b"".join(self.more_body)
+            self.more_body = None
+        self.body = None
+        self.body_size = 0
+        self.body_received = self.body_complete
+        if self.wants_call and not self.body_complete:
+            self.want_body()
+        return {"type": HTTP_REQUEST, "body": body, "more_body": not self.body_received}
+
+    # Outbound
+
+    def send(self, object message):
+        """The ASGI send callable. The message is checked and with the wire when it returns."""
+        cdef str kind
+        if type(message) is not dict:
+            message = dict(message)
+        kind = message["type"]
+        if self.state == COMPLETE:
+            raise RuntimeError(f"Unexpected ASGI message '{kind}' sent, after response already completed.")
+        if self.disconnected:
+            raise ClientDisconnected("the client has disconnected")
+        if self.state == EXPECT_START:
+            if kind == HTTP_START:
+                self.take_start(message)
+                return READY
+            if kind == HTTP_EARLY_HINT:
+                self.take_early_hint(message)
+                return self.sent()
+            expected = HTTP_START
+        elif self.state == EXPECT_BODY:
+            if kind == HTTP_BODY:
+                return self.take_body(message)
+            if kind == HTTP_PATHSEND or kind == HTTP_ZEROCOPYSEND:
+                return self.take_file(kind, message)
+            expected = HTTP_BODY
+        elif self.state == EXPECT_TRAILERS:
+            if kind == HTTP_TRAILERS:
+                self.take_trailers(message)
+                return self.sent()
+            expected = HTTP_TRAILERS
+        else:
+            raise RuntimeError(f"ASGI message '{kind}' sent while a file is being sent.")
+        if kind == HTTP_DEBUG:
+            # ASGI extension "Debug": for test clients, servers pass over it
+            return READY
+        raise RuntimeError(f"Expected ASGI message '{expected}', but got '{kind}'.")
+
+    cdef int take_start(self, dict message) except -1:
+        cdef bytes name, value
+        cdef Py_ssize_t length
+        cdef int status = message["status"]
+        cdef list headers
+        if not 200 <= status <= 999:
+            raise ValueError(f"http.response.start: status {status} is not a final status code, 200 to 999")
+        headers = checked_headers(message.get("headers", ()))
+        self.headers = []
+        self.headers_size = 0
+        self.content_length = -1
+        self.has_date = self.has_server = self.wants_close = self.has_connection = False
+        for pair in headers:
+            name = <bytes>(<tuple>pair)[0]
+            value = <bytes>(<tuple>pair)[1]
+            length = len(name)
+            if length == 4:
+                self.has_date = self.has_date or name.lower() == b"date"
+            elif length == 6:
+                self.has_server = self.has_server or name.lower() == b"server"
+            elif length == 10 and name.lower() == b"connection":
+                self.has_connection = True
+                if b"close" in [token.strip() for token in value.lower().split(b",")]:
+                    self.wants_close = True
+            elif length == 14 and name.lower() == b"content-length":
+                if self.content_length >= 0:
+                    raise ValueError("http.response.start: content-length is given twice")
+                if not value.isdigit() or len(value) > 18:
+                    raise ValueError(f"http.response.start: content-length {value!r} is not a number of bytes")
+                self.content_length = int(value)
+            elif length == 17 and name.lower() == b"transfer-encoding":
+                # The server's business (ASGI HTTP specification, "Response Start")
+                continue
+            self.headers.append(pair)
+            self.headers_size += length + len(value)
+        self.wants_trailers = bool(message.get("trailers", False))
+        self.status = status
+        self.bodiless = self.is_head or status == 204 or status == 304
+        self.state = EXPECT_BODY
+        return 0
+
+    cdef object take_body(self, dict message):
+        cdef object value = message.get("body", b"")
+        cdef bytes body = value if type(value) is bytes else as_bytes(value)
+        cdef bint more = message.get("more_body", False)
+        cdef bint first = self.headers is not None
+        self.count_body(len(body), more)
+        if first:
+            self.put_response(body, more)
+            self.headers = None
+        else:
+            self.put_data(body, more)
+        if not more:
+            return self.body_sent_whole()
+        if self.blocked:
+            return self.sent()
+        self.unyielded += len(body)
+        if self.unyielded > 2 * OUT_FLUSH:
+            self.unyielded = 0
+            return PauseCall.__new__(PauseCall)
+        return READY
+
+    cdef object body_sent_whole(self):
+        if self.wants_trailers:
+            self.state = EXPECT_TRAILERS
+        else:
+            self.complete()
+        return READY
+
+    cdef int count_body(self, long long n, bint more) except -1:
+        """Hold the application to the content-length it declared (RFC 9110 section 8.6)."""
+        self.body_sent += n
+        if self.content_length < 0 or self.bodiless:
+            return 0
+        if self.body_sent > self.content_length:
+            self.body_sent -= n
+            raise RuntimeError("Response content longer than Content-Length")
+        if not more and self.body_sent < self.content_length:
+            raise RuntimeError("Response content shorter than Content-Length")
+        return 0
+
+    cdef object take_file(self, str kind, dict message):
+        """http.response.pathsend and http.response.zerocopysend: a file's bytes as a piece of the body."""
+        cdef long long offset = 0
+        cdef long long count
+        cdef int fd
+        cdef bint more = False
+        if kind == HTTP_PATHSEND:
+            fd = os.open(message["path"], os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        else:
+            fd = os.dup(message["file"].fileno() if hasattr(message["file"], "fileno") else message["file"])
+            more = message.get("more_body", False)
+        try:
+            if kind == HTTP_ZEROCOPYSEND:
+                offset = message["offset"] if message.get("offset") is not None else os.lseek(fd, 0, os.SEEK_CUR)
+            count = max(0, os.fstat(fd).st_size - offset)
+            if message.get("count") is not None:
+                count = min(count, <long long>message["count"])
+            self.count_body(count, more)
+            return self.put_file(fd, offset, count, more)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    cdef int file_sent(self, bint more) except -1:
+        self.state = EXPECT_BODY
+        if not more:
+            self.body_sent_whole()
+        return 0
+
+    cdef int take_trailers(self, dict message) except -1:
+        cdef list trailers = checked_headers(message.get("headers", ()))
+        self.trailers = trailers if self.trailers is None else self.trailers + trailers
+        if not message.get("more_trailers", False):
+            self.put_trailers()
+            self.complete()
+        return 0
+
+    cdef int take_early_hint(self, dict message) except -1:
+        links = checked_headers([(b"link", link) for link in message.get("links", ())])
+        return self.put_informational(103, links)
+
+    cdef int complete(self) except -1:
+        self.state = COMPLETE
+        if self.worker.access_log is not None:
+            self.log_access()
+        self.ended()
+        if self.receivers:
+            self.wake_receivers()
+        return 0
+
+    cdef int log_access(self) except -1:
+        cdef dict scope = <dict>self.scope
+        self.scope = None
+        return self.worker.access_log.record(
+            scope, self.status, 0 if self.bodiless else self.body_sent, time.perf_counter() - self.started_at)
+
+    cdef int feed_disconnect(self) except -1:
+        if self.state != COMPLETE and self.state != EXPECT_START and not self.disconnected:
+            if self.worker.access_log is not None:
+                self.log_access()
+        self.body = self.more_body = None
+        self.body_size = 0
+        return Exchange.feed_disconnect(self)
+
+    # The end of the call
+
+    cdef int returned(self, object exception) except -1:
+        if exception is not None:
+            self.log_exception(exception)
+        if self.state == COMPLETE:
+            return 0
+        if self.disconnected:
+            self.reset()
+        elif self.state == EXPECT_START or self.headers is not None:
+            if exception is None:
+                self.worker.logger.error("ASGI callable returned without starting response."
+                                         if self.state == EXPECT_START
+                                         else "ASGI callable returned without completing response.")
+            self.put_error(500, b"Internal Server Error")
+        else:
+            if exception is None:
+                self.worker.logger.error("ASGI callable returned without completing response.")
+            self.reset()
+        return 0
+
+    cdef int log_exception(self, object exception) except -1:
+        if isinstance(exception, CancelledError) and (self.disconnected or self.worker.draining):
+            return 0
+        if self.disconnected and caused_by_disconnect(exception):
+            return 0
+        self.worker.logger.error("Exception in ASGI application\n", exc_info=exception)
+        return 0
+
+    cdef int put_error(self, int status, bytes body) except -1:
+        self.state = EXPECT_START
+        self.body_sent = 0
+        self.take_start({"status": status, "headers": [
+            (b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]})
+        self.wants_trailers = False
+        self.take_body({"body": body})
+        return 0
+
+    cdef int put_response(self, bytes body, bint more) except -1:
+        raise NotImplementedError
+
+    cdef int put_data(self, bytes body, bint more) except -1:
+        raise NotImplementedError
+
+    cdef int want_body(self) except -1:
+        raise NotImplementedError
+
+    cdef int put_informational(self, int status, list headers) except -1:
+        raise NotImplementedError
+
+    cdef int put_trailers(self) except -1:
+        raise NotImplementedError
+
+    cdef object put_file(self, int fd, long long offset, long long count, bint more):
+        raise NotImplementedError
+
+    cdef int reset(self) except -1:
+        raise NotImplementedError
+
+    cdef int ended(self) except -1:
+        raise NotImplementedError
+
+
+cdef bytes as_bytes(object value):
+    """A copy, so that what the application does with its buffer later changes nothing that was sent."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    raise TypeError(f"http.response.body: body is {type(value).__name__}, bytes expected")
+
+
+cdef list checked_headers(object headers):
+    cdef list checked = []
+    cdef bytes name, value
+    cdef object pair
+    for pair in headers:
+        if type(pair) is not tuple or len(<tuple>pair) != 2 or type((<tuple>pair)[0]) is not bytes \
+                or type((<tuple>pair)[1]) is not bytes:
+            pair = as_field(pair)
+        name = <bytes>(<tuple>pair)[0]
+        value = <bytes>(<tuple>pair)[1]
+        if not check_name(<char*>name, len(name)):
+            raise FieldError(f"header name {name!r} is not a token (RFC 9110 section 5.1)")
+        if not check_value(<char*>value, len(value)):
+            raise FieldError(f"header {name!r}: the value {value!r} has a CR, LF or NUL (RFC 9110 section 5.5)")
+        checked.append(pair)
+    return checked
+
+
+cdef tuple as_field(object pair):
+    name, value = pair
+    for part in (name, value):
+        if not isinstance(part, (bytes, bytearray, memoryview)):
+            raise TypeError(f"header {name!r}: {part!r} is {type(part).__name__}, bytes expected")
+    return bytes(name), bytes(value)
+
+
+cdef dict build_scope(
+    WorkerContext worker, str method, str path, bytes raw_path, bytes query, list headers,
+    str http_version, str scheme, object client, object server, dict extensions,
+):
+    """The HTTP connection scope (ASGI HTTP specification 2.5). Every container is the request's own."""
+    return {
+        "type": "http",
+        "asgi": worker.asgi.copy(),
+        "http_version": http_version,
+        "server": server,
+        "client": client,
+        "scheme": scheme,
+        "method": method,
+        "root_path": worker.root_path,
+        "path": path if not worker.root_path else worker.root_path + path,
+        "raw_path": raw_path if not worker.raw_root_path else worker.raw_root_path + raw_path,
+        "query_string": query,
+        "headers": headers,
+        "state": worker.state.copy(),
+        "extensions": extensions.copy(),
+    }

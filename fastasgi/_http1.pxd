@@ -1,0 +1,80 @@
+"""HTTP/1.1 and 1.0 on one sink (RFC 9112): framing, keep-alive, pipelining, and the order of it all.
+
+Knows what a head's framing means and how a response is laid out. Must not know: the kind of transport, the grammar
+(see _parser), the order of ASGI messages (see _exchange).
+"""
+
+from libc.stdint cimport int64_t
+
+from fastasgi._core cimport Connection
+from fastasgi._exchange cimport HTTPExchange
+from fastasgi._parser cimport ChunkedDecoder, RequestHead
+
+
+cdef class HTTP1Connection
+
+
+cdef class HTTP1Exchange(HTTPExchange):
+    """One request and its response."""
+
+    cdef:
+        HTTP1Connection connection      # None once the response is complete or the connection lost
+        int minor_version               # of the request
+        bint chunked                    # the response is sent chunked
+        bint expects_continue           # 100 Continue is due when the application asks for the body
+
+    cdef int drop_content_length(self) except -1
+
+
+cdef enum:
+    READ_HEAD
+    READ_LENGTH                         # a body of known length
+    READ_CHUNKS
+    READ_NOTHING                        # closing: what comes is thrown away
+
+
+cdef class HTTP1Connection(Connection):
+    cdef:
+        HTTP1Exchange exchange          # whose response is not complete, or None
+        int state                       # READ_HEAD and on
+        int64_t body_left               # bytes, in READ_LENGTH
+        int64_t body_read               # bytes of the current body, decoded
+        ChunkedDecoder chunks
+        bint keep_alive                 # after the current response
+        bint receiving                  # receive() is under way further up the stack
+        bint paused                     # the sink reads nothing for now
+        bint resume_is_scheduled
+        bint start_is_due               # the exchange waits for what came of its body
+        bint reading_head               # held bytes are a part of a head, and its time runs
+        bint has_rest                   # the read under way has bytes behind the current request
+        bint peer_is_done               # it has sent all it will, and waits for answers to held requests
+        char* held                      # owned: bytes read and not yet understood, or NULL
+        Py_ssize_t held_length          # bytes
+        Py_ssize_t held_capacity        # bytes
+        object client                   # scope["client"]
+        object server                   # scope["server"]
+        str scheme
+        bint has_addresses
+
+    cdef bint is_worth_parsing(self, const char* p, Py_ssize_t n) noexcept
+    cdef int process(self, char* p, Py_ssize_t n) except -1
+    cdef char* advance(self, char* p, char* end) except NULL
+    cdef int hold(self, char* p, Py_ssize_t n) except -1
+    cdef int pause_reading(self) except -1
+    cdef int resume_reading(self) except -1
+    cdef int schedule_resume(self) except -1
+    cdef int resume_held(self) except -1
+
+    cdef char* read_head(self, char* p, char* end) except NULL
+    cdef int begin(self, RequestHead* head) except -1
+    cdef int find_addresses(self) except -1
+    cdef char* read_body(self, char* p, char* end) except NULL
+    cdef char* read_chunks(self, char* p, char* end) except NULL
+    cdef int after_feed(self) except -1
+    cdef int end_body(self) except -1
+
+    cdef bint may_keep_alive(self, HTTP1Exchange exchange) noexcept
+    cdef int response_done(self) except -1
+    cdef int refuse(self, int status, str reason) except -1
+    cdef int refuse_body(self, int status, str reason) except -1
+    cdef int close(self) except -1

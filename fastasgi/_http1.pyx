@@ -1,0 +1,626 @@
+"""See _http1.pxd for the contracts."""
+
+import os
+import time
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
+from libc.string cimport memchr, memcpy, memmove
+
+from fastasgi._core cimport JOIN_LIMIT, ByteSink, Connection, WorkerContext
+from fastasgi._encoder cimport (
+    CHUNK_HEAD_ROOM, DECIMAL_ROOM, fields_size, put_bytes, put_chunk_head, put_decimal, put_fields, status_line,
+)
+from fastasgi._exchange cimport COMPLETE, EXPECT_START, SENDING_FILE, HTTPExchange, build_scope
+from fastasgi._parser cimport (
+    RequestHead, chunked_decode, chunked_reset, headers_of, method_of, path_of,
+)
+from fastasgi._exchange import ClientDisconnected
+
+cdef enum:
+    REQUESTS_A_TURN = 64                # pipelined requests answered before other connections have their turn
+    BODY_HIGH = 65536                   # bytes the application has not received at which reading pauses
+    DISCARD_LIMIT = 1048576             # bytes of a body nobody wants that are read to keep the connection
+    DIRECT_MIN = 65536                  # bytes still to come from which a read gets an object of its own
+    FILE_PIECE = 262144                 # bytes of a file read at once where the kernel can't send it
+
+cdef double LINGER_S = 2.0              # how long a closing connection waits for its peer to close
+
+cdef dict EXTENSIONS_1_0 = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
+cdef dict EXTENSIONS_1_1 = {
+    "http.response.early_hint": {},
+    "http.response.trailers": {},
+    "http.response.pathsend": {},
+    "http.response.zerocopysend": {},
+}
+
+
+cdef class HTTP1Exchange(HTTPExchange):
+
+    cdef int put_response(self, bytes body, bint more) except -1:
+        cdef HTTP1Connection connection = self.connection
+        cdef WorkerContext worker = self.worker
+        cdef ByteSink sink = connection.sink
+        cdef Py_ssize_t body_length = len(body)
+        cdef bint adds_length = False
+        cdef bytes line = status_line(self.status)
+        cdef char* p
+        if self.status == 204 and self.content_length >= 0:
+            self.drop_content_length()
+        if not (self.bodiless or self.content_length >= 0):
+            if self.wants_trailers or more:
+                self.chunked = self.minor_version == 1
+                if not self.chunked:
+                    # Without a length or chunks, the end of the connection ends the body (RFC 9112 section 6.3)
+                    connection.keep_alive = False
+            else:
+                adds_length = True
+        if connection.keep_alive and not connection.may_keep_alive(self):
+            connection.keep_alive = False
+
+        p = sink.reserve(
+            len(line) + len(worker.default_lines) + self.headers_size + 4 * len(self.headers) + 128
+            + (body_length if body_length <= JOIN_LIMIT else 0))
+        p = put_bytes(p, line)
+        if self.has_date or self.has_server:
+            if not self.has_server:
+                p = put_bytes(p, worker.server_line)
+            if not self.has_date:
+                p = put_bytes(p, worker.date_line)
+            p = put_bytes(p, worker.lines_without_server)
+        else:
+            p = put_bytes(p, worker.default_lines)
+        p = put_fields(p, self.headers)
+        if adds_length:
+            p = put_bytes(p, b"content-length: ")
+            p = put_decimal(p, body_length)
+            p = put_bytes(p, b"\r\n")
+        elif self.chunked:
+            p = put_bytes(p, b"transfer-encoding: chunked\r\n")
+        if not connection.keep_alive:
+            if not self.wants_close:
+                p = put_bytes(p, b"connection: close\r\n")
+        elif self.minor_version == 0 and not self.has_connection:
+            p = put_bytes(p, b"connection: keep-alive\r\n")
+        p[0] = b"\r"
+        p[1] = b"\n"
+        sink.commit(p + 2)
+        return self.put_data(body, more)
+
+    cdef int put_data(self, bytes body, bint more) except -1:
+        cdef ByteSink sink = self.connection.sink
+        cdef Py_ssize_t n = len(body)
+        cdef char* p
+        if self.chunked and not self.bodiless:
+            p = sink.reserve(n + CHUNK_HEAD_ROOM + 8 if n <= JOIN_LIMIT else CHUNK_HEAD_ROOM)
+            if n:
+                p = put_chunk_head(p, n)
+                sink.commit(p)
+                if n <= JOIN_LIMIT:
+                    p = put_bytes(put_bytes(p, body), b"\r\n")
+                    sink.commit(p)
+                else:
+                    sink.put_object(body, b"\r\n" if more or self.wants_trailers else b"\r\n0\r\n\r\n")
+            if not more and not self.wants_trailers and n <= JOIN_LIMIT:
+                sink.commit(put_bytes(p, b"0\r\n\r\n"))
+        elif n and not self.bodiless:
+            if n <= JOIN_LIMIT:
+                sink.commit(put_bytes(sink.reserve(n), body))
+            else:
+                sink.put_object(body, None)
+        if more:
+            sink.push(False)
+            self.blocked = sink.blocked
+        return 0
+
+    cdef int drop_content_length(self) except -1:
+        """RFC 9110 section 8.6: not in a 204."""
+        self.headers = [pair for pair in self.headers if pair[0].lower() != b"content-length"]
+        self.content_length = -1
+        return 0
+
+    cdef int want_body(self) except -1:
+        cdef HTTP1Connection connection = self.connection
+        self.wants_call = False
+        if connection is None:
+            return 0
+        if self.expects_continue:
+            # RFC 9110 section 10.1.1
+            self.expects_continue = False
+            connection.sink.put(b"HTTP/1.1 100 Continue\r\n\r\n", 25)
+            connection.sink.push(True)
+        connection.resume_reading()
+        return 0
+
+    cdef int put_informational(self, int status, list headers) except -1:
+        cdef ByteSink sink = self.connection.sink
+        cdef bytes line
+        if self.minor_version == 0:
+            # RFC 9110 section 15.2: a 1.0 client knows no 1xx
+            return 0
+        line = status_line(status)
+        sink.commit(put_bytes(put_fields(put_bytes(
+            sink.reserve(len(line) + fields_size(headers) + 2), line), headers), b"\r\n"))
+        sink.push(True)
+        self.blocked = sink.blocked
+        return 0
+
+    cdef int put_trailers(self) except -1:
+        cdef ByteSink sink = self.connection.sink
+        if self.chunked and not self.bodiless:
+            # RFC 9112 section 7.1.2
+            sink.commit(put_bytes(put_fields(put_bytes(
+                sink.reserve(fields_size(self.trailers) + 5), b"0\r\n"), self.trailers), b"\r\n"))
+        return 0
+
+    cdef object put_file(self, int fd, long long offset, long long count, bint more):
+        if self.headers is not None:
+            if self.content_length < 0 and not more and not self.wants_trailers and not self.bodiless:
+                length = b"%d" % count
+                self.headers.append((b"content-length", length))
+                self.headers_size += 14 + len(length)
+                self.content_length = count
+            self.put_response(b"", True)
+            self.headers = None
+        self.state = SENDING_FILE
+        return send_file(self, os.fdopen(fd, "rb", buffering=0), offset, 0 if self.bodiless else count, more)
+
+    cdef int reset(self) except -1:
+        cdef HTTP1Connection connection = self.connection
+        self.connection = None
+        self.state = COMPLETE
+        if connection is None:
+            return 0
+        connection.exchange = None
+        connection.keep_alive = False
+        if self.content_length < 0 and not self.chunked:
+            # An orderly end would pass for the end of the body
+            return connection.sink.abort()
+        return connection.close()
+
+    cdef int ended(self) except -1:
+        cdef HTTP1Connection connection = self.connection
+        self.connection = None
+        return connection.response_done()
+
+
+async def send_file(HTTP1Exchange exchange, file, offset, count, bint more):
+    """Send `count` bytes of `file` from `offset` on as body, by the kernel where the sink can, and close it."""
+    cdef ByteSink sink = exchange.connection.sink
+    with file:
+        if exchange.chunked and count:
+            sink.commit(put_chunk_head(sink.reserve(CHUNK_HEAD_ROOM), count))
+        sent = await sink.send_file(file, offset, count)
+        while sent < count:
+            if exchange.disconnected:
+                raise ClientDisconnected("the client has disconnected")
+            piece = os.pread(file.fileno(), min(count - sent, FILE_PIECE), offset + sent)
+            if not piece:
+                raise RuntimeError(f"the file has {sent} of the {count} bytes that were to be sent")
+            sink.put_object(<bytes>piece, None)
+            sink.push(False)
+            sent += len(piece)
+            exchange.blocked = sink.blocked
+            await exchange.sent_awaitable()
+    if exchange.disconnected:
+        raise ClientDisconnected("the client has disconnected")
+    if exchange.chunked:
+        if count:
+            sink.put(b"\r\n", 2)
+        if not more and not exchange.wants_trailers:
+            sink.put(b"0\r\n\r\n", 5)
+    exchange.file_sent(more)
+
+
+cdef class HTTP1Connection(Connection):
+
+    def __cinit__(self, WorkerContext worker, ByteSink sink):
+        self.worker = worker
+        self.sink = sink
+        self.set_deadline(worker.head_timeout_s)
+        worker.connections.add(self)
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.held)
+
+    # --- Bytes in ---
+
+    cdef int receive(self, char* p, Py_ssize_t n) except -1:
+        cdef char* block = NULL
+        if self.state == READ_NOTHING:
+            return 0
+        if self.held_length:
+            if not self.is_worth_parsing(p, n):
+                return self.hold(p, n)
+            self.hold(p, n)
+            p = block = self.held
+            n = self.held_length
+            self.held = NULL
+            self.held_length = self.held_capacity = 0
+        try:
+            self.process(p, n)
+        finally:
+            PyMem_RawFree(block)
+        return 0
+
+    cdef bint is_worth_parsing(self, const char* p, Py_ssize_t n) noexcept:
+        """Whether more bytes behind the held ones can change anything: a head is parsed again only when it has grown
+        by a line or over its limit, so that bytes that come one by one cost no more than a parse a line."""
+        if self.exchange is not None or self.sink.blocked or self.resume_is_scheduled:
+            return False
+        return memchr(p, 10, n) is not NULL or self.held_length + n > self.worker.parser.max_request_line_bytes
+
+    cdef int process(self, char* p, Py_ssize_t n) except -1:
+        """Understand what can be understood, hold the rest, and write what came of it at once."""
+        cdef ByteSink sink = self.sink
+        cdef char* rest
+        self.receiving = True
+        sink.corked = True
+        try:
+            rest = self.advance(p, p + n)
+            if rest < p + n and self.state != READ_NOTHING:
+                self.hold(rest, p + n - rest)
+        finally:
+            self.receiving = False
+            sink.corked = False
+        if sink.out_length:
+            sink.flush()
+        if self.peer_is_done and self.exchange is None and not self.resume_is_scheduled and not sink.blocked:
+            self.state = READ_NOTHING
+            sink.end()
+        return 0
+
+    cdef char* advance(self, char* p, char* end) except NULL:
+        cdef int requests = 0
+        cdef char* next
+        cdef HTTP1Exchange exchange     # keeps it alive: its response may be complete while it starts
+        while p < end:
+            if self.state == READ_HEAD:
+                if self.exchange is not None or self.sink.blocked:
+                    return p
+                requests += 1
+                if requests > REQUESTS_A_TURN:
+                    self.schedule_resume()
+                    return p
+                next = self.read_head(p, end)
+                if next is p:
+                    return p
+                p = next
+            elif self.state == READ_LENGTH:
+                p = self.read_body(p, end)
+            elif self.state == READ_CHUNKS:
+                p = self.read_chunks(p, end)
+            else:
+                return end
+            # Whatever came of the body is there before the application asks for it
+            if self.start_is_due and (p == end or self.state == READ_HEAD):
+                self.start_is_due = False
+                self.has_rest = p < end
+                exchange = self.exchange
+                exchange.start()
+                self.has_rest = False
+        return p
+
+    cdef int hold(self, char* p, Py_ssize_t n) except -1:
+        cdef Py_ssize_t capacity
+        cdef char* block
+        if self.held_length + n > self.held_capacity:
+            capacity = max(self.held_length + n, min(2 * self.held_capacity, self.worker.max_head_bytes))
+            block = <char*>PyMem_RawRealloc(self.held, capacity)
+            if block is NULL:
+                raise MemoryError()
+            self.held = block
+            self.held_capacity = capacity
+        memcpy(self.held + self.held_length, p, n)
+        self.held_length += n
+        if self.exchange is None and not self.sink.blocked and not self.resume_is_scheduled:
+            if not self.reading_head:
+                self.reading_head = True
+                self.set_deadline(self.worker.head_timeout_s)
+        elif self.held_length > self.worker.max_head_bytes:
+            self.pause_reading()
+        return 0
+
+    cdef int pause_reading(self) except -1:
+        if not self.paused:
+            self.paused = True
+            self.sink.pause_reading()
+        return 0
+
+    cdef int resume_reading(self) except -1:
+        if self.paused and self.sink is not None:
+            self.paused = False
+            self.sink.resume_reading()
+        return 0
+
+    cdef int schedule_resume(self) except -1:
+        if not self.resume_is_scheduled:
+            self.resume_is_scheduled = True
+            self.worker.loop.call_soon(self.resume, context=self.worker.context)
+        return 0
+
+    def resume(self):
+        """Go on with held bytes, in a turn of the event loop of its own."""
+        cdef WorkerContext worker = self.worker
+        self.resume_is_scheduled = False
+        worker.in_callback = True
+        try:
+            self.resume_held()
+        finally:
+            worker.in_callback = False
+
+    cdef int resume_held(self) except -1:
+        cdef char* block = self.held
+        cdef Py_ssize_t n = self.held_length
+        if self.sink is None or self.exchange is not None or self.state == READ_NOTHING or self.sink.blocked:
+            return 0
+        if n == 0:
+            return 0
+        self.held = NULL
+        self.held_length = self.held_capacity = 0
+        try:
+            self.process(block, n)
+        finally:
+            PyMem_RawFree(block)
+        if not self.exchange and self.held_length <= self.worker.max_head_bytes:
+            self.resume_reading()
+        return 0
+
+    # --- Requests ---
+
+    cdef char* read_head(self, char* p, char* end) except NULL:
+        cdef RequestHead* head = &self.worker.parser.head
+        cdef Py_ssize_t n = self.worker.parser.parse(p, end)
+        if n > 0:
+            self.begin(head)
+            return p + n
+        if n < 0:
+            self.refuse(head.status, head.reason.decode("ascii"))
+        return p
+
+    cdef int begin(self, RequestHead* head) except -1:
+        cdef WorkerContext worker = self.worker
+        cdef HTTP1Exchange exchange
+        self.deadline = 0
+        self.reading_head = False
+        self.keep_alive = head.keep_alive
+        if worker.max_body_bytes and head.content_length > worker.max_body_bytes:
+            return self.refuse(413, "the body is larger than limit_request_body")
+        if worker.max_concurrency and worker.exchange_count >= worker.max_concurrency:
+            return self.refuse(503, "limit_concurrency is reached")
+        if not self.has_addresses:
+            self.find_addresses()
+        exchange = HTTP1Exchange.__new__(HTTP1Exchange)
+        exchange.worker = worker
+        exchange.connection = self
+        exchange.minor_version = head.minor_version
+        self.body_read = 0
+        if head.content_length > 0:
+            self.state = READ_LENGTH
+            self.body_left = head.content_length
+            exchange.expects_continue = exchange.wants_call = head.expect_continue
+        elif head.chunked:
+            self.state = READ_CHUNKS
+            chunked_reset(&self.chunks)
+            exchange.expects_continue = exchange.wants_call = head.expect_continue
+        else:
+            exchange.body_complete = True
+        if worker.access_log is not None:
+            exchange.started_at = time.perf_counter()
+        method = method_of(head)
+        exchange.is_head = head.method.n == 4 and method == "HEAD"
+        exchange.scope = build_scope(
+            worker, method, path_of(head), PyBytes_FromStringAndSize(head.path.p, head.path.n),
+            PyBytes_FromStringAndSize(head.query.p, head.query.n), headers_of(head),
+            "1.1" if head.minor_version else "1.0", self.scheme, self.client, self.server,
+            EXTENSIONS_1_1 if head.minor_version else EXTENSIONS_1_0)
+        self.exchange = exchange
+        self.start_is_due = True
+        worker.request_count += 1
+        if worker.request_count == worker.max_requests and worker.on_max_requests is not None:
+            worker.on_max_requests()
+        return 0
+
+    cdef int find_addresses(self) except -1:
+        """client and server of the scope: (host, port), or of a unix socket None and (path, None)."""
+        peer = self.sink.extra_info("peername")
+        own = self.sink.extra_info("sockname")
+        self.client = (peer[0], peer[1]) if isinstance(peer, (tuple, list)) else None
+        if isinstance(own, (tuple, list)):
+            self.server = (own[0], own[1])
+        else:
+            self.server = (os.fsdecode(own), None) if own else None
+        self.scheme = "https" if self.sink.extra_info("sslcontext") is not None else "http"
+        self.has_addresses = True
+        return 0
+
+    cdef char* read_body(self, char* p, char* end) except NULL:
+        cdef Py_ssize_t n = min(<int64_t>(end - p), self.body_left)
+        cdef HTTP1Exchange exchange = self.exchange
+        self.body_left -= n
+        self.body_read += n
+        if exchange is not None:
+            exchange.feed_body(self.worker.take_read(p, n))
+            self.after_feed()
+        elif self.body_read > DISCARD_LIMIT and self.body_left:
+            self.close()
+            return end
+        if self.body_left == 0:
+            self.end_body()
+        elif self.state == READ_LENGTH:
+            self.direct_bytes = self.body_left if self.exchange is not None and self.body_left >= DIRECT_MIN else 0
+        return p + n
+
+    cdef char* read_chunks(self, char* p, char* end) except NULL:
+        cdef Py_ssize_t body
+        cdef Py_ssize_t n = chunked_decode(&self.chunks, p, end - p, &body)
+        cdef Py_ssize_t limit = self.worker.max_body_bytes
+        cdef HTTP1Exchange exchange = self.exchange
+        if n < 0:
+            self.refuse_body(400, "malformed chunked body")
+            return end
+        self.body_read += body
+        if limit and self.body_read > limit and exchange is not None:
+            self.refuse_body(413, "the body is larger than limit_request_body")
+            return end
+        if exchange is None:
+            if self.body_read > DISCARD_LIMIT:
+                self.close()
+                return end
+        elif body:
+            exchange.feed_body(PyBytes_FromStringAndSize(p, body))
+            self.after_feed()
+        if self.chunks.done:
+            self.end_body()
+        return p + n
+
+    cdef int after_feed(self) except -1:
+        """Stop reading when the application has much left to receive; it may be gone by now."""
+        cdef HTTP1Exchange exchange = self.exchange
+        if exchange is not None:
+            exchange.expects_continue = False
+            exchange.wants_call = exchange.body_size > BODY_HIGH
+            if exchange.wants_call:
+                self.pause_reading()
+        return 0
+
+    cdef int end_body(self) except -1:
+        cdef HTTP1Exchange exchange = self.exchange
+        if self.state == READ_NOTHING:
+            return 0
+        self.state = READ_HEAD
+        self.direct_bytes = 0
+        self.resume_reading()
+        if exchange is not None:
+            exchange.wants_call = False
+            exchange.feed_end()
+        else:
+            self.set_deadline(self.worker.keep_alive_timeout_s)
+        return 0
+
+    # --- Responses ---
+
+    cdef bint may_keep_alive(self, HTTP1Exchange exchange) noexcept:
+        """Whether another request may follow. What is left of this one's body must be worth reading to its end."""
+        if exchange.wants_close or self.worker.draining or self.worker.keep_alive_timeout_s <= 0:
+            return False
+        if exchange.body_complete:
+            return True
+        if exchange.expects_continue:
+            # The client may send the body, or not (RFC 9110 section 10.1.1)
+            return False
+        return self.state != READ_LENGTH or self.body_left <= DISCARD_LIMIT
+
+    cdef int response_done(self) except -1:
+        self.exchange = None
+        self.direct_bytes = 0
+        if not self.keep_alive or self.worker.draining:
+            return self.close()
+        self.sink.push(True)
+        self.set_deadline(self.worker.keep_alive_timeout_s)
+        if self.paused and self.held_length <= self.worker.max_head_bytes:
+            self.resume_reading()
+        if self.held_length and not self.receiving:
+            self.schedule_resume()
+        return 0
+
+    cdef int refuse(self, int status, str reason) except -1:
+        """Answer in the application's place, and close: what follows on this connection can't be trusted."""
+        cdef ByteSink sink = self.sink
+        cdef bytes line = status_line(status)
+        cdef bytes text = line[13:len(line) - 2]
+        self.worker.logger.warning("Request refused with %d: %s", status, reason)
+        sink.put(line, len(line))
+        sink.put(self.worker.default_lines, len(self.worker.default_lines))
+        if status == 503:
+            sink.put(b"retry-after: 1\r\n", 16)
+        text = b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (
+            len(text), text)
+        sink.put(text, len(text))
+        self.keep_alive = False
+        self.has_rest = True
+        return self.close()
+
+    cdef int refuse_body(self, int status, str reason) except -1:
+        """The same, once the application may be running."""
+        cdef HTTP1Exchange exchange = self.exchange
+        cdef bint nothing_sent = exchange is None or exchange.state == EXPECT_START or exchange.headers is not None
+        if exchange is not None:
+            self.exchange = None
+            exchange.connection = None
+            if self.start_is_due:
+                self.start_is_due = False
+            else:
+                exchange.feed_disconnect()
+        if nothing_sent and exchange is not None:
+            return self.refuse(status, reason)
+        self.worker.logger.warning("Connection closed in a request's body: %s", reason)
+        return self.close()
+
+    cdef int close(self) except -1:
+        """End the connection after what was put. While the client may still be sending, only half of it: a reset
+        could take the response away from it (RFC 9112 section 9.6)."""
+        cdef bint all_read = self.state == READ_HEAD and self.held_length == 0 and not self.has_rest
+        self.state = READ_NOTHING
+        self.direct_bytes = 0
+        if self.sink is None:
+            return 0
+        if all_read or self.sink.closing:
+            return self.sink.end()
+        self.resume_reading()
+        self.set_deadline(LINGER_S)
+        return self.sink.end_gently()
+
+    # --- Events ---
+
+    cdef int eof(self) except -1:
+        cdef HTTP1Exchange exchange = self.exchange
+        if exchange is not None:
+            self.exchange = None
+            exchange.connection = None
+            self.state = READ_NOTHING
+            exchange.feed_disconnect()
+        elif self.held_length and self.state == READ_HEAD and (self.resume_is_scheduled or self.sink.blocked):
+            self.peer_is_done = True
+            return 1
+        self.state = READ_NOTHING
+        if self.sink is not None:
+            self.sink.end()
+        return 0
+
+    cdef int lost(self) except -1:
+        cdef HTTP1Exchange exchange = self.exchange
+        self.state = READ_NOTHING
+        self.deadline = 0
+        self.sink = None
+        self.exchange = None
+        self.worker.connections.discard(self)
+        if exchange is not None:
+            exchange.connection = None
+            exchange.feed_disconnect()
+        return self.worker.note_idle()
+
+    cdef int writable(self) except -1:
+        cdef HTTP1Exchange exchange = self.exchange
+        if exchange is not None:
+            return exchange.unblock()
+        if self.held_length:
+            self.schedule_resume()
+        return 0
+
+    cdef int drain_and_close(self) except -1:
+        if self.exchange is None and self.state != READ_NOTHING:
+            self.close()
+        return 0
+
+    cdef int expire(self) except -1:
+        if self.sink is None:
+            return 0
+        if self.state == READ_NOTHING:
+            if self.sink.has_unsent():
+                self.set_deadline(LINGER_S)
+                return 0
+            return self.sink.abort()
+        if self.reading_head:
+            return self.refuse(408, "the head did not arrive within timeout_request_head")
+        return self.close()

@@ -1,0 +1,15 @@
+"""The event loop's side of a connection: buffers, and bytes to and from one asyncio transport.
+
+Must not know: what the bytes mean.
+"""
+
+from fastasgi._core cimport ByteSink, Connection
+
+
+cdef class ServerProtocol(ByteSink):
+    """An asyncio.BufferedProtocol, and the sink on its transport."""
+
+    cdef:
+        object transport                # asyncio.Transport; None before and after the connection
+        Connection connection
+        object drained                  # asyncio.Future of send_file(): the transport holds nothing, or is lost

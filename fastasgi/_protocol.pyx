@@ -1,0 +1,180 @@
+"""See _protocol.pxd for the contracts."""
+
+import asyncio
+import os
+
+from fastasgi._core cimport ByteSink, Connection, WorkerContext
+from fastasgi._http1 cimport HTTP1Connection
+
+cdef enum:
+    SENDFILE_SIZE = 1048576             # bytes of one sendfile call, between which other connections have their turn
+
+
+cdef class ServerProtocol(ByteSink):
+
+    def __init__(self, WorkerContext worker):
+        self.worker = worker
+
+    # --- asyncio.BufferedProtocol ---
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.connection = HTTP1Connection(self.worker, self)
+        if self.worker.draining:
+            self.connection.drain_and_close()
+
+    def get_buffer(self, Py_ssize_t sizehint):
+        return self.worker.read_buffer_for(self.connection.direct_bytes)
+
+    def buffer_updated(self, Py_ssize_t n):
+        cdef WorkerContext worker = self.worker
+        worker.in_callback = True
+        try:
+            self.connection.receive(worker.read_buffer.p, n)
+        finally:
+            worker.in_callback = False
+
+    def eof_received(self):
+        cdef WorkerContext worker = self.worker
+        worker.in_callback = True
+        try:
+            return self.connection.eof() == 1
+        finally:
+            worker.in_callback = False
+
+    def connection_lost(self, exception):
+        cdef WorkerContext worker = self.worker
+        cdef Connection connection = self.connection
+        self.closing = True
+        self.transport = self.connection = None
+        self.settle_drained()
+        worker.in_callback = True
+        try:
+            connection.lost()
+        finally:
+            worker.in_callback = False
+
+    def pause_writing(self):
+        self.blocked = True
+
+    def resume_writing(self):
+        # Called out of transport.write() too, where a task may be current: nobody is resumed in place from here
+        self.blocked = False
+        self.settle_drained()
+        if self.connection is not None:
+            self.connection.writable()
+
+    # --- ByteSink ---
+
+    cdef int write(self, object data) except -1:
+        self.transport.write(data)
+        return 0
+
+    cdef int writelines(self, list parts) except -1:
+        self.transport.writelines(parts)
+        return 0
+
+    cdef int end(self) except -1:
+        self.flush()
+        self.closing = True
+        if self.transport is not None:
+            self.transport.close()
+        return 0
+
+    cdef int end_gently(self) except -1:
+        if self.closing or not self.transport.can_write_eof():
+            return self.end()
+        self.flush()
+        self.closing = True
+        self.transport.write_eof()
+        return 0
+
+    cdef int abort(self) except -1:
+        self.closing = True
+        if self.transport is not None:
+            self.transport.abort()
+        return 0
+
+    cdef bint has_unsent(self) except -1:
+        return self.transport is not None and self.transport.get_write_buffer_size() > 0
+
+    cdef int pause_reading(self) except -1:
+        if self.transport is not None:
+            self.transport.pause_reading()
+        return 0
+
+    cdef int resume_reading(self) except -1:
+        if self.transport is not None:
+            self.transport.resume_reading()
+        return 0
+
+    cdef object extra_info(self, str name):
+        return self.transport.get_extra_info(name)
+
+    # --- Files ---
+
+    async def send_file(self, file, offset, count):
+        """Send bytes of an open file by the kernel's sendfile; returns how many. 0 where the transport can't.
+
+        The transport has to be empty first, and keeps the socket to itself, so its descriptor is doubled to wait on.
+        """
+        self.flush()
+        if count == 0 or self.closing or not hasattr(os, "sendfile"):
+            return 0
+        if self.extra_info("sslcontext") is not None or self.extra_info("socket") is None:
+            return 0
+        await self.drain()
+        cdef long long sent = 0
+        socket = os.dup(self.extra_info("socket").fileno())
+        try:
+            while sent < count and not self.closing:
+                try:
+                    n = os.sendfile(socket, file.fileno(), offset + sent, min(count - sent, SENDFILE_SIZE))
+                except BlockingIOError:
+                    await self.until_writable(socket)
+                except OSError:
+                    if sent == 0:
+                        return 0            # not a file that sendfile takes
+                    raise
+                else:
+                    if n == 0:
+                        break
+                    sent += n
+                    await asyncio.sleep(0)
+        finally:
+            os.close(socket)
+        return sent
+
+    async def drain(self):
+        """Wait until the transport holds nothing, or is lost."""
+        self.transport.set_write_buffer_limits(0)
+        try:
+            while self.transport is not None and self.transport.get_write_buffer_size():
+                self.drained = self.worker.loop.create_future()
+                await self.drained
+        finally:
+            self.drained = None
+            if self.transport is not None:
+                self.transport.set_write_buffer_limits()
+
+    async def until_writable(self, int socket):
+        """Wait until the socket takes bytes, or is lost."""
+        loop = self.worker.loop
+        self.drained = loop.create_future()
+        loop.add_writer(socket, self.settle_drained)
+        try:
+            await self.drained
+        finally:
+            loop.remove_writer(socket)
+            self.drained = None
+
+    def settle_drained(self):
+        """End the wait of drain() and until_writable()."""
+        if self.drained is not None and not self.drained.done():
+            self.drained.set_result(None)
+
+
+class AsyncioServerProtocol(ServerProtocol, asyncio.BufferedProtocol):
+    """The protocol for a loop that tells buffered protocols by their base class, as asyncio's own does."""
+
+    __slots__ = ()
