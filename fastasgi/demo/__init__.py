@@ -1,0 +1,53 @@
+"""The bundled demo: ``fastasgi fastasgi.demo:app`` serves one page that shows, live, what the server does.
+
+A plain ASGI 3 application without dependencies. It knows nothing of fastasgi, so any ASGI server can run it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastasgi.demo.request import Receive, Request, Scope, Send
+from fastasgi.demo.routes import answer
+from fastasgi.demo.traffic import Traffic
+
+__all__ = ["app"]
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve one ASGI scope: the lifespan, an HTTP request, or a WebSocket, which is turned away."""
+    match scope["type"]:
+        case "http":
+            await _serve_http(scope, receive, send)
+        case "lifespan":
+            await _serve_lifespan(scope, receive, send)
+        case "websocket":
+            await send({"type": "websocket.close"})
+        case other:
+            raise ValueError(f"the demo has no answer to a scope of type {other!r}")
+
+
+async def _serve_http(scope: Scope, receive: Receive, send: Send) -> None:
+    traffic = scope.get("state", {}).get("traffic")
+    if traffic is None:
+        message = "The demo keeps its counters in the lifespan state: run the server with lifespan on."
+        await Request(scope, receive, send).respond_text(503, message)
+        return
+    traffic.begin()
+    try:
+        await answer(Request(scope, traffic.metered_receive(receive), traffic.metered_send(send)), traffic)
+    except OSError:
+        pass  # The client has gone; nobody is left to answer.
+    finally:
+        traffic.end()
+
+
+async def _serve_lifespan(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    traffic = scope["state"]["traffic"] = Traffic()
+    sampler = asyncio.create_task(traffic.sample_forever())
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    sampler.cancel()
+    traffic.close()
+    await send({"type": "lifespan.shutdown.complete"})
