@@ -21,8 +21,7 @@ SERVE_ARGS ?= --host 127.0.0.1 --port 8000
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
 
-SOURCES := setup.py pyproject.toml README.md \
-	$(shell find fastasgi -type f ! -name '*.so' ! -path '*/__pycache__/*')
+SOURCES := setup.py pyproject.toml $(shell find fastasgi -type f ! -name '*.so' ! -path '*/__pycache__/*')
 HEADERS := $(wildcard fastasgi/*.h)
 CYTHON_SOURCES := $(wildcard fastasgi/*.pyx fastasgi/*.pxd)
 FUZZ_TARGETS := $(wildcard tests/fuzz/fuzz_*.py)

@@ -14,7 +14,7 @@ from Cython.Compiler import Options
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-MODULES = tuple(sorted(path.stem for path in Path("fastasgi").glob("_*.pyx")))
+MODULES = ("_parser", "_encoder", "_access", "_core", "_exchange", "_http1", "_protocol")
 HEADERS = sorted(str(path) for path in Path("fastasgi").glob("*.h"))
 
 DIRECTIVES = {
