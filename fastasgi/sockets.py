@@ -1,0 +1,167 @@
+"""Listening sockets: TCP addresses, Unix socket paths, inherited file descriptors.
+
+A socket is bound here and made to listen by the event loop. Knows no event loop and no configuration.
+"""
+
+import errno
+import os
+import socket
+import stat
+from dataclasses import dataclass
+
+from fastasgi.errors import BindError
+
+
+def bind_tcp(host: str, port: int) -> list[socket.socket]:
+    """Bind every address that host stands for: one, or IPv4 and IPv6. An empty host stands for all addresses.
+
+    Port 0 takes a free port, the same one for each address. Raises BindError.
+    """
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as error:
+        raise BindError(
+            f"host {host!r} can't be resolved ({error}): give an address or a known name"
+        ) from None
+    sockets: list[socket.socket] = []
+    failure: OSError | None = None
+    try:
+        for family, address in dict.fromkeys((info[0], info[4]) for info in found):
+            taken = sockets[0].getsockname()[1] if sockets else port
+            try:
+                sockets.append(_bind_address(family, (address[0], taken, *address[2:])))
+            except OSError as error:
+                # The resolver also names families that this machine has switched off.
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                failure = error
+        if failure is not None and not sockets:
+            raise failure
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise BindError(f"can't listen on {host}:{port}: {_mend(error)}") from None
+    return sockets
+
+
+def _bind_address(family: int, address: tuple[object, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":  # elsewhere it would let two servers share the port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+    except BaseException:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def _mend(error: OSError) -> str:
+    """What failed, and what to do about it."""
+    mends = {
+        errno.EADDRINUSE: "the port is in use; stop the other server or choose another --port, 0 for any",
+        errno.EACCES: "not permitted; choose a --port above 1023 or start with the privilege",
+        errno.EADDRNOTAVAIL: "not an address of this machine; choose another --host",
+    }
+    return mends.get(error.errno or 0, f"{error.strerror or error}; choose another --host or --port")
+
+
+def listen_error(sock: socket.socket, error: OSError) -> BindError:
+    """The one line for a bound socket that can't listen."""
+    return BindError(f"can't listen on {describe(sock)}: {_mend(error)}")
+
+
+@dataclass(frozen=True, slots=True)
+class SocketFile:
+    """The file of a Unix socket that we have bound."""
+
+    path: str
+    device: int
+    inode: int
+
+    def remove(self) -> None:
+        """Remove the file, unless another server has put its own in its place."""
+        try:
+            found = os.lstat(self.path)
+            if (found.st_dev, found.st_ino) == (self.device, self.inode):
+                os.unlink(self.path)
+        except OSError:
+            pass  # gone already, or the folder is no longer ours to change
+
+
+def bind_unix(path: str, permissions: int) -> tuple[socket.socket, SocketFile]:
+    """Bind a Unix socket, in place of a stale one. Raises BindError.
+
+    A socket file is stale where nobody answers on it; one that a server answers on is an error.
+    """
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise BindError(
+            f"can't listen on unix socket {path!r}: no folder {folder!r}; create it or change --uds"
+        )
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        sock.bind(path)
+        os.chmod(path, permissions)
+        status = os.lstat(path)
+    except OSError as error:
+        sock.close()
+        if isinstance(error, BindError):
+            raise
+        reason = error.strerror or str(error)
+        raise BindError(f"can't listen on unix socket {path!r}: {reason}; choose another --uds") from None
+    sock.setblocking(False)
+    return sock, SocketFile(path, status.st_dev, status.st_ino)
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise BindError(
+            f"can't listen on unix socket {path!r}: the file isn't a socket; choose another --uds"
+        )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        answer = probe.connect_ex(path)
+    if answer == errno.ECONNREFUSED:
+        os.unlink(path)
+    elif answer in (0, errno.EAGAIN):
+        raise BindError(
+            f"can't listen on unix socket {path!r}: a server listens there; stop it or choose another --uds"
+        )
+    elif answer != errno.ENOENT:
+        raise OSError(answer, os.strerror(answer))
+
+
+def adopt_descriptor(fd: int) -> socket.socket:
+    """A socket of our own for an inherited descriptor, of whatever family it is. Raises BindError."""
+    try:
+        sock = socket.socket(fileno=os.dup(fd))
+    except OSError as error:
+        raise BindError(
+            f"fd {fd} is no socket ({error.strerror}): pass a bound stream socket's descriptor"
+        ) from None
+    if sock.type != socket.SOCK_STREAM:
+        sock.close()
+        raise BindError(f"fd {fd} is no stream socket: pass a bound stream socket's descriptor")
+    sock.setblocking(False)
+    return sock
+
+
+def describe(sock: socket.socket, host: str | None = None) -> str:
+    """Where clients find a socket: ``http://127.0.0.1:8000`` or ``unix socket /run/app.sock``.
+
+    host stands in for the address where the user gave a name for it.
+    """
+    name = sock.getsockname()
+    if not isinstance(name, tuple):
+        return f"unix socket {os.fsdecode(name)}"
+    address = host or name[0]
+    return f"http://[{address}]:{name[1]}" if ":" in address else f"http://{address}:{name[1]}"
