@@ -1,0 +1,273 @@
+"""The server's loggers: their default look, the user's own configuration, and the access log's way out."""
+
+import copy
+import http
+import importlib
+import json
+import logging
+import logging.config
+import os
+import sys
+from collections.abc import Callable
+from configparser import RawConfigParser
+from typing import IO, TYPE_CHECKING, Any, TextIO
+
+from fastasgi.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fastasgi._access import AccessLog
+
+LogConfig = dict[str, Any] | str | os.PathLike[str] | RawConfigParser | IO[Any] | None
+
+TRACE_LOG_LEVEL = 5
+LOG_LEVELS = {
+    "critical": logging.CRITICAL,
+    "error": logging.ERROR,
+    "warning": logging.WARNING,
+    "info": logging.INFO,
+    "debug": logging.DEBUG,
+    "trace": TRACE_LOG_LEVEL,
+}
+
+ACCESS_FORMAT = '%(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s'
+
+LOGGING_CONFIG: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "default": {
+            "()": "fastasgi.logging.DefaultFormatter",
+            "fmt": "%(levelprefix)s %(message)s",
+            "use_colors": None,
+        },
+        "access": {
+            "()": "fastasgi.logging.AccessFormatter",
+            "fmt": ACCESS_FORMAT,
+            "use_colors": None,
+        },
+    },
+    "handlers": {
+        "default": {"class": "logging.StreamHandler", "formatter": "default", "stream": "ext://sys.stderr"},
+        "access": {"class": "logging.StreamHandler", "formatter": "access", "stream": "ext://sys.stdout"},
+    },
+    "loggers": {
+        "fastasgi": {"handlers": ["default"], "level": "INFO", "propagate": False},
+        "fastasgi.error": {"level": "INFO"},
+        "fastasgi.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
+    },
+}
+
+_LEVEL_STYLES = {
+    TRACE_LOG_LEVEL: "34",
+    logging.DEBUG: "36",
+    logging.INFO: "32",
+    logging.WARNING: "33",
+    logging.ERROR: "31",
+    logging.CRITICAL: "91",
+}
+_STATUS_STYLES = {1: "97", 2: "32", 3: "33", 4: "31", 5: "91"}
+_PREFIX_WIDTH = len("CRITICAL:")
+
+
+def styled(text: str, code: str = "1") -> str:
+    """The text between an ANSI SGR code (bold, unless told) and the reset."""
+    return f"\x1b[{code}m{text}\x1b[0m"
+
+
+class DefaultFormatter(logging.Formatter):
+    """Lines such as ``INFO:     text``: ``%(levelprefix)s`` is the padded level.
+
+    With colours, a record's ``color_message`` stands in for its message.
+    ``use_colors=None``: on a terminal only.
+    """
+
+    def __init__(
+        self, fmt: str | None = None, datefmt: str | None = None, use_colors: bool | None = None
+    ) -> None:
+        super().__init__(fmt, datefmt)
+        self.use_colors = self.stream().isatty() if use_colors is None else use_colors
+
+    def stream(self) -> TextIO:
+        """The stream whose being a terminal decides on colours."""
+        return sys.stderr
+
+    def level_prefix(self, level: int, name: str) -> str:
+        """``INFO:    ``: level name and colon, padded so that all messages begin in one column."""
+        padding = " " * (_PREFIX_WIDTH - len(name) - 1)
+        if self.use_colors and level in _LEVEL_STYLES:
+            name = styled(name, _LEVEL_STYLES[level])
+        return f"{name}:{padding}"
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line of a record without its traceback."""
+        record = copy.copy(record)
+        color_message = record.__dict__.get("color_message")
+        if self.use_colors and color_message is not None:
+            record.msg = color_message
+            record.message = record.getMessage()
+        record.__dict__["levelprefix"] = self.level_prefix(record.levelno, record.levelname)
+        return super().formatMessage(record)
+
+
+class AccessFormatter(DefaultFormatter):
+    """Access log lines: ``%(client_addr)s``, ``%(request_line)s`` and ``%(status_code)s`` of a record."""
+
+    def __init__(
+        self, fmt: str | None = ACCESS_FORMAT, datefmt: str | None = None, use_colors: bool | None = None
+    ) -> None:
+        super().__init__(fmt, datefmt, use_colors)
+
+    def stream(self) -> TextIO:
+        """Standard output, where access logs go."""
+        return sys.stdout
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line of a record: its message where its arguments are not those of an access log."""
+        record = copy.copy(record)
+        if not isinstance(record.args, tuple) or len(record.args) != 5:
+            return record.getMessage()
+        client, method, path, version, status = record.args
+        line = f"{method} {path} HTTP/{version}"
+        record.__dict__["client_addr"] = client
+        record.__dict__["request_line"] = styled(line) if self.use_colors else line
+        record.__dict__["status_code"] = self._status(int(str(status)))
+        return super().formatMessage(record)
+
+    def _status(self, status: int) -> str:
+        phrase = http.HTTPStatus(status).phrase if status in _STATUSES else ""
+        text = f"{status} {phrase}"
+        code = _STATUS_STYLES.get(status // 100)
+        return styled(text, code) if self.use_colors and code else text
+
+
+_STATUSES = frozenset(status.value for status in http.HTTPStatus)
+
+
+def configure_logging(
+    log_config: LogConfig, level: str | int | None, access_log: bool, use_colors: bool | None
+) -> None:
+    """Set the loggers up. log_config None leaves all handlers alone. Raises ConfigError where unusable."""
+    logging.addLevelName(TRACE_LOG_LEVEL, "TRACE")
+    try:
+        _apply(log_config, use_colors)
+    except Exception as error:
+        raise ConfigError(f"log_config {_named(log_config)} can't be used: {_reason(error)}") from error
+    if level is not None:
+        number = LOG_LEVELS[level] if isinstance(level, str) else level
+        logging.getLogger("fastasgi.error").setLevel(number)
+        logging.getLogger("fastasgi.access").setLevel(number)
+    if not access_log:
+        logging.getLogger("fastasgi.access").handlers = []
+        logging.getLogger("fastasgi.access").propagate = False
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = f"no section {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+    return text if error.__cause__ is None else f"{text}: {_reason(error.__cause__)}"
+
+
+def _named(log_config: LogConfig) -> str:
+    return (
+        repr(os.fspath(log_config))
+        if isinstance(log_config, str | os.PathLike)
+        else type(log_config).__name__
+    )
+
+
+def _apply(log_config: LogConfig, use_colors: bool | None) -> None:
+    if log_config is None:
+        return
+    if isinstance(log_config, os.PathLike):
+        log_config = os.fspath(log_config)
+    if isinstance(log_config, str) and log_config.endswith((".json", ".yaml", ".yml")):
+        log_config = _read(log_config)
+    elif isinstance(log_config, str):
+        with open(log_config, encoding="utf-8") as file:
+            logging.config.fileConfig(file, disable_existing_loggers=False)
+        return
+    if not isinstance(log_config, dict):
+        logging.config.fileConfig(log_config, disable_existing_loggers=False)
+        return
+    if use_colors is not None:
+        log_config = copy.deepcopy(log_config)
+        for name in ("default", "access"):
+            if name in log_config.get("formatters", {}):
+                log_config["formatters"][name]["use_colors"] = use_colors
+    logging.config.dictConfig(log_config)
+
+
+def _read(path: str) -> Any:
+    if path.endswith(".json"):
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    try:
+        yaml = importlib.import_module("yaml")
+    except ModuleNotFoundError:
+        raise ImportError("YAML needs the PyYAML package: pip install pyyaml") from None
+    with open(path, encoding="utf-8") as file:
+        try:
+            return yaml.safe_load(file)
+        except yaml.YAMLError as error:
+            raise ValueError(str(error)) from None
+
+
+def make_access_log(enabled: bool, line_format: str | None) -> "AccessLog | None":
+    """The worker's access log, or None where nothing would be written.
+
+    With the default handler in force its stream is written to directly, in batches; with any other handler,
+    filter, formatter or propagation of ``fastasgi.access`` each line goes through ``logging``.
+    """
+    from fastasgi._access import AccessLog
+
+    logger = logging.getLogger("fastasgi.access")
+    if not enabled or not logger.isEnabledFor(logging.INFO) or not logger.hasHandlers():
+        return None
+    handler = _default_handler(logger)
+    if handler is None:
+        return AccessLog(format=line_format, write=None, prefix="", use_colors=False, logger=logger)
+    formatter = handler.formatter
+    assert isinstance(formatter, AccessFormatter)
+    return AccessLog(
+        format=line_format,
+        write=_direct_writer(handler),
+        prefix="" if line_format else formatter.level_prefix(logging.INFO, "INFO") + " ",
+        use_colors=formatter.use_colors and not line_format,
+        logger=None,
+    )
+
+
+def _default_handler(logger: logging.Logger) -> "logging.StreamHandler[TextIO] | None":
+    """The logger's handler where it is exactly the one that LOGGING_CONFIG sets up."""
+    if type(logger) is not logging.Logger or logger.propagate or logger.filters or len(logger.handlers) != 1:
+        return None
+    handler = logger.handlers[0]
+    formatter = handler.formatter
+    if type(handler) is not logging.StreamHandler or handler.filters or handler.level > logging.INFO:
+        return None
+    return handler if type(formatter) is AccessFormatter and formatter._fmt == ACCESS_FORMAT else None
+
+
+def _direct_writer(handler: "logging.StreamHandler[TextIO]") -> Callable[[str], object]:
+    def write(lines: str) -> None:
+        handler.acquire()
+        try:
+            handler.stream.write(lines)
+            handler.flush()
+        except Exception:
+            handler.handleError(logging.makeLogRecord({"msg": "access log", "name": "fastasgi.access"}))
+        finally:
+            handler.release()
+
+    return write
+
+
+def check_access_log_format(line_format: str) -> None:
+    """Raises ConfigError where the format names an atom that isn't there."""
+    from fastasgi._access import AccessLog
+
+    try:
+        AccessLog(format=line_format, write=len, prefix="", use_colors=False, logger=None)
+    except ValueError as error:
+        raise ConfigError(f"access_log_format {line_format!r}: {error}") from None
