@@ -1,0 +1,311 @@
+import asyncio
+import dataclasses
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastasgi.config import LOGGING_CONFIG, Config, settings_document
+from fastasgi.errors import AppImportError, ConfigError
+from fastasgi.setting import NotOffered, Setting
+
+
+async def app(scope, receive, send):
+    pass
+
+
+def create_app():
+    return app
+
+
+# Settings
+
+
+def test_each_parameter_is_described() -> None:
+    for field in dataclasses.fields(Config):
+        described = field.metadata.get("setting")
+        assert (field.init and field.name != "app") == isinstance(described, Setting | NotOffered), field.name
+
+
+def test_the_documentation_is_up_to_date() -> None:
+    document = Path(__file__).parent.parent / "docs" / "settings.md"
+    assert document.read_text() == settings_document(), "run `make docs`"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("port", 65535, 65535),
+        ("uds_permissions", "0o600", 0o600),
+        ("uds_permissions", "660", 0o660),
+        ("uds_permissions", 0o640, 0o640),
+        ("uds", Path("/run/x.sock"), "/run/x.sock"),
+        ("timeout_keep_alive", 0.5, 0.5),
+        ("timeout_graceful_shutdown", None, None),
+        ("log_level", "WARNING", "warning"),
+        ("log_level", 25, 25),
+        ("headers", None, []),
+        ("headers", [["X-A", " b "], ("X-B", "")], [("X-A", "b"), ("X-B", "")]),
+        ("headers", ["X-A: http://b"], [("X-A", "http://b")]),
+    ],
+)
+def test_a_value_is_brought_to_its_type(name: str, value: Any, expected: Any) -> None:
+    assert getattr(Config(app, **{name: value}), name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "mend"),
+    [
+        ("port", 65536, "a whole number from 0 to 65535"),
+        ("port", -1, "a whole number from 0 to 65535"),
+        ("port", "8000", "a whole number from 0 to 65535"),
+        ("port", True, "a whole number from 0 to 65535"),
+        ("port", None, "a whole number from 0 to 65535"),
+        ("host", 1, "a text"),
+        ("uds", b"x", "a path"),
+        ("fd", -1, "a whole number, 0 or more"),
+        ("http", "h11", "auto, fastasgi or httptools"),
+        ("loop", "none", "auto, uvloop or asyncio"),
+        ("lifespan", "no", "auto, on or off"),
+        ("interface", "rsgi", "auto, asgi3, asgi2 or wsgi"),
+        ("header_underscores", "", "allow, drop or refuse"),
+        ("log_level", "loud", "critical, error, warning, info, debug, trace, or a number"),
+        ("access_log", "no", "True or False"),
+        ("factory", 1, "True or False"),
+        ("backlog", 0, "a whole number, 1 or more"),
+        ("limit_concurrency", 0, "a whole number, 1 or more"),
+        ("limit_max_requests", 0, "a whole number, 1 or more"),
+        ("limit_request_body", -1, "a whole number of bytes, 0 or more"),
+        ("timeout_keep_alive", -0.5, "a number of seconds, 0 or more"),
+        ("timeout_keep_alive", float("nan"), "a number of seconds, 0 or more"),
+        ("timeout_request_head", float("inf"), "a number of seconds, 0 or more"),
+        ("uds_permissions", "888", "octal permissions such as 660"),
+        ("uds_permissions", 0o1777, "octal permissions such as 660"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_mend(name: str, value: Any, mend: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config(app, **{name: value})
+    assert str(caught.value) == f"{name} {value!r}: give {mend}"
+
+
+@pytest.mark.parametrize(
+    ("value", "mend"),
+    [
+        ([1], "give name:value"),
+        (["X-A"], "give name:value"),
+        ([("X-A",)], "give name:value"),
+        ([("X-A", b"b")], "give name:value"),
+        ([("X A", "b")], "'X A': give a header name"),
+        ([("", "b")], "'': give a header name"),
+        ([("X-A", "b\r\nX-B: c")], "'X-A': give a value without control"),
+        ([("X-A", "\u20ac")], "'X-A': give a value without control"),
+    ],
+)
+def test_a_wrong_header_is_named(value: Any, mend: str) -> None:
+    with pytest.raises(ConfigError, match=f"^headers .*{mend}"):
+        Config(app, headers=value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ws", "websockets"),
+        ("ws_max_size", 1),
+        ("http2", True),
+        ("workers", 2),
+        ("reload", True),
+        ("reload_dirs", ["src"]),
+        ("ssl_certfile", "cert.pem"),
+        ("ssl_context_factory", print),
+        ("forwarded_allow_ips", "*"),
+        ("h11_max_incomplete_event_size", 1024),
+        ("reset_contextvars", True),
+    ],
+)
+def test_what_is_not_offered_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} .* is not supported by fastasgi: "):
+        Config(app, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ws", "none"),
+        ("workers", 1),
+        ("reload", False),
+        ("reload_dirs", []),
+        ("proxy_headers", False),
+        ("proxy_headers", True),
+        ("ssl_certfile", None),
+    ],
+)
+def test_what_asks_for_nothing_is_accepted(name: str, value: Any) -> None:
+    assert getattr(Config(app, **{name: value}), name) == value
+
+
+# The application
+
+
+def test_load_takes_the_object_itself() -> None:
+    config = Config(app)
+    assert not config.loaded
+    config.load()
+    assert config.loaded
+    assert (config.loaded_app, config.interface, config.asgi_version) == (app, "asgi3", "3.0")
+
+
+def test_load_adapts_a_double_callable() -> None:
+    config = Config(lambda scope: None)
+    config.load()
+    assert (config.interface, config.asgi_version) == ("asgi2", "2.0")
+
+
+@pytest.mark.parametrize(
+    ("interface", "given", "expected"),
+    [
+        ("asgi3", None, "allow"),
+        ("wsgi", None, "drop"),
+        ("asgi3", "drop", "drop"),
+        ("wsgi", "refuse", "refuse"),
+    ],
+)
+def test_underscores_in_header_names_are_dropped_for_wsgi(
+    interface: str, given: str | None, expected: str
+) -> None:
+    config = Config(lambda environ, start_response: [], interface=interface, header_underscores=given)
+    config.load()
+    assert config.header_underscores == expected
+
+
+def test_a_factory_is_called() -> None:
+    config = Config(create_app, factory=True)
+    config.load()
+    assert config.loaded_app is app
+
+
+def test_what_looks_like_a_factory_is_called_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    config = Config(create_app, log_config=None)
+    config.load()
+    assert config.loaded_app is app
+    assert "--factory" in caplog.text
+
+
+async def coroutine_factory():
+    return app
+
+
+@pytest.mark.parametrize(
+    ("given", "factory", "mend"),
+    [
+        (app, True, "without arguments"),
+        (coroutine_factory, True, "make the factory a plain function"),
+        (lambda: None, True, "which can't be called"),
+        (42, False, "which can't be called"),
+        (42, True, "without arguments"),
+    ],
+)
+def test_what_is_no_application_is_refused(given: Any, factory: bool, mend: str) -> None:
+    with pytest.raises(AppImportError, match=mend):
+        Config(given, factory=factory).load()
+
+
+def test_an_error_inside_the_factory_passes_through() -> None:
+    def fail():
+        raise TypeError("inside")
+
+    with pytest.raises(TypeError, match="inside"):
+        Config(fail, factory=True).load()
+
+
+def test_app_dir_is_searched_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    (tmp_path / "only_here.py").write_text("def app(scope): ...")
+    config = Config("only_here:app", app_dir=tmp_path)
+    config.load_app()
+    config.load()
+    assert sys.path.count(str(tmp_path)) == 1
+    assert sys.path[0] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [(b"server", b"fastasgi")]),
+        ({"server_header": False}, []),
+        ({"headers": [("X-A", "\u00e9")]}, [(b"server", b"fastasgi"), (b"x-a", b"\xe9")]),
+        ({"headers": [("Server", "mine")]}, [(b"server", b"mine")]),
+    ],
+)
+def test_headers_are_encoded(settings: dict[str, Any], expected: list[tuple[bytes, bytes]]) -> None:
+    config = Config(app, **settings)
+    config.load()
+    assert config.encoded_headers == expected
+
+
+# Environment file
+
+
+def test_env_file_sets_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("dotenv")
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setenv("SHOP_OLD", "kept")
+    path = tmp_path / "shop.env"
+    path.write_text("SHOP_NEW='a b'\nSHOP_OLD=changed\n")
+    Config(app, env_file=path)
+    assert (os.environ["SHOP_NEW"], os.environ["SHOP_OLD"]) == ("a b", "kept")
+
+
+def test_a_missing_env_file_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("dotenv")
+    with pytest.raises(ConfigError, match=r"^env_file '.*/none.env' can't be read: No such file"):
+        Config(app, env_file=tmp_path / "none.env")
+
+
+def test_env_file_without_dotenv_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dotenv", None)
+    with pytest.raises(ConfigError, match="pip install python-dotenv"):
+        Config(app, env_file="x.env")
+
+
+# Event loop and sockets
+
+
+def test_the_loop_asked_for_is_made() -> None:
+    uvloop = pytest.importorskip("uvloop")
+    assert Config(app, loop="auto").get_loop_factory() is uvloop.new_event_loop
+    loop = Config(app, loop="asyncio").get_loop_factory()()
+    assert isinstance(loop, asyncio.SelectorEventLoop)
+    loop.close()
+
+
+def test_uvloop_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    with pytest.raises(ConfigError, match="pip install uvloop"):
+        Config(app, loop="uvloop").get_loop_factory()
+
+
+def test_bind_socket_gives_an_inheritable_socket_and_logs_it(caplog: pytest.LogCaptureFixture) -> None:
+    with Config(app, port=0, log_config=None, log_level="info").bind_socket() as sock:
+        assert sock.get_inheritable()
+        host, port = sock.getsockname()
+    assert f"fastasgi running on http://{host}:{port} (Press CTRL+C to quit)" in caplog.text
+
+
+def test_a_descriptor_goes_before_a_path_and_a_path_before_a_port(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        adopted = Config(app, fd=listener.fileno(), uds=path).bind_socket()
+        with adopted:
+            assert adopted.getsockname() == listener.getsockname()
+    with Config(app, uds=path).bind_socket() as sock:
+        assert sock.getsockname() == str(path)
+
+
+def test_a_users_logging_config_stays_as_it_is() -> None:
+    before = repr(LOGGING_CONFIG)
+    Config(app, use_colors=True)
+    assert repr(LOGGING_CONFIG) == before
