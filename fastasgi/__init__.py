@@ -1,0 +1,24 @@
+"""fastasgi: an ASGI server with a compiled core.
+
+``run``, ``Config`` and ``Server`` take the place of uvicorn's by the same names.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastasgi.config import Config
+    from fastasgi.server import Server, run
+
+__version__ = "0.1.0"
+__all__ = ["Config", "Server", "__version__", "run"]
+
+_MODULES = {"Config": "fastasgi.config", "Server": "fastasgi.server", "run": "fastasgi.server"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, so that importing the package alone is cheap."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'fastasgi' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_MODULES[name]), name)

@@ -1,0 +1,379 @@
+"""One worker process: starts the application, serves, stops in phases. Scripts come in by ``run``."""
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from fastasgi._core import WorkerContext
+from fastasgi._protocol import ServerProtocol
+from fastasgi.config import GRACE_TIMEOUT_S, Config
+from fastasgi.errors import FastasgiError
+from fastasgi.logging import make_access_log, styled
+from fastasgi.sockets import listen_error
+
+if TYPE_CHECKING:
+    from fastasgi._access import AccessLog
+    from fastasgi.lifespan import Lifespan
+
+logger = logging.getLogger("fastasgi.error")
+
+STARTUP_FAILURE = 3  # exit code
+
+PHASE_TIMEOUT_S = 2.0  # for requests to end once they are disconnected, and once more when they are cancelled
+FORCED_PHASE_TIMEOUT_S = 0.1  # the same after a second signal
+FORCED_LIFESPAN_TIMEOUT_S = 2.0  # for the application's own shutdown after a second signal
+
+HANDLED_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
+]
+
+
+class Server:
+    """Serves one application in one event loop.
+
+    ``started`` is True once requests are accepted. Setting ``should_exit``, from any thread or task, stops
+    the server gracefully; setting ``force_exit`` too, at once. ``servers`` are the event loop's servers, one
+    a socket.
+    """
+
+    lifespan: "Lifespan"
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.started = False
+        self.servers: list[asyncio.Server] = []
+        self._should_exit = False
+        self._force_exit = False
+        self._is_capturing_signals = False
+        self._captured_signals: list[int] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._exit_asked = asyncio.Event()
+        self._force_asked = asyncio.Event()
+        self._context: WorkerContext | None = None
+        self._access_log: AccessLog | None = None
+        self._tick_handle: asyncio.TimerHandle | None = None
+
+    @property
+    def should_exit(self) -> bool:
+        """Whether the server is to stop gracefully."""
+        return self._should_exit
+
+    @should_exit.setter
+    def should_exit(self, value: bool) -> None:
+        self._should_exit = value
+        self._notice(self._exit_asked, value)
+
+    @property
+    def force_exit(self) -> bool:
+        """Whether the server, once stopping, is to wait for nothing."""
+        return self._force_exit
+
+    @force_exit.setter
+    def force_exit(self, value: bool) -> None:
+        self._force_exit = value
+        self._notice(self._force_asked, value)
+
+    def _notice(self, event: asyncio.Event, value: bool) -> None:
+        """Wake the loop from whatever thread or signal handler this is."""
+        if value and self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(event.set)
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve in a new event loop until told to stop; a signal that stopped it is raised again at the end.
+
+        Raises ConfigError, AppImportError, BindError, or SystemExit(3) where the application fails to start.
+        """
+        with self.capture_signals(), asyncio.Runner(loop_factory=self.config.get_loop_factory()) as runner:
+            runner.run(self.serve(sockets))
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve inside the running event loop; otherwise as ``run``. Cancelled, it stops gracefully first."""
+        with self.capture_signals():
+            await self._serve(sockets)
+
+    async def _serve(self, sockets: list[socket.socket] | None) -> None:
+        if not self.config.loaded:
+            self.config.load()
+        self.lifespan = self.config.lifespan_class(self.config)
+        await self.startup(sockets)
+        try:
+            await self.main_loop()
+        finally:
+            await self.shutdown(sockets)
+        _log_process("Finished")
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Bind, start the application, listen. ``config`` must be loaded and ``lifespan`` set.
+
+        Raises BindError, or SystemExit(3) where the application's start-up fails.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._exit_asked, self._force_asked = asyncio.Event(), asyncio.Event()
+        self._access_log = make_access_log(self.config.access_log, self.config.access_log_format)
+        listeners = self.config.bind_sockets() if sockets is None else sockets
+        _log_process("Started")
+        try:
+            await self._start_lifespan()
+            self._context = self._make_context()
+            for sock in listeners:
+                self.servers.append(await self._listen(sock, self._context))
+        except BaseException:
+            self._stop_listening(listeners)
+            await self._stop_lifespan()
+            raise
+        if sockets is None:
+            self.config.log_listening(listeners[0])
+        self._tick()
+        self.started = True
+
+    async def _start_lifespan(self) -> None:
+        starting = asyncio.create_task(self.lifespan.startup())
+        if not await self._is_done(starting, None, FORCED_PHASE_TIMEOUT_S):
+            starting.cancel()
+            await asyncio.wait({starting})
+            sys.exit(STARTUP_FAILURE)
+        starting.result()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILURE)
+
+    def _make_context(self) -> WorkerContext:
+        config = self.config
+        context = WorkerContext(
+            asyncio.get_running_loop(),
+            config.loaded_app,
+            state=self.lifespan.state,
+            root_path=config.root_path,
+            http=config.http,
+            headers=config.encoded_headers,
+            date_header=config.date_header,
+            keep_alive_timeout_s=config.timeout_keep_alive,
+            head_timeout_s=config.timeout_request_head,
+            max_request_line_bytes=config.limit_request_line,
+            max_head_bytes=config.limit_request_head,
+            max_header_count=config.limit_request_fields,
+            max_body_bytes=config.limit_request_body,
+            max_concurrency=config.limit_concurrency or 0,
+            max_requests=self._max_requests(),
+            header_underscores=config.header_underscores or "allow",
+            logger=logger,
+            access_log=self._access_log,
+            asgi_version=config.asgi_version,
+        )
+        context.on_max_requests = self._stop_at_max_requests
+        return context
+
+    def _max_requests(self) -> int:
+        limit = self.config.limit_max_requests
+        return 0 if limit is None else limit + random.randint(0, self.config.limit_max_requests_jitter)
+
+    def _stop_at_max_requests(self) -> None:
+        logger.info("Maximum number of requests reached. Terminating process.")
+        self.should_exit = True
+
+    async def _listen(self, sock: socket.socket, context: WorkerContext) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        factory = functools.partial(ServerProtocol, context)
+        try:
+            if sock.family != getattr(socket, "AF_UNIX", None):
+                return await loop.create_server(factory, sock=sock, backlog=self.config.backlog)
+            # The socket's file is left to whoever bound the socket.
+            keep_file: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+            return await loop.create_unix_server(factory, sock=sock, backlog=self.config.backlog, **keep_file)
+        except OSError as error:
+            raise listen_error(sock, error) from None
+
+    def _tick(self) -> None:
+        assert self._loop is not None
+        assert self._context is not None
+        self._tick_handle = self._loop.call_later(self._context.tick_interval_s, self._tick)
+        self._context.tick()
+
+    async def main_loop(self) -> None:
+        """Return when the server is to stop."""
+        notifying = None
+        if self.config.callback_notify is not None:
+            notifying = asyncio.create_task(self._notify(self.config.callback_notify))
+        try:
+            while not self._should_exit:
+                self._exit_asked.clear()
+                await self._exit_asked.wait()
+        finally:
+            if notifying is not None:
+                notifying.cancel()
+
+    async def _notify(self, callback: Callable[[], Any]) -> None:
+        while True:
+            try:
+                await callback()
+            except Exception as error:
+                logger.error("Exception in callback_notify", exc_info=error)
+            await asyncio.sleep(self.config.timeout_notify)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, let running requests end within their times, and stop the application."""
+        logger.info("Shutting down")
+        self._stop_listening(sockets or [])
+        try:
+            await self._end_requests()
+        finally:
+            if self._tick_handle is not None:
+                self._tick_handle.cancel()
+            if self._access_log is not None:
+                self._access_log.flush()
+            await self._stop_lifespan()
+
+    def _stop_listening(self, sockets: list[socket.socket]) -> None:
+        for server in self.servers:
+            server.close()
+        for sock in sockets:
+            sock.close()
+        if self.config.socket_file is not None:
+            self.config.socket_file.remove()
+
+    async def _end_requests(self) -> None:
+        context = self._context
+        if context is None:
+            return
+        grace_s = self.config.timeout_graceful_shutdown
+        phases: list[tuple[Callable[[], None], float, str]] = [
+            (
+                context.drain,
+                GRACE_TIMEOUT_S if grace_s is None else grace_s,
+                "Waiting for %d running request(s) to end. (CTRL+C to force quit)",
+            ),
+            (
+                context.disconnect,
+                PHASE_TIMEOUT_S,
+                "Disconnecting %d running request(s), graceful shutdown is over.",
+            ),
+            (context.cancel, PHASE_TIMEOUT_S, "Cancelling %d running request(s), graceful shutdown is over."),
+            (
+                context.abort,
+                FORCED_PHASE_TIMEOUT_S,
+                "Giving up %d running request(s) that ignore cancellation.",
+            ),
+        ]
+        idle = asyncio.create_task(context.wait_idle())
+        for begin, timeout_s, message in phases:
+            begin()
+            if context.exchange_count:
+                logger.info(message, context.exchange_count)
+            if await self._is_done(idle, timeout_s, FORCED_PHASE_TIMEOUT_S):
+                return
+        idle.cancel()
+
+    async def _stop_lifespan(self) -> None:
+        stopping = asyncio.create_task(self.lifespan.shutdown())
+        if not await self._is_done(stopping, None, FORCED_LIFESPAN_TIMEOUT_S):
+            stopping.cancel()
+            await asyncio.wait({stopping})
+            return
+        stopping.result()
+
+    async def _is_done(
+        self, work: "asyncio.Task[None]", timeout_s: float | None, forced_timeout_s: float
+    ) -> bool:
+        """Whether work ends within timeout_s (None: in the end), or soon after a forced exit."""
+        if not self._force_exit:
+            forced = asyncio.create_task(self._force_asked.wait())
+            await asyncio.wait((work, forced), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            forced.cancel()
+        if self._force_exit and not work.done():
+            await asyncio.wait({work}, timeout=forced_timeout_s)
+        return work.done()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle SIGINT and SIGTERM by ``handle_exit``, then raise those that came, the last one first.
+
+        Without effect outside the main thread, where Python delivers no signals, and inside itself.
+        """
+        if self._is_capturing_signals or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self._is_capturing_signals = True
+        handlers = {number: signal.signal(number, self.handle_exit) for number in HANDLED_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            self._is_capturing_signals = False
+        captured, self._captured_signals = self._captured_signals, []
+        for number in reversed(captured):
+            _flush_streams()
+            signal.raise_signal(number)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The signal handler: the first signal stops the server gracefully, a second one at once."""
+        self._captured_signals.append(sig)
+        if self._should_exit:
+            self.force_exit = True
+        self.should_exit = True
+
+
+def _log_process(what: str) -> None:
+    text = f"{what} server process [%d]"
+    color_text = f"{what} server process [{styled('%d', '36')}]"
+    logger.info(text, os.getpid(), extra={"color_message": color_text})
+
+
+def _flush_streams() -> None:
+    """Write what is buffered: the signal about to be raised may end the process without."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
+Parameters = ParamSpec("Parameters")
+
+
+def _with_parameters_of(
+    config: Callable[Parameters, Config],
+) -> Callable[[Callable[..., None]], Callable[Parameters, None]]:
+    """A decorator: the function takes config's parameters, for type checkers and help()."""
+
+    def decorate(function: Callable[..., None]) -> Callable[Parameters, None]:
+        function.__signature__ = inspect.signature(config)  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+@_with_parameters_of(Config)
+def run(*args: Any, **settings: Any) -> None:
+    """Serve an application, ``module:attribute`` or the object itself, until a signal comes.
+
+    Takes the parameters of Config and raises its ConfigError. Other failures end the process: exit code 1
+    with one line where the application can't be imported or the address can't be listened on, 3 where the
+    application fails to start.
+    """
+    config = Config(*args, **settings)
+    server = Server(config)
+    try:
+        config.load_app()
+        server.run()
+    except KeyboardInterrupt:
+        pass
+    except FastasgiError as error:
+        exit_with(error)
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
+
+
+def exit_with(error: FastasgiError) -> None:
+    """End the process with the error's one line on stderr and its exit code."""
+    print(f"Error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
