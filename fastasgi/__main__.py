@@ -1,0 +1,5 @@
+"""``python -m fastasgi``: the command line."""
+
+from fastasgi.cli import main
+
+main()
