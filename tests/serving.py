@@ -1,0 +1,112 @@
+"""A server process and an in-process server, each ready to answer when a test gets it."""
+
+import asyncio
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from fastasgi import Config, Server
+
+WAIT_S = 20.0
+
+
+class ServerProcess:
+    """``python -m fastasgi`` with these arguments in this folder."""
+
+    def __init__(self, folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "fastasgi", *arguments],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.errors: list[str] = []
+        self._changed = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stderr:
+            with self._changed:
+                self.errors.append(line)
+                self._changed.notify_all()
+
+    @property
+    def log(self) -> str:
+        return "".join(self.errors)
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """The first match of a pattern in what the process has written to stderr."""
+        with self._changed:
+            self._changed.wait_for(lambda: re.search(pattern, self.log), WAIT_S)
+            found = re.search(pattern, self.log)
+        assert found, f"no {pattern!r} in:\n{self.log}"
+        return found
+
+    @property
+    def port(self) -> int:
+        return int(self.wait_for(r"running on http://.*:(\d+) ")[1])
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait: the return code, and the access log as ``output``."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for the end of the process: its return code."""
+        code = self.process.wait(WAIT_S)
+        self._reader.join(WAIT_S)
+        self.output = self.process.stdout.read()
+        return code
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(WAIT_S)
+        self._reader.join(WAIT_S)
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any, server_type: type[Server] = Server, **settings: Any) -> AsyncIterator[Server]:
+    """A server in the running loop, accepting connections; it is stopped gracefully in the end."""
+    ready = asyncio.Event()
+
+    async def note_ready() -> None:
+        ready.set()
+
+    settings.setdefault("port", 0)
+    server = server_type(Config(app, callback_notify=note_ready, **settings))
+    serve = asyncio.create_task(server.serve())
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait({serve, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    try:
+        yield server
+    finally:
+        server.should_exit = True
+        async with asyncio.timeout(WAIT_S):
+            await serve
+
+
+def port_of(server: Server) -> int:
+    return server.servers[0].sockets[0].getsockname()[1]
+
+
+async def fetch(port: int, head: str = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n") -> bytes:
+    """All that a server on 127.0.0.1 answers until it closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head.encode("latin-1"))
+    async with asyncio.timeout(WAIT_S):
+        answer = await reader.read()
+    writer.close()
+    return answer
