@@ -37,16 +37,23 @@ cdef struct RequestHead:
     const char* reason          # of a refused head: a static sentence for the log
 
 
+cdef enum Underscores:          # what happens to a field with "_" in its name
+    UNDERSCORES_ALLOW           # it is like any other
+    UNDERSCORES_DROP            # it is left out, though limits count it
+    UNDERSCORES_REFUSE          # 400
+
+
 cdef class HeadParser:
     """Fastasgi's own strict grammar. One object serves all connections of a worker in turn."""
 
     cdef:
         RequestHead head        # what the last successful parse() found
-        Py_ssize_t max_request_line_bytes
+        Py_ssize_t max_request_line_bytes       # without its CRLF
         Py_ssize_t max_head_bytes       # request line, fields and the blank line together
         int max_header_count
         int underscores         # one of Underscores
-    cdef Py_ssize_t parse(self, const char* p, const char* end) except -2   # consumed; 0: NEED_DATA; -1: refused
+    # Consumed bytes; 0: NEED_DATA; -1: refused, as soon as any prefix of a head shows it.
+    cdef Py_ssize_t parse(self, const char* p, const char* end) except -2
 
 
 cdef class LlhttpHeadParser(HeadParser):
@@ -74,4 +81,6 @@ cdef struct ChunkedDecoder:
 cdef void chunked_reset(ChunkedDecoder* decoder) noexcept nogil
 # Decodes in place: moves the body's bytes to the front of `p` and sets `*body` to their count.
 # Returns the consumed input bytes (less than n only where the body ended), or -1: malformed.
-cdef Py_ssize_t chunked_decode(ChunkedDecoder* decoder, char* p, Py_ssize_t n, Py_ssize_t* body) noexcept nogil
+cdef Py_ssize_t chunked_decode(
+    ChunkedDecoder* decoder, char* p, Py_ssize_t n, Py_ssize_t* body
+) noexcept nogil

@@ -6,13 +6,12 @@ Three layers: reading the grammar (request line, fields), deciding what the fiel
 
 from collections import namedtuple
 
-cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
-from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_New, PyTuple_SET_ITEM
 from cpython.unicode cimport PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
 from libc.stdint cimport INT64_MAX, int16_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memmove, memset
@@ -41,38 +40,54 @@ cdef extern from "_scan.h" nogil:
     int scan_hex(uint8_t byte)
     void scan_choose()
     const uint8_t* scan(ScanClass kind, const uint8_t* p, const uint8_t* end)
-    const uint8_t* scan_scalar(ScanClass kind, const uint8_t* p, const uint8_t* end)
+    ctypedef enum ScanImplementation:
+        pass
+    const uint8_t* scan_with(
+        ScanImplementation implementation, ScanClass kind, const uint8_t* p, const uint8_t* end)
     size_t scan_name(const uint8_t* p, const uint8_t* end, ScanName* name)
     void scan_fold(const uint8_t* p, size_t n, ScanName* name)
+    bint scan_same(const ScanName* a, const ScanName* b, size_t n)
+    uint64_t scan_sample(const uint8_t* p, size_t n)
+    uint64_t scan_hash(const ScanName* name, size_t n, uint64_t multiplier)
 
 
 # ---- Interned field names --------------------------------------------------------------------------
 
-# The first six mean something to the message itself: their order is that of `KnownName`.
-cdef tuple NAMES = (
+# What means something to the message itself, in the order of KnownName.
+cdef tuple MEANINGFUL = (
     b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade",
-    b"accept", b"accept-charset", b"accept-encoding", b"accept-language", b"accept-datetime",
-    b"access-control-request-headers", b"access-control-request-method", b"alt-used", b"authorization",
-    b"b3", b"baggage", b"cache-control", b"cdn-loop", b"cf-connecting-ip", b"cf-ipcountry", b"cf-ray", b"cf-visitor",
-    b"content-disposition", b"content-encoding", b"content-language", b"content-type", b"cookie", b"correlation-id",
-    b"date", b"device-memory", b"dnt", b"downlink", b"dpr", b"early-data", b"ect", b"forwarded", b"from",
-    b"grpc-accept-encoding", b"grpc-encoding", b"grpc-timeout", b"http2-settings", b"idempotency-key",
-    b"if-match", b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since", b"keep-alive",
-    b"last-event-id", b"max-forwards", b"mcp-protocol-version", b"mcp-session-id", b"origin", b"ping-from", b"ping-to",
-    b"pragma", b"prefer", b"priority", b"proxy-authorization", b"proxy-connection", b"purpose", b"range", b"referer",
-    b"request-id", b"rtt", b"save-data", b"sec-ch-prefers-color-scheme", b"sec-ch-ua", b"sec-ch-ua-arch",
-    b"sec-ch-ua-bitness", b"sec-ch-ua-full-version-list", b"sec-ch-ua-mobile", b"sec-ch-ua-model",
-    b"sec-ch-ua-platform", b"sec-ch-ua-platform-version", b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site",
-    b"sec-fetch-storage-access", b"sec-fetch-user", b"sec-gpc", b"sec-purpose", b"sec-websocket-extensions",
-    b"sec-websocket-key", b"sec-websocket-protocol", b"sec-websocket-version", b"service-worker", b"soapaction",
-    b"te", b"traceparent", b"tracestate", b"trailer", b"true-client-ip", b"upgrade-insecure-requests", b"user-agent",
-    b"via", b"viewport-width", b"warning", b"x-amz-cf-id", b"x-amzn-trace-id", b"x-api-key", b"x-b3-sampled",
-    b"x-b3-spanid", b"x-b3-traceid", b"x-client-ip", b"x-cloud-trace-context", b"x-correlation-id", b"x-csrf-token",
-    b"x-csrftoken", b"x-envoy-attempt-count", b"x-envoy-external-address", b"x-forwarded-for", b"x-forwarded-host",
-    b"x-forwarded-port", b"x-forwarded-prefix", b"x-forwarded-proto", b"x-forwarded-scheme", b"x-forwarded-server",
-    b"x-grpc-web", b"x-http-method-override", b"x-original-uri", b"x-real-ip", b"x-request-id", b"x-request-start",
-    b"x-requested-with", b"x-scheme", b"x-user-agent", b"x-xsrf-token",
 )
+# Values that come again and again, from one client or from all, and are no secrets: see `pairs`.
+cdef tuple REPEATING = (
+    b"accept", b"accept-charset", b"accept-encoding", b"accept-language", b"access-control-request-headers",
+    b"access-control-request-method", b"alt-used", b"cache-control", b"cdn-loop", b"cf-ipcountry",
+    b"cf-visitor", b"content-encoding", b"content-language", b"content-type", b"device-memory", b"dnt",
+    b"downlink", b"dpr", b"early-data", b"ect", b"grpc-accept-encoding", b"grpc-encoding", b"grpc-timeout",
+    b"http2-settings", b"keep-alive", b"max-forwards", b"mcp-protocol-version", b"origin", b"pragma",
+    b"prefer", b"priority", b"proxy-connection", b"purpose", b"rtt", b"save-data",
+    b"sec-ch-prefers-color-scheme", b"sec-ch-ua", b"sec-ch-ua-arch", b"sec-ch-ua-bitness",
+    b"sec-ch-ua-full-version-list", b"sec-ch-ua-mobile", b"sec-ch-ua-model", b"sec-ch-ua-platform",
+    b"sec-ch-ua-platform-version", b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site",
+    b"sec-fetch-storage-access", b"sec-fetch-user", b"sec-gpc", b"sec-purpose", b"sec-websocket-extensions",
+    b"sec-websocket-version", b"service-worker", b"te", b"trailer", b"upgrade-insecure-requests",
+    b"user-agent", b"via", b"viewport-width", b"x-envoy-attempt-count", b"x-forwarded-host",
+    b"x-forwarded-port", b"x-forwarded-prefix", b"x-forwarded-proto", b"x-forwarded-scheme",
+    b"x-forwarded-server", b"x-grpc-web", b"x-http-method-override", b"x-requested-with", b"x-scheme",
+    b"x-user-agent",
+)
+cdef tuple OTHERS = (
+    b"accept-datetime", b"authorization", b"b3", b"baggage", b"cf-connecting-ip", b"cf-ray",
+    b"content-disposition", b"cookie", b"correlation-id", b"date", b"forwarded", b"from", b"idempotency-key",
+    b"if-match", b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since",
+    b"last-event-id", b"mcp-session-id", b"ping-from", b"ping-to", b"proxy-authorization", b"range",
+    b"referer", b"request-id", b"sec-websocket-key", b"sec-websocket-protocol", b"soapaction", b"traceparent",
+    b"tracestate", b"true-client-ip", b"warning", b"x-amz-cf-id", b"x-amzn-trace-id", b"x-api-key",
+    b"x-b3-sampled", b"x-b3-spanid", b"x-b3-traceid", b"x-client-ip", b"x-cloud-trace-context",
+    b"x-correlation-id", b"x-csrf-token", b"x-csrftoken", b"x-envoy-external-address", b"x-forwarded-for",
+    b"x-original-uri", b"x-real-ip", b"x-request-id", b"x-request-start", b"x-xsrf-token",
+)
+cdef tuple NAMES = MEANINGFUL + REPEATING + OTHERS
+cdef int repeating_end = len(MEANINGFUL) + len(REPEATING)
 
 cdef enum KnownName:
     HOST
@@ -90,8 +105,9 @@ cdef enum:
 
 cdef struct InternedName:
     ScanName name
-    size_t length
+    size_t length               # of the name, bytes
     PyObject* object            # owned by NAMES
+    uint64_t padding[2]         # to a cache line
 
 # A perfect hash: no two names share a slot. A slot holds an index of `interned`; free slots hold that of an
 # entry which no name equals.
@@ -100,22 +116,14 @@ cdef uint8_t slots[SLOTS]
 cdef uint64_t hash_multiplier = 0x1E3779B97F4A7C15
 
 
-cdef inline uint32_t slot_of(const ScanName* name) noexcept nogil:
-    cdef uint64_t mixed = name.word[0]
-    mixed = mixed * 3 + name.word[1] * 5 + name.word[2] * 7 + name.word[3] * 11
-    mixed = (mixed ^ (mixed >> 32)) * hash_multiplier
-    return <uint32_t>(mixed >> (64 - SLOT_BITS))
+cdef inline uint32_t slot_of(const ScanName* name, size_t length) noexcept nogil:
+    return <uint32_t>(scan_hash(name, length, hash_multiplier) >> (64 - SLOT_BITS))
 
 
 cdef inline int known_index(const ScanName* name, size_t length) noexcept nogil:
     """The index of a folded name in NAMES, or -1. The length tells padding from NUL bytes of the input."""
-    cdef int index = slots[slot_of(name)]
-    cdef const InternedName* entry = &interned[index]
-    if (
-        entry.length == length
-        and entry.name.word[0] == name.word[0] and entry.name.word[1] == name.word[1]
-        and entry.name.word[2] == name.word[2] and entry.name.word[3] == name.word[3]
-    ):
+    cdef int index = slots[slot_of(name, length)]
+    if interned[index].length == length and scan_same(&interned[index].name, name, length):
         return index
     return -1
 
@@ -125,7 +133,7 @@ cdef bint fill_slots(int count) noexcept nogil:
     cdef uint32_t slot
     memset(slots, count, sizeof(slots))
     for index in range(count):
-        slot = slot_of(&interned[index].name)
+        slot = slot_of(&interned[index].name, interned[index].length)
         if slots[slot] != count:
             return False
         slots[slot] = <uint8_t>index
@@ -179,11 +187,9 @@ cdef inline Span span(const uint8_t* p, const uint8_t* end) noexcept nogil:
 
 # ---- Comparing -------------------------------------------------------------------------------------
 
-cdef inline bint equals(const uint8_t* p, Py_ssize_t n, const char* literal, Py_ssize_t length) noexcept nogil:
-    return n == length and memcmp(p, literal, length) == 0
-
-
-cdef bint equals_folded(const uint8_t* p, Py_ssize_t n, const char* literal, Py_ssize_t length) noexcept nogil:
+cdef bint equals_folded(
+    const uint8_t* p, Py_ssize_t n, const char* literal, Py_ssize_t length
+) noexcept nogil:
     """Whether tokens are equal without regard to case; `literal` is in lower case."""
     cdef Py_ssize_t i
     if n != length:
@@ -198,24 +204,28 @@ cdef bint equals_folded(const uint8_t* p, Py_ssize_t n, const char* literal, Py_
 
 cdef const uint8_t* skip_ipv4(const uint8_t* p, const uint8_t* end) noexcept nogil:
     """The end of the IPv4 address at `p`, or NULL."""
-    cdef int octet, digits, value
+    cdef int octet
+    cdef int digits
+    cdef int value
     for octet in range(4):
         if octet:
             if p == end or p[0] != c'.':
                 return NULL
             p += 1
-        digits = value = 0
-        while p < end and c'0' <= p[0] <= c'9' and digits < 4:
+        digits = 0
+        value = 0
+        # Neither four digits nor a zero before others.
+        while p < end and c'0' <= p[0] <= c'9' and (digits == 0 or 0 < value < 100):
             value = value * 10 + (p[0] - c'0')
             digits += 1
             p += 1
-        if digits == 0 or digits > 3 or value > 255:
+        if digits == 0 or value > 255:
             return NULL
     return p
 
 
 cdef bint is_ipv6(const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """RFC 3986 IPv6address: eight groups, of which one "::" may stand for at least one; the last two may be IPv4."""
+    """IPv6address: eight groups; "::" may once stand for one or more; the last two may be an IPv4 address."""
     cdef int groups = 0
     cdef int digits
     cdef bint compressed = False
@@ -251,7 +261,7 @@ cdef bint is_ipv6(const uint8_t* p, const uint8_t* end) noexcept nogil:
 
 
 cdef bint is_host(const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """uri-host [ ":" port ] (RFC 9110 section 7.2). An empty host, as in an empty Host field, is a valid reg-name."""
+    """uri-host [ ":" port ] (RFC 9110 section 7.2). An empty host is a valid one: an empty reg-name."""
     cdef const uint8_t* close
     cdef int port = 0
     if p < end and p[0] == c'[':
@@ -295,7 +305,7 @@ cdef struct Draft:              # what is known of a head before its fields are 
 
 
 cdef inline bint method_is(const RequestHead* head, const char* literal, Py_ssize_t length) noexcept nogil:
-    return equals(<const uint8_t*>head.method.p, head.method.n, literal, length)
+    return head.method.n == length and memcmp(head.method.p, literal, length) == 0
 
 
 cdef const uint8_t* read_asterisk(RequestHead* head, const uint8_t* p) noexcept nogil:
@@ -306,38 +316,44 @@ cdef const uint8_t* read_asterisk(RequestHead* head, const uint8_t* p) noexcept 
     return p + 1
 
 
-cdef const uint8_t* read_authority(
-    RequestHead* head, Draft* draft, const uint8_t* p, const uint8_t* end
-) noexcept nogil:
-    """Reads `http://host:port` or `https://host:port` of an absolute-form target (RFC 9112 section 3.2.2)."""
-    cdef const char* scheme = "http://"
-    cdef int i = 0
+cdef const uint8_t* read_scheme(RequestHead* head, const uint8_t* p, const uint8_t* end) noexcept nogil:
+    """Reads `http://` or `https://`, in any case (RFC 3986 section 3.1)."""
+    cdef const char* scheme = "https://"
     cdef uint8_t byte
-    while scheme[i]:
+    while scheme[0]:
         if p == end:
             return NULL
         byte = p[0]
-        if i == 4 and (byte == c's' or byte == c'S') and scheme[0] != c's':
-            scheme = "s://"
-            i = 0
-        if (byte | 0x20 if c'A' <= byte <= c'Z' else byte) != <uint8_t>scheme[i]:
+        if c'A' <= byte <= c'Z':
+            byte |= 0x20
+        if scheme[0] == c's' and byte == c':':
+            scheme += 1
+        if byte != <uint8_t>scheme[0]:
             return refuse(head, 400, "the target is neither a path nor an http or https URL")
-        i += 1
+        scheme += 1
         p += 1
-    draft.authority.p = <const char*>p
-    while True:
-        p = scan(SCAN_REGNAME, p, end)
-        if p == end:
-            return NULL
-        if p[0] == c'/' or p[0] == c'?' or p[0] == c' ':
-            break
-        if p[0] != c':' and p[0] != c'%' and p[0] != c'[' and p[0] != c']':
+    return p
+
+
+cdef const uint8_t* read_authority(
+    RequestHead* head, Draft* draft, const uint8_t* p, const uint8_t* end
+) noexcept nogil:
+    """Reads the scheme and authority of an absolute-form target (RFC 9112 section 3.2.2)."""
+    cdef const uint8_t* host = read_scheme(head, p, end)
+    if host == NULL:
+        return NULL
+    p = host
+    while p < end and p[0] != c'/' and p[0] != c'?' and p[0] != c' ':
+        # "@" is not among these: RFC 9110 section 4.2.4 calls userinfo an error.
+        if not (scan_is(SCAN_REGNAME, p[0]) or p[0] == c':' or p[0] == c'%' or p[0] == c'[' or p[0] == c']'):
             return refuse(head, 400, "the target's host is malformed")
         p += 1
-    draft.authority.n = <const char*>p - draft.authority.p
-    # RFC 9110 section 4.2.1: an http URI with an empty host is invalid. Userinfo (section 4.2.4) stopped at "@".
-    if draft.authority.n == 0 or draft.authority.p[0] == c':' or not is_host(<const uint8_t*>draft.authority.p, p):
+    if p == end:
+        return NULL
+    # RFC 9110 section 4.2.1: an http URI without a host is invalid.
+    if p == host or host[0] == c':' or not is_host(host, p):
         return refuse(head, 400, "the target's host is malformed")
+    draft.authority = span(host, p)
     return p
 
 
@@ -365,8 +381,8 @@ cdef const uint8_t* read_target(
         p = scan(SCAN_PATH, p + 1, end)
     head.path = span(path, p)
     if p == path:
-        # Only behind an authority, and there is another byte. RFC 9110 section 4.2.3: an empty path means "/";
-        # RFC 9112 section 3.2.4: but "*" to OPTIONS.
+        # Only behind an authority, and there is another byte. RFC 9110 section 4.2.3: an empty path means
+        # "/"; RFC 9112 section 3.2.4: but "*" to OPTIONS.
         head.path.p = "*" if p[0] == c' ' and method_is(head, "OPTIONS", 7) else "/"
         head.path.n = 1
     if p < end and p[0] == c'?':
@@ -456,8 +472,9 @@ cdef bint decide_transfer_encoding(RequestHead* head, const uint8_t* p, const ui
         return reject(head, 400, "Content-Length with Transfer-Encoding")
     if not equals_folded(p, n, "chunked", 7):
         if (
-            equals_folded(p, n, "gzip", 4) or equals_folded(p, n, "deflate", 7) or equals_folded(p, n, "compress", 8)
-            or equals_folded(p, n, "x-gzip", 6) or equals_folded(p, n, "x-compress", 10)
+            equals_folded(p, n, "gzip", 4) or equals_folded(p, n, "x-gzip", 6)
+            or equals_folded(p, n, "compress", 8) or equals_folded(p, n, "x-compress", 10)
+            or equals_folded(p, n, "deflate", 7)
         ):
             return reject(head, 501, "a transfer coding other than chunked")
         return reject(head, 400, "Transfer-Encoding is malformed")
@@ -547,16 +564,11 @@ cdef bint decide_head(RequestHead* head, const Draft* draft) noexcept nogil:
 
 # ---- Fields (RFC 9112 section 5) -------------------------------------------------------------------
 
-cdef enum Underscores:
-    UNDERSCORES_ALLOW           # such a field is like any other
-    UNDERSCORES_DROP            # it is left out
-    UNDERSCORES_REFUSE          # 400
-
 cdef struct Limits:
-    Py_ssize_t request_line_bytes
+    Py_ssize_t request_line_bytes       # without its CRLF
     Py_ssize_t head_bytes
     int fields
-    int underscores
+    int underscores                     # of Underscores
 
 
 cdef inline const uint8_t* trim_left(const uint8_t* p, const uint8_t* end) noexcept nogil:
@@ -571,28 +583,26 @@ cdef inline const uint8_t* trim_right(const uint8_t* p, const uint8_t* end) noex
     return end
 
 
-cdef const uint8_t* read_unknown_name(
-    RequestHead* head, HeaderField* field, const uint8_t* p, const uint8_t* end
-) noexcept nogil:
-    """Reads a name byte by byte, up to its colon: one that is not interned, or that is near the end of the data."""
-    cdef const uint8_t* name = p
-    cdef ScanName folded
-    p = scan(SCAN_TOKEN, p, end)
+cdef const uint8_t* read_name(RequestHead* head, const uint8_t* name, const uint8_t* end) noexcept nogil:
+    """Validates a name byte by byte, up to its colon."""
+    cdef const uint8_t* p = scan(SCAN_TOKEN, name, end)
     if p == end:
         return NULL
-    if p[0] != c':' or p == name:
-        if p == name and scan_is_blank(p[0]):
-            # RFC 9112 sections 2.2 and 5.2
-            return refuse(head, 400, "a header line begins with a blank")
-        if scan_is_blank(p[0]):
-            return refuse(head, 400, "a blank before the colon of a header")     # RFC 9112 section 5.1
-        return refuse(head, 400, "a header name is malformed")
-    field.name_length = <uint32_t>(p - name)
-    field.known = -1
-    if p - name <= SCAN_NAME_BYTES:
-        scan_fold(name, <size_t>(p - name), &folded)
-        field.known = <int16_t>known_index(&folded, <size_t>(p - name))
-    return p
+    if p[0] == c':' and p != name:
+        return p
+    if scan_is_blank(p[0]):
+        # RFC 9112 sections 2.2, 5.1 and 5.2
+        return refuse(head, 400, "a header begins with a blank, or has one before its colon")
+    return refuse(head, 400, "a header name is malformed")
+
+
+cdef int find_known(const uint8_t* name, size_t n) noexcept nogil:
+    """The index of a valid name in NAMES, or -1."""
+    cdef ScanName folded
+    if n > SCAN_NAME_BYTES:
+        return -1
+    scan_fold(name, n, &folded)
+    return known_index(&folded, n)
 
 
 cdef inline const uint8_t* read_field(
@@ -600,20 +610,24 @@ cdef inline const uint8_t* read_field(
 ) noexcept nogil:
     """Reads one field line, CRLF included, into `field`."""
     cdef ScanName folded
+    cdef const uint8_t* name = p
     cdef const uint8_t* value
     cdef size_t n = scan_name(p, end, &folded)
     cdef int known = known_index(&folded, n) if n else -1
-    field.name = <const char*>p
     if known >= 0:
-        field.name_length = <uint32_t>n
-        field.known = <int16_t>known
         p += n
     else:
-        p = read_unknown_name(head, field, p, end)
+        p = read_name(head, name, end)
         if p == NULL:
             return NULL
+        if n == 0:
+            known = find_known(name, <size_t>(p - name))
+    field.known = <int16_t>known
+    field.name = <const char*>name
+    field.name_length = <uint32_t>(p - name)
     value = trim_left(p + 1, end)
-    p = scan(SCAN_VALUE, value, end)
+    # Names are of the same class: scanning the whole line makes this independent of where the colon is.
+    p = scan(SCAN_VALUE, name, end)
     if p == end or p[0] == c'\r' and p + 1 == end:
         return NULL
     if p[0] != c'\r' or p[1] != c'\n':
@@ -713,8 +727,7 @@ cdef Py_ssize_t read_head(
 ) noexcept nogil:
     """Consumed bytes, 0: more data needed, -1: refused.
 
-    Input behind a limit is not looked at, so that what a head is refused for does not depend on how much of it
-    has arrived.
+    Input behind a limit is not looked at: how a head is refused does not depend on how much has arrived.
     """
     cdef Draft draft
     cdef const uint8_t* p
@@ -816,30 +829,36 @@ cdef const uint8_t* find_head_end(const uint8_t* p, const uint8_t* end) noexcept
     return NULL
 
 
+cdef bint has_lines(const uint8_t* p, const uint8_t* end, Py_ssize_t expected) noexcept nogil:
+    """Whether there are so many CR and so many LF: just the CRLF of the lines that llhttp has seen."""
+    cdef Py_ssize_t returns = 0
+    cdef Py_ssize_t feeds = 0
+    cdef Py_ssize_t i
+    for i in range(end - p):
+        returns += p[i] == c'\r'
+        feeds += p[i] == c'\n'
+    return returns == expected and feeds == expected
+
+
 cdef bint take_field(
-    RequestHead* head, Draft* draft, const Limits* limits, int count, const uint8_t* name, Py_ssize_t name_length,
-    const uint8_t* value, Py_ssize_t value_length
+    RequestHead* head, Draft* draft, const Limits* limits, Span name_span, Span value_span
 ) noexcept nogil:
-    """Puts field `count` of llhttp through the rules of our own grammar. False: refused."""
+    """Puts a field of llhttp's through the rules of our own grammar. False: refused."""
     cdef HeaderField* field = &head.fields[head.field_count]
-    cdef const uint8_t* end = value + value_length
-    cdef ScanName folded
-    if count >= limits.fields:
-        return reject(head, 431, "too many headers")
-    if name_length == 0 or scan(SCAN_TOKEN, name, name + name_length) != name + name_length:
+    cdef const uint8_t* name = <const uint8_t*>name_span.p
+    cdef const uint8_t* value = <const uint8_t*>value_span.p
+    cdef const uint8_t* end = value + value_span.n
+    if name_span.n == 0 or scan(SCAN_TOKEN, name, name + name_span.n) != name + name_span.n:
         return reject(head, 400, "a header name is malformed")
     if scan(SCAN_VALUE, value, end) != end:
         return reject(head, 400, "a control byte, or a line end other than CRLF, in a header value")
     value = trim_left(value, end)
     end = trim_right(value, end)
-    field.name = <const char*>name
-    field.name_length = <uint32_t>name_length
+    field.name = name_span.p
+    field.name_length = <uint32_t>name_span.n
     field.value = <const char*>value
     field.value_length = <uint32_t>(end - value)
-    field.known = -1
-    if name_length <= SCAN_NAME_BYTES:
-        scan_fold(name, <size_t>name_length, &folded)
-        field.known = <int16_t>known_index(&folded, <size_t>name_length)
+    field.known = <int16_t>find_known(name, <size_t>name_span.n)
     if field.known < 0:
         if not keep_field(head, limits, field):
             return head.status == 0
@@ -851,14 +870,19 @@ cdef bint take_field(
     return True
 
 
+cdef inline Span span_of(bytes data):
+    cdef Span result
+    result.p = PyBytes_AS_STRING(data)
+    result.n = PyBytes_GET_SIZE(data)
+    return result
+
+
 cdef int read_llhttp_fields(
     LlhttpHeadParser parser, Draft* draft, const Limits* limits, const uint8_t* p, const uint8_t* end
 ) except -1:
     """0: refused."""
     cdef LlhttpFields fields = LlhttpFields()
     cdef Py_ssize_t i
-    cdef bytes name
-    cdef bytes value
     llhttp = httptools.HttpRequestParser(fields)
     try:
         llhttp.feed_data(PyBytes_FromStringAndSize(<const char*>p, end - p))
@@ -866,15 +890,14 @@ cdef int read_llhttp_fields(
         pass
     except httptools.HttpParserError:
         return reject(&parser.head, 400, "llhttp refuses the head")
-    if not fields.complete:
-        return reject(&parser.head, 400, "llhttp sees no end of the head")
+    if not fields.complete or not has_lines(p, end, len(fields.names) + 2):
+        return reject(&parser.head, 400, "llhttp sees line ends other than CRLF")
     parser.lines = fields
+    if len(fields.names) > limits.fields:
+        return reject(&parser.head, 431, "too many headers")
     for i in range(len(fields.names)):
-        name = fields.names[i]
-        value = fields.values[i]
         if not take_field(
-            &parser.head, draft, limits, <int>i, <const uint8_t*>PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name),
-            <const uint8_t*>PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value)
+            &parser.head, draft, limits, span_of(<bytes>fields.names[i]), span_of(<bytes>fields.values[i])
         ):
             return False
     return True
@@ -882,9 +905,9 @@ cdef int read_llhttp_fields(
 
 cdef class LlhttpHeadParser(HeadParser):
     cdef Py_ssize_t parse(self, const char* p, const char* end) except -2:
-        """The request line is read by our own rules, the fields by llhttp; what they mean is decided by our rules.
+        """The request line is read by our own rules, the fields by llhttp; our own decide what they mean.
 
-        Waits for the whole head, as llhttp keeps no spans of input that it has seen in part.
+        Waits for the whole head, since llhttp can't begin again from its start.
         """
         cdef Limits limits = limits_of(self)
         cdef RequestHead* head = &self.head
@@ -939,9 +962,10 @@ cdef str method_of(const RequestHead* head):
 
 
 cdef Py_ssize_t unquote(const uint8_t* p, const uint8_t* end, uint8_t* out) noexcept nogil:
-    """Decodes %xx; leaves a "%" without two hexadecimal digits as it is. Returns the bytes written, at most end - p."""
+    """Decodes %xx, but no "%" without two hexadecimal digits. Returns the bytes written, at most end - p."""
     cdef uint8_t* start = out
-    cdef int high, low
+    cdef int high
+    cdef int low
     while p < end:
         if p[0] == c'%' and end - p >= 3:
             high = scan_hex(p[1])
@@ -976,7 +1000,7 @@ cdef str path_of(const RequestHead* head):
             PyMem_Free(buffer)
 
 
-cdef inline bytes name_of(const HeaderField* field):
+cdef bytes name_of(const HeaderField* field):
     cdef bytes name
     cdef uint8_t* out
     cdef uint32_t i
@@ -989,22 +1013,62 @@ cdef inline bytes name_of(const HeaderField* field):
     return name
 
 
+cdef tuple new_pair(const HeaderField* field):
+    cdef tuple pair = PyTuple_New(2)
+    cdef bytes part = name_of(field)
+    Py_INCREF(part)
+    PyTuple_SET_ITEM(pair, 0, part)
+    part = PyBytes_FromStringAndSize(field.value, field.value_length)
+    Py_INCREF(part)
+    PyTuple_SET_ITEM(pair, 1, part)
+    return pair
+
+
+# The pairs last seen of meaningful and repeating names: one that comes again costs a comparison instead of
+# two allocations. A slot keeps one pair alive. Values that may be secret are of names in OTHERS, not kept.
+cdef enum:
+    PAIR_BITS = 8
+    MAX_SHARED_BYTES = 192      # of a value that is kept
+
+cdef PyObject* pairs[1 << PAIR_BITS]
+
+
+cdef inline PyObject** pair_slot(const HeaderField* field) noexcept:
+    cdef uint64_t sample = scan_sample(<const uint8_t*>field.value, field.value_length)
+    return &pairs[((sample >> (64 - PAIR_BITS)) + <uint64_t>field.known * 37) & ((1 << PAIR_BITS) - 1)]
+
+
+cdef inline bint pair_is(PyObject* pair, const HeaderField* field) noexcept:
+    cdef PyObject* value
+    if pair == NULL or PyTuple_GET_ITEM(<object>pair, 0) != interned[field.known].object:
+        return False
+    value = PyTuple_GET_ITEM(<object>pair, 1)
+    return (
+        PyBytes_GET_SIZE(<object>value) == <Py_ssize_t>field.value_length
+        and memcmp(PyBytes_AS_STRING(<object>value), field.value, field.value_length) == 0
+    )
+
+
 cdef list headers_of(const RequestHead* head):
     cdef list headers = PyList_New(head.field_count)
     cdef const HeaderField* field = head.fields
-    cdef int i
-    cdef bytes part
+    cdef PyObject** slot
     cdef tuple pair
+    cdef int i
     for i in range(head.field_count):
-        pair = PyTuple_New(2)
-        part = name_of(field)
-        Py_INCREF(part)
-        PyTuple_SET_ITEM(pair, 0, part)
-        part = PyBytes_FromStringAndSize(field.value, field.value_length)
-        Py_INCREF(part)
-        PyTuple_SET_ITEM(pair, 1, part)
-        Py_INCREF(pair)
-        PyList_SET_ITEM(headers, i, pair)
+        if <unsigned int>field.known < <unsigned int>repeating_end and field.value_length <= MAX_SHARED_BYTES:
+            slot = pair_slot(field)
+            if not pair_is(slot[0], field):
+                pair = new_pair(field)
+                Py_INCREF(pair)
+                Py_XDECREF(slot[0])
+                slot[0] = <PyObject*>pair
+            Py_INCREF(<object>slot[0])
+            PyList_SET_ITEM(headers, i, <object>slot[0])
+        else:
+            pair = new_pair(field)
+            Py_INCREF(pair)
+            PyList_SET_ITEM(headers, i, pair)
         field += 1
     return headers
 
@@ -1062,7 +1126,7 @@ cdef inline int after_extension(uint8_t byte) noexcept nogil:
 
 
 cdef int next_in_extension(int state, uint8_t byte) noexcept nogil:
-    """The state after a byte of chunk-ext = *( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )."""
+    """The state after a byte of *( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )."""
     if state == EXT_OR_END:
         return EXT_NAME_START if byte == c';' else EXT_OR_END if scan_is_blank(byte) else FAILED
     if state == EXT_NAME_START:
@@ -1142,7 +1206,9 @@ cdef int next_state(ChunkedDecoder* decoder, int state, uint8_t byte) noexcept n
     return FAILED if decoder.line_bytes > MAX_TRAILER_BYTES else next_in_trailers(decoder, state, byte)
 
 
-cdef Py_ssize_t chunked_decode(ChunkedDecoder* decoder, char* p, Py_ssize_t n, Py_ssize_t* body) noexcept nogil:
+cdef Py_ssize_t chunked_decode(
+    ChunkedDecoder* decoder, char* p, Py_ssize_t n, Py_ssize_t* body
+) noexcept nogil:
     cdef char* out = p
     cdef char* start = p
     cdef char* end = p + n
@@ -1179,23 +1245,29 @@ class ParseError(ValueError):
 
 ParsedHead = namedtuple(
     "ParsedHead",
-    "consumed method path raw_path query minor_version headers content_length chunked keep_alive expect_continue upgrade",
+    "consumed method path raw_path query minor_version headers content_length chunked keep_alive"
+    " expect_continue upgrade",
 )
+
+cdef tuple default_parsers = (HeadParser(), LlhttpHeadParser())
 
 
 def parse_request_head(bytes data not None, *, bint llhttp=False, **limits):
-    cdef HeadParser parser = LlhttpHeadParser(**limits) if llhttp else HeadParser(**limits)
-    cdef const char* p = PyBytes_AS_STRING(data)
-    cdef RequestHead* head = &parser.head
-    cdef Py_ssize_t consumed = parser.parse(p, p + PyBytes_GET_SIZE(data))
+    cdef HeadParser parser = default_parsers[llhttp]
+    cdef RequestHead* head
+    cdef Py_ssize_t consumed
+    if limits:
+        parser = LlhttpHeadParser(**limits) if llhttp else HeadParser(**limits)
+    head = &parser.head
+    consumed = parser.parse(PyBytes_AS_STRING(data), PyBytes_AS_STRING(data) + PyBytes_GET_SIZE(data))
     if consumed == 0:
         return None
     if consumed < 0:
         raise ParseError(head.status, head.reason.decode("ascii"))
     return ParsedHead(
         consumed, method_of(head), path_of(head), head.path.p[:head.path.n], head.query.p[:head.query.n],
-        head.minor_version, headers_of(head), head.content_length, head.chunked, head.keep_alive,
-        head.expect_continue, head.upgrade,
+        head.minor_version, headers_of(head), head.content_length, bool(head.chunked), bool(head.keep_alive),
+        bool(head.expect_continue), bool(head.upgrade),
     )
 
 
@@ -1221,3 +1293,18 @@ cdef class ChunkedBody:
             raise ParseError(400, "the chunked body is malformed")
         self.unused += data[consumed:]
         return bytes(buffer[:body])
+
+
+# In the order of ScanClass and of ScanImplementation.
+_SCAN_CLASSES = ("value", "path", "query", "token", "regname", "quoted")
+_SCAN_IMPLEMENTATIONS = ("scalar", "16", "32", "chosen")
+
+
+def _scan(str implementation, str kind, bytes data not None, Py_ssize_t start=0):
+    """For tests: the index of the first byte outside a class; None where there is no such implementation."""
+    cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(data)
+    cdef const uint8_t* found = scan_with(
+        <ScanImplementation><int>_SCAN_IMPLEMENTATIONS.index(implementation),
+        <ScanClass><int>_SCAN_CLASSES.index(kind), p + start, p + len(data),
+    )
+    return None if found == NULL else found - p

@@ -22,6 +22,9 @@
 #include <arm_neon.h>
 #endif
 
+#if defined(SCAN_SSE2) || defined(SCAN_NEON)
+#define SCAN_VECTORS 1
+#endif
 #if defined(SCAN_SSE2) && defined(__x86_64__)
 #define SCAN_AVX2 1
 #endif
@@ -105,156 +108,216 @@ static inline const uint8_t *scan_scalar(ScanClass class, const uint8_t *p, cons
     return p;
 }
 
-/* ---- SSE2 --------------------------------------------------------------------------------------- */
+/* ---- 16 bytes at once: SSE2 and NEON ------------------------------------------------------------ */
 
-#ifdef SCAN_SSE2
+#if defined(SCAN_SSE2)
 
-static inline __m128i scan_equal16(__m128i bytes, char byte)
+typedef __m128i ScanVector;
+
+static inline ScanVector scan_load16(const uint8_t *p)
 {
-    return _mm_cmpeq_epi8(bytes, _mm_set1_epi8(byte));
+    return _mm_loadu_si128((const __m128i *)(const void *)p);
 }
 
-/* Bit i is set when byte i lies outside the class. Only for the first three classes. */
-static inline unsigned scan_outside16(ScanClass class, __m128i bytes)
+static inline void scan_store16(uint64_t *p, ScanVector bytes)
 {
-    __m128i outside = scan_equal16(bytes, 0x7f);
-    if (class == SCAN_VALUE) {
-        __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
-        outside = _mm_or_si128(outside, _mm_andnot_si128(scan_equal16(bytes, '\t'), low));
-    } else {
-        /* Signed: bytes from 0x80 are negative, so this takes them too. */
-        outside = _mm_or_si128(outside, _mm_cmplt_epi8(bytes, _mm_set1_epi8(0x21)));
-        outside = _mm_or_si128(outside, scan_equal16(bytes, '#'));
-        if (class == SCAN_PATH)
-            outside = _mm_or_si128(outside, _mm_or_si128(scan_equal16(bytes, '?'), scan_equal16(bytes, '%')));
-    }
-    return (unsigned)_mm_movemask_epi8(outside);
+    _mm_storeu_si128((__m128i *)(void *)p, bytes);
 }
 
-static inline const uint8_t *scan_sse2(ScanClass class, const uint8_t *p, const uint8_t *end)
+static inline ScanVector scan_and16(ScanVector a, ScanVector b)
 {
-    for (; end - p >= 16; p += 16) {
-        unsigned outside = scan_outside16(class, _mm_loadu_si128((const __m128i *)(const void *)p));
-        if (outside)
-            return p + __builtin_ctz(outside);
-    }
-    return scan_scalar(class, p, end);
+    return _mm_and_si128(a, b);
 }
 
-#endif
-
-/* ---- AVX2 --------------------------------------------------------------------------------------- */
-
-#ifdef SCAN_AVX2
-
-#define SCAN_TARGET_AVX2 __attribute__((target("avx2")))
-
-SCAN_TARGET_AVX2 static inline __m256i scan_equal32(__m256i bytes, char byte)
+static inline ScanVector scan_or16(ScanVector a, ScanVector b)
 {
-    return _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(byte));
+    return _mm_or_si128(a, b);
 }
 
-SCAN_TARGET_AVX2 static inline unsigned scan_outside32(ScanClass class, __m256i bytes)
+static inline ScanVector scan_without16(ScanVector a, ScanVector b)
 {
-    __m256i outside = scan_equal32(bytes, 0x7f);
-    if (class == SCAN_VALUE) {
-        __m256i low = _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, _mm256_set1_epi8(0x1f)), bytes);
-        outside = _mm256_or_si256(outside, _mm256_andnot_si256(scan_equal32(bytes, '\t'), low));
-    } else {
-        outside = _mm256_or_si256(outside, _mm256_cmpgt_epi8(_mm256_set1_epi8(0x21), bytes));
-        outside = _mm256_or_si256(outside, scan_equal32(bytes, '#'));
-        if (class == SCAN_PATH)
-            outside = _mm256_or_si256(outside, _mm256_or_si256(scan_equal32(bytes, '?'), scan_equal32(bytes, '%')));
-    }
-    return (unsigned)_mm256_movemask_epi8(outside);
+    return _mm_andnot_si128(b, a);
 }
 
-SCAN_TARGET_AVX2 static inline const uint8_t *scan_avx2(ScanClass class, const uint8_t *p, const uint8_t *end)
+static inline ScanVector scan_all16(uint8_t byte)
 {
-    for (; end - p >= 32; p += 32) {
-        unsigned outside = scan_outside32(class, _mm256_loadu_si256((const __m256i *)(const void *)p));
-        if (outside)
-            return p + __builtin_ctz(outside);
-    }
-    return scan_sse2(class, p, end);
+    return _mm_set1_epi8((char)byte);
 }
 
-SCAN_TARGET_AVX2 static const uint8_t *scan_avx2_value(const uint8_t *p, const uint8_t *end)
+static inline ScanVector scan_equal16(ScanVector bytes, uint8_t byte)
 {
-    return scan_avx2(SCAN_VALUE, p, end);
+    return _mm_cmpeq_epi8(bytes, scan_all16(byte));
 }
 
-SCAN_TARGET_AVX2 static const uint8_t *scan_avx2_path(const uint8_t *p, const uint8_t *end)
+/* From `low` up to `high`, in the circle of byte values. */
+static inline ScanVector scan_range16(ScanVector bytes, uint8_t low, uint8_t high)
 {
-    return scan_avx2(SCAN_PATH, p, end);
+    ScanVector offset = low ? _mm_sub_epi8(bytes, scan_all16(low)) : bytes;
+    return _mm_cmpeq_epi8(_mm_min_epu8(offset, scan_all16((uint8_t)(high - low))), offset);
 }
 
-SCAN_TARGET_AVX2 static const uint8_t *scan_avx2_query(const uint8_t *p, const uint8_t *end)
+/* Not 0 where a byte is set; scan_index() tells the first one. */
+static inline uint64_t scan_any16(ScanVector mask)
 {
-    return scan_avx2(SCAN_QUERY, p, end);
+    return (uint64_t)(unsigned)_mm_movemask_epi8(mask);
 }
 
-static const uint8_t *scan_sse2_value(const uint8_t *p, const uint8_t *end)
+static inline size_t scan_index(uint64_t any)
 {
-    return scan_sse2(SCAN_VALUE, p, end);
+    return (size_t)__builtin_ctzll(any);
 }
 
-static const uint8_t *scan_sse2_path(const uint8_t *p, const uint8_t *end)
+#elif defined(SCAN_NEON)
+
+typedef uint8x16_t ScanVector;
+
+static inline ScanVector scan_load16(const uint8_t *p)
 {
-    return scan_sse2(SCAN_PATH, p, end);
+    return vld1q_u8(p);
 }
 
-static const uint8_t *scan_sse2_query(const uint8_t *p, const uint8_t *end)
+static inline void scan_store16(uint64_t *p, ScanVector bytes)
 {
-    return scan_sse2(SCAN_QUERY, p, end);
+    vst1q_u64(p, vreinterpretq_u64_u8(bytes));
 }
 
-/* What scans a long run: indexed by the first three classes, replaced by scan_choose(). */
-static const uint8_t *(*scan_far[3])(const uint8_t *, const uint8_t *) = {scan_sse2_value, scan_sse2_path,
-                                                                        scan_sse2_query};
-
-#endif
-
-/* ---- NEON --------------------------------------------------------------------------------------- */
-
-#ifdef SCAN_NEON
-
-static inline uint8x16_t scan_equal16(uint8x16_t bytes, uint8_t byte)
+static inline ScanVector scan_and16(ScanVector a, ScanVector b)
 {
-    return vceqq_u8(bytes, vdupq_n_u8(byte));
+    return vandq_u8(a, b);
 }
 
-/* Nibble i is 0xf where byte i of the mask is 0xff. */
-static inline uint64_t scan_nibbles(uint8x16_t mask)
+static inline ScanVector scan_or16(ScanVector a, ScanVector b)
+{
+    return vorrq_u8(a, b);
+}
+
+static inline ScanVector scan_without16(ScanVector a, ScanVector b)
+{
+    return vbicq_u8(a, b);
+}
+
+static inline ScanVector scan_all16(uint8_t byte)
+{
+    return vdupq_n_u8(byte);
+}
+
+static inline ScanVector scan_equal16(ScanVector bytes, uint8_t byte)
+{
+    return vceqq_u8(bytes, scan_all16(byte));
+}
+
+static inline ScanVector scan_range16(ScanVector bytes, uint8_t low, uint8_t high)
+{
+    return vcleq_u8(vsubq_u8(bytes, scan_all16(low)), scan_all16((uint8_t)(high - low)));
+}
+
+/* Four bits a byte. */
+static inline uint64_t scan_any16(ScanVector mask)
 {
     return vget_lane_u64(vreinterpret_u64_u8(vshrn_n_u16(vreinterpretq_u16_u8(mask), 4)), 0);
 }
 
-static inline uint64_t scan_outside16(ScanClass class, uint8x16_t bytes)
+static inline size_t scan_index(uint64_t any)
 {
-    uint8x16_t outside = scan_equal16(bytes, 0x7f);
-    if (class == SCAN_VALUE) {
-        uint8x16_t low = vcltq_u8(bytes, vdupq_n_u8(0x20));
-        outside = vorrq_u8(outside, vbicq_u8(low, scan_equal16(bytes, '\t')));
-    } else {
-        int8x16_t blank = vdupq_n_s8(0x21);
-        outside = vorrq_u8(outside, vcltq_s8(vreinterpretq_s8_u8(bytes), blank));
-        outside = vorrq_u8(outside, scan_equal16(bytes, '#'));
-        if (class == SCAN_PATH)
-            outside = vorrq_u8(outside, vorrq_u8(scan_equal16(bytes, '?'), scan_equal16(bytes, '%')));
-    }
-    return scan_nibbles(outside);
+    return (size_t)__builtin_ctzll(any) >> 2;
 }
 
-static inline const uint8_t *scan_neon(ScanClass class, const uint8_t *p, const uint8_t *end)
+#endif
+
+#ifdef SCAN_VECTORS
+
+/* The bytes outside the class, one of the first three. */
+static inline ScanVector scan_outside16(ScanClass class, ScanVector bytes)
 {
-    for (; end - p >= 16; p += 16) {
-        uint64_t outside = scan_outside16(class, vld1q_u8(p));
-        if (outside)
-            return p + (__builtin_ctzll(outside) >> 2);
+    if (class == SCAN_VALUE) {
+        ScanVector control = scan_without16(scan_range16(bytes, 0, 0x1f), scan_equal16(bytes, '\t'));
+        return scan_or16(control, scan_equal16(bytes, 0x7f));
     }
-    return scan_scalar(class, p, end);
+    ScanVector outside = scan_or16(scan_range16(bytes, 0x7f, 0x20), scan_equal16(bytes, '#'));
+    if (class == SCAN_PATH)
+        outside = scan_or16(outside, scan_or16(scan_equal16(bytes, '?'), scan_equal16(bytes, '%')));
+    return outside;
 }
+
+/* The first byte outside among the last 16, all of which before `p` are inside. */
+static inline const uint8_t *scan_last16(ScanClass class, const uint8_t *end)
+{
+    uint64_t outside = scan_any16(scan_outside16(class, scan_load16(end - 16)));
+    return outside ? end - 16 + scan_index(outside) : end;
+}
+
+static inline const uint8_t *scan_by16(ScanClass class, const uint8_t *p, const uint8_t *end)
+{
+    if (end - p < 16)
+        return scan_scalar(class, p, end);
+    for (; end - p >= 16; p += 16) {
+        uint64_t outside = scan_any16(scan_outside16(class, scan_load16(p)));
+        if (outside)
+            return p + scan_index(outside);
+    }
+    return scan_last16(class, end);
+}
+
+#endif
+
+/* ---- 32 bytes at once: AVX2 --------------------------------------------------------------------- */
+
+#ifdef SCAN_AVX2
+
+#define SCAN_FOR_AVX2 __attribute__((target("avx2")))
+
+SCAN_FOR_AVX2 static inline __m256i scan_equal32(__m256i bytes, char byte)
+{
+    return _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(byte));
+}
+
+SCAN_FOR_AVX2 static inline __m256i scan_outside32(ScanClass class, __m256i bytes)
+{
+    __m256i outside = scan_equal32(bytes, 0x7f);
+    if (class == SCAN_VALUE) {
+        __m256i low = _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, _mm256_set1_epi8(0x1f)), bytes);
+        return _mm256_or_si256(outside, _mm256_andnot_si256(scan_equal32(bytes, '\t'), low));
+    }
+    /* Signed: bytes from 0x80 are negative, so this takes them too. */
+    outside = _mm256_or_si256(outside, _mm256_cmpgt_epi8(_mm256_set1_epi8(0x21), bytes));
+    outside = _mm256_or_si256(outside, scan_equal32(bytes, '#'));
+    if (class == SCAN_PATH)
+        outside =
+            _mm256_or_si256(outside, _mm256_or_si256(scan_equal32(bytes, '?'), scan_equal32(bytes, '%')));
+    return outside;
+}
+
+SCAN_FOR_AVX2 static inline const uint8_t *scan_by32(ScanClass class, const uint8_t *p, const uint8_t *end)
+{
+    if (end - p < 32)
+        return scan_by16(class, p, end);
+    for (; end - p >= 32; p += 32) {
+        __m256i bytes = _mm256_loadu_si256((const __m256i *)(const void *)p);
+        unsigned outside = (unsigned)_mm256_movemask_epi8(scan_outside32(class, bytes));
+        if (outside)
+            return p + __builtin_ctz(outside);
+    }
+    if (end - p >= 16)
+        return scan_by16(class, p, end);
+    return scan_last16(class, end);
+}
+
+SCAN_FOR_AVX2 static const uint8_t *scan_far_by32(ScanClass class, const uint8_t *p, const uint8_t *end)
+{
+    return class == SCAN_VALUE  ? scan_by32(SCAN_VALUE, p, end)
+           : class == SCAN_PATH ? scan_by32(SCAN_PATH, p, end)
+                                : scan_by32(SCAN_QUERY, p, end);
+}
+
+static const uint8_t *scan_far_by16(ScanClass class, const uint8_t *p, const uint8_t *end)
+{
+    return class == SCAN_VALUE  ? scan_by16(SCAN_VALUE, p, end)
+           : class == SCAN_PATH ? scan_by16(SCAN_PATH, p, end)
+                                : scan_by16(SCAN_QUERY, p, end);
+}
+
+/* What goes on behind the first SCAN_NEAR bytes; scan_choose() sets it. */
+static const uint8_t *(*scan_far)(ScanClass, const uint8_t *, const uint8_t *) = scan_far_by16;
 
 #endif
 
@@ -262,46 +325,66 @@ static inline const uint8_t *scan_neon(ScanClass class, const uint8_t *p, const 
 
 #define SCAN_NEAR 64
 
-/* To be called once before scan(). */
+/* To be called once, before the first scan(). */
 static inline void scan_choose(void)
 {
 #ifdef SCAN_AVX2
-    if (__builtin_cpu_supports("avx2")) {
-        scan_far[SCAN_VALUE] = scan_avx2_value;
-        scan_far[SCAN_PATH] = scan_avx2_path;
-        scan_far[SCAN_QUERY] = scan_avx2_query;
-    }
+    if (__builtin_cpu_supports("avx2"))
+        scan_far = scan_far_by32;
 #endif
 }
 
 /* The first byte of [p, end) outside `class`, or `end`. */
 static inline const uint8_t *scan(ScanClass class, const uint8_t *p, const uint8_t *end)
 {
-    if (class > SCAN_QUERY)
-        return scan_scalar(class, p, end);
-#if defined(SCAN_AVX2)
-    for (int i = 0; i < SCAN_NEAR; i += 16, p += 16) {
-        if (end - p < 16)
-            return scan_scalar(class, p, end);
-        unsigned outside = scan_outside16(class, _mm_loadu_si128((const __m128i *)(const void *)p));
-        if (outside)
-            return p + __builtin_ctz(outside);
-    }
-    return scan_far[class](p, end);
-#elif defined(SCAN_SSE2)
-    return scan_sse2(class, p, end);
-#elif defined(SCAN_NEON)
-    return scan_neon(class, p, end);
-#else
-    return scan_scalar(class, p, end);
+#ifdef SCAN_VECTORS
+    if (class <= SCAN_QUERY && end - p >= 16) {
+#ifdef SCAN_AVX2
+        const uint8_t *far = p + SCAN_NEAR;
 #endif
+        do {
+            uint64_t outside = scan_any16(scan_outside16(class, scan_load16(p)));
+            if (outside)
+                return p + scan_index(outside);
+            p += 16;
+#ifdef SCAN_AVX2
+            if (p == far)
+                return scan_far(class, p, end);
+#endif
+        } while (end - p >= 16);
+        return scan_last16(class, end);
+    }
+#endif
+    return scan_scalar(class, p, end);
+}
+
+/* What the tests compare: each implementation by itself, and the chosen mixture. */
+typedef enum { SCAN_WITH_SCALAR, SCAN_WITH_16, SCAN_WITH_32, SCAN_WITH_CHOSEN } ScanImplementation;
+
+/* As scan(), by one implementation; NULL where this machine or class has none. */
+static inline const uint8_t *scan_with(ScanImplementation implementation, ScanClass class, const uint8_t *p,
+                                       const uint8_t *end)
+{
+    if (implementation == SCAN_WITH_SCALAR)
+        return scan_scalar(class, p, end);
+    if (implementation == SCAN_WITH_CHOSEN)
+        return scan(class, p, end);
+#ifdef SCAN_VECTORS
+    if (implementation == SCAN_WITH_16 && class <= SCAN_QUERY)
+        return scan_by16(class, p, end);
+#endif
+#ifdef SCAN_AVX2
+    if (class <= SCAN_QUERY && __builtin_cpu_supports("avx2"))
+        return scan_far_by32(class, p, end);
+#endif
+    return NULL;
 }
 
 /* ---- Field names -------------------------------------------------------------------------------- */
 
 #define SCAN_NAME_BYTES 32
 
-/* A field name of at most 32 bytes: in lower case, padded with zeros. */
+/* A field name of at most 32 bytes, in lower case, padded with zeros. */
 typedef struct {
     uint64_t word[SCAN_NAME_BYTES / 8];
 } ScanName;
@@ -315,53 +398,89 @@ static inline void scan_fold(const uint8_t *p, size_t n, ScanName *name)
     memcpy(name, folded, sizeof folded);
 }
 
-#ifdef SCAN_SSE2
+#ifdef SCAN_VECTORS
 
-/* All bytes, then no bytes: loaded from 16 - n, a mask of the first n bytes. */
-static const uint8_t scan_first[32] = {
-    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-};
-
-static inline __m128i scan_fold16(__m128i bytes)
+static inline ScanVector scan_fold16(ScanVector bytes)
 {
-    __m128i upper = _mm_and_si128(_mm_cmpgt_epi8(bytes, _mm_set1_epi8('A' - 1)), _mm_cmplt_epi8(bytes, _mm_set1_epi8('Z' + 1)));
-    return _mm_or_si128(bytes, _mm_and_si128(upper, _mm_set1_epi8(0x20)));
+    return scan_or16(bytes, scan_and16(scan_range16(bytes, 'A', 'Z'), scan_all16(0x20)));
+}
+
+/* The first n bytes, n < 16. */
+static inline ScanVector scan_first16(ScanVector bytes, size_t n)
+{
+    static const uint8_t masks[32] = {
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    };
+    return scan_and16(bytes, scan_load16(masks + 16 - n));
 }
 
 #endif
 
 /*
- * The length of the name before the first ":" at `p`, which it folds into `name`; or 0 where it can't tell
- * cheaply (no ":" within 32 bytes, too few bytes for a vector load, no vectors). Any byte may be in the name.
+ * Folds the name before the first ":" at `p` and returns its length; 0 where that can't be told cheaply: no
+ * ":" within 32 bytes, too few bytes for a vector, no vectors. The name is not validated: any byte may be in
+ * it. A name of less than 16 bytes leaves the last two words alone.
  */
 static inline size_t scan_name(const uint8_t *p, const uint8_t *end, ScanName *name)
 {
-#ifdef SCAN_SSE2
-    size_t skipped = 0;
+#ifdef SCAN_VECTORS
     if (end - p < 16)
         return 0;
-    __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)p);
-    unsigned colons = (unsigned)_mm_movemask_epi8(scan_equal16(bytes, ':'));
-    if (!colons) {
-        if (end - p < 32)
-            return 0;
-        _mm_storeu_si128((__m128i *)(void *)name->word, scan_fold16(bytes));
-        bytes = _mm_loadu_si128((const __m128i *)(const void *)(p + 16));
-        colons = (unsigned)_mm_movemask_epi8(scan_equal16(bytes, ':'));
-        if (!colons)
-            return 0;
-        skipped = 16;
-    } else {
-        name->word[2] = name->word[3] = 0;
+    ScanVector bytes = scan_load16(p);
+    uint64_t colons = scan_any16(scan_equal16(bytes, ':'));
+    if (colons) {
+        size_t n = scan_index(colons);
+        scan_store16(name->word, scan_first16(scan_fold16(bytes), n));
+        return n;
     }
-    size_t n = (size_t)__builtin_ctz(colons);
-    __m128i mask = _mm_loadu_si128((const __m128i *)(const void *)(scan_first + 16 - n));
-    _mm_storeu_si128((__m128i *)(void *)((uint8_t *)name->word + skipped), _mm_and_si128(scan_fold16(bytes), mask));
-    return skipped + n;
-#else
+    if (end - p < 32)
+        return 0;
+    scan_store16(name->word, scan_fold16(bytes));
+    bytes = scan_load16(p + 16);
+    colons = scan_any16(scan_equal16(bytes, ':'));
+    if (colons) {
+        size_t n = scan_index(colons);
+        scan_store16(name->word + 2, scan_first16(scan_fold16(bytes), n));
+        return n + 16;
+    }
+#endif
     (void)p, (void)end, (void)name;
     return 0;
-#endif
+}
+
+/* Whether two names of length `n` are equal. */
+static inline int scan_same(const ScanName *a, const ScanName *b, size_t n)
+{
+    uint64_t difference = (a->word[0] ^ b->word[0]) | (a->word[1] ^ b->word[1]);
+    if (n >= 16)
+        difference |= (a->word[2] ^ b->word[2]) | (a->word[3] ^ b->word[3]);
+    return !difference;
+}
+
+/* Mixes a name of length `n` into 64 bits, of which the highest are the best. */
+static inline uint64_t scan_hash(const ScanName *name, size_t n, uint64_t multiplier)
+{
+    uint64_t mixed = name->word[0] ^ (name->word[1] << 23 | name->word[1] >> 41);
+    if (n >= 16)
+        mixed += name->word[2] ^ (name->word[3] << 17 | name->word[3] >> 47);
+    return mixed * multiplier;
+}
+
+/* Mixes the length and the outer bytes of a value into 64 bits, of which the highest are the best. */
+static inline uint64_t scan_sample(const uint8_t *p, size_t n)
+{
+    uint64_t first = 0, last = 0;
+    if (n >= 8) {
+        memcpy(&first, p, 8);
+        memcpy(&last, p + n - 8, 8);
+    } else if (n >= 4) {
+        memcpy(&first, p, 4);
+        memcpy(&last, p + n - 4, 4);
+    } else if (n) {
+        first = p[0];
+        last = (uint64_t)p[n - 1] << 8 | p[n / 2];
+    }
+    return (first ^ (last << 23 | last >> 41) ^ n) * 0x9E3779B97F4A7C15u;
 }
 
 #endif
