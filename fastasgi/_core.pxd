@@ -53,6 +53,13 @@ cdef class WorkerContext:
         readonly bint draining
         object idle_waiter              # asyncio.Future of wait_idle(), or None
 
+        # For the start of tasks, see _exchange
+        dict task_arguments             # of asyncio.Task; the context is put in before each
+        object call_soon                # the rest for CPython 3.11: loop.call_soon,
+        object catch_step               # a method of this object that stands in for it,
+        object step                     # the first step of the task that is being made,
+        dict loop_attributes            # loop.__dict__
+
         # Memory that one event at a time uses
         ReadBuffer read_buffer          # where the next read goes
         char* scratch                   # READ_SIZE bytes, shared by all connections
@@ -107,7 +114,7 @@ cdef class ByteSink:
     cdef int release_out(self) except -1
 
     # What a kind of transport does.
-    cdef int write(self, object data) except -1          # bytes, not empty
+    cdef int write(self, const char* p, Py_ssize_t n) except -1  # copies what it can't write at once; n > 0
     cdef int writelines(self, list parts) except -1      # of bytes
     cdef int end(self) except -1                # after what was put: no more bytes, then close
     cdef int end_gently(self) except -1         # the same, but half-closed until the peer has closed too

@@ -2,6 +2,7 @@
 
 import contextvars
 import inspect
+import sys
 import time
 import urllib.parse
 from email.utils import formatdate
@@ -66,6 +67,15 @@ cdef class WorkerContext:
         self.max_requests = max_requests
         self.state = state
         self.asgi = {"version": asgi_version, "spec_version": "2.5"}
+        self.call_soon = loop.call_soon
+        self.catch_step = self.keep_step
+        self.loop_attributes = loop.__dict__
+        self.task_arguments = {"loop": loop, "context": None}
+        if sys.version_info >= (3, 12):
+            self.task_arguments["eager_start"] = True
+        else:
+            # A name of its own would be formatted at once for every task
+            self.task_arguments["name"] = "fastasgi"
         self.root_path = root_path
         self.raw_root_path = urllib.parse.quote(root_path, safe="/%:@!$&'()*+,;=~").encode("ascii")
         self.has_date = date_header
@@ -151,6 +161,10 @@ cdef class WorkerContext:
                 waiter.set_result(None)
         return 0
 
+
+    def keep_step(self, step, *, context=None):
+        """Takes the place of loop.call_soon while a Task is made on CPython 3.11."""
+        self.step = step
 
     cdef ReadBuffer read_buffer_for(self, Py_ssize_t direct_bytes):
         if direct_bytes == 0:
@@ -256,16 +270,13 @@ cdef class ByteSink:
         self.flush()
 
     cdef int flush(self) except -1:
-        cdef object data
         if self.out_length == 0:
             return 0
-        data = PyBytes_FromStringAndSize(self.out, self.out_length)
-        self.release_out()
         if not self.closing:
-            self.write(data)
-        return 0
+            self.write(self.out, self.out_length)
+        return self.release_out()
 
-    cdef int write(self, object data) except -1:
+    cdef int write(self, const char* p, Py_ssize_t n) except -1:
         raise NotImplementedError
 
     cdef int writelines(self, list parts) except -1:

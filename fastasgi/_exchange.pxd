@@ -125,6 +125,7 @@ cdef class HTTPExchange(Exchange):
 
 
 cdef list checked_headers(object headers)       # of (bytes, bytes) tuples; raises for what may not go on a wire
+cdef dict scope_template(WorkerContext worker, str scheme, object client, object server)
 cdef dict build_scope(
-    WorkerContext worker, str method, str path, bytes raw_path, bytes query, list headers,
-    str http_version, str scheme, object client, object server, dict extensions)
+    WorkerContext worker, dict template, str http_version, str method, str path, bytes raw_path, bytes query,
+    list headers, dict extensions)

@@ -13,8 +13,9 @@ import time
 from urllib.parse import quote
 
 from cpython.contextvars cimport PyContext_Copy, PyContext_Enter, PyContext_Exit
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyObject_Call
 from cpython.ref cimport Py_INCREF
+from cpython.weakref cimport PyWeakref_NewRef
 
 from fastasgi._core cimport OUT_FLUSH, WorkerContext
 from fastasgi._encoder import FieldError
@@ -30,6 +31,13 @@ cdef extern from "Python.h":
 Task = asyncio.Task
 CancelledError = asyncio.CancelledError
 cdef bint TASK_STARTS_EAGERLY = sys.version_info >= (3, 12)
+cdef object REGISTER_TASK = asyncio.tasks._register_task
+cdef set REGISTRY                       # of weak references: what CPython 3.11's asyncio.all_tasks() goes through
+cdef dict REGISTRY_ATTRIBUTES
+if not TASK_STARTS_EAGERLY:
+    REGISTRY = asyncio.tasks._all_tasks.data
+    REGISTRY_ATTRIBUTES = asyncio.tasks._all_tasks.__dict__
+    REGISTER_TASK = asyncio.tasks._all_tasks.add
 
 cdef enum:
     PENDING
@@ -161,7 +169,10 @@ cdef int wake_all(list waiters) except -1:
         waiter.state = WOKEN
         if waiter.worker.in_callback and waiter.wakeup is not None:
             wakeup, waiter.wakeup = waiter.wakeup, None
-            run_in_place(waiter.worker, waiter.context, wakeup, waiter)
+            try:
+                run_in_place(waiter.worker, waiter.context, wakeup, waiter)
+            except (KeyboardInterrupt, SystemExit) as stop:
+                waiter.worker.loop.call_soon(raise_again, stop)
         else:
             waiter.call_soon()
     return 0
@@ -290,45 +301,57 @@ cdef class PauseCall:
 
 # --- Starting a task in place ---
 
-cdef class StepCatcher:
-    """Stands in for loop.call_soon while a Task is made on CPython 3.11, and keeps the task's first step."""
-
-    cdef object step
-
-    def __call__(self, step, *, context=None):
-        self.step = step
+def pass_over(task):
+    """Stands in for _all_tasks.add meanwhile: registering a task costs more than all the rest of its constructor."""
 
 
 cdef object start_task(WorkerContext worker, object coroutine, object context):
-    """Make a Task and run it up to its first suspension.
-
-    CPython 3.12 has eager_start. On 3.11 the constructor schedules its first step by loop.call_soon, which the loop
-    instance shadows for the length of the constructor.
-    """
-    cdef StepCatcher catcher
-    cdef dict loop_attributes
-    loop = worker.loop
+    """Make a Task and run it up to its first suspension. Raises only what asyncio lets end the event loop."""
+    worker.task_arguments["context"] = context
     if TASK_STARTS_EAGERLY:
         worker.in_callback = False
         try:
-            return Task(coroutine, loop=loop, context=context, eager_start=True)
+            return PyObject_Call(Task, (coroutine,), worker.task_arguments)
         finally:
             worker.in_callback = True
-    catcher = StepCatcher.__new__(StepCatcher)
-    loop_attributes = loop.__dict__
-    loop_attributes["call_soon"] = catcher
+    return start_task_by_hand(worker, coroutine, context)
+
+
+cdef object start_task_by_hand(WorkerContext worker, object coroutine, object context):
+    """CPython 3.11 has no eager_start.
+
+    There the constructor schedules the first step by loop.call_soon, and adds the task to the WeakSet behind
+    asyncio.all_tasks(). Both are shadowed on their instances for its length: the step is run here, and the task is
+    listed for the length of the step at a fraction of the cost (see register_task for what comes after). No other
+    thread can come between, since the constructor runs no bytecode.
+    """
+    cdef object task, step, reference
+    worker.loop_attributes["call_soon"] = worker.catch_step
+    REGISTRY_ATTRIBUTES["add"] = pass_over
     try:
-        # A name of its own would cost as much as the rest of the constructor.
-        task = Task(coroutine, loop=loop, name="fastasgi exchange", context=context)
+        task = PyObject_Call(Task, (coroutine,), worker.task_arguments)
     finally:
-        del loop_attributes["call_soon"]
-    run_in_place(worker, context, catcher.step, None)
+        worker.loop_attributes["call_soon"] = worker.call_soon
+        REGISTRY_ATTRIBUTES["add"] = REGISTER_TASK
+    step = worker.step
+    worker.step = None
+    reference = PyWeakref_NewRef(task, None)
+    REGISTRY.add(reference)
+    try:
+        run_in_place(worker, context, step, None)
+    finally:
+        REGISTRY.discard(reference)
     return task
 
 
 async def call_app(app, scope, receive, send):
     """Run all of `app` inside the task, where calling it may run code of its own before there is a coroutine."""
     await app(scope, receive, send)
+
+
+def raise_again(exception):
+    """A callback for the event loop."""
+    raise exception
 
 
 # --- Exchange ---
@@ -345,9 +368,17 @@ cdef class Exchange:
             coroutine = call_app(worker.app, self.scope, self.receive, self.send)
         # The application may do with its scope what it likes
         self.scope = None if worker.access_log is None else (<dict>self.scope).copy()
-        task = start_task(worker, coroutine, context)
+        try:
+            task = start_task(worker, coroutine, context)
+        except (KeyboardInterrupt, SystemExit) as stop:
+            # As from any other task, it ends the event loop; but first this request gets its answer
+            worker.loop.call_soon(raise_again, stop)
+            worker.exchange_count -= 1
+            return self.returned(stop)
         if task.done():
             return self.finish(task)
+        if not TASK_STARTS_EAGERLY:
+            REGISTER_TASK(task)
         self.task = task
         worker.suspended.add(self)
         task.add_done_callback(self.on_task_done, context=worker.context)
@@ -510,37 +541,37 @@ cdef class HTTPExchange(Exchange):
         cdef bytes name, value
         cdef Py_ssize_t length
         cdef int status = message["status"]
-        cdef list headers
+        cdef bint has_coding = False
         if not 200 <= status <= 999:
             raise ValueError(f"http.response.start: status {status} is not a final status code, 200 to 999")
-        headers = checked_headers(message.get("headers", ()))
-        self.headers = []
+        self.headers = checked_headers(message.get("headers", ()))
         self.headers_size = 0
         self.content_length = -1
         self.has_date = self.has_server = self.wants_close = self.has_connection = False
-        for pair in headers:
+        for pair in self.headers:
             name = <bytes>(<tuple>pair)[0]
             value = <bytes>(<tuple>pair)[1]
             length = len(name)
             if length == 4:
-                self.has_date = self.has_date or name.lower() == b"date"
+                self.has_date = self.has_date or is_named(name, b"date")
             elif length == 6:
-                self.has_server = self.has_server or name.lower() == b"server"
-            elif length == 10 and name.lower() == b"connection":
+                self.has_server = self.has_server or is_named(name, b"server")
+            elif length == 10 and is_named(name, b"connection"):
                 self.has_connection = True
                 if b"close" in [token.strip() for token in value.lower().split(b",")]:
                     self.wants_close = True
-            elif length == 14 and name.lower() == b"content-length":
+            elif length == 14 and is_named(name, b"content-length"):
                 if self.content_length >= 0:
                     raise ValueError("http.response.start: content-length is given twice")
-                if not value.isdigit() or len(value) > 18:
+                self.content_length = read_decimal(value, len(value))
+                if self.content_length < 0:
                     raise ValueError(f"http.response.start: content-length {value!r} is not a number of bytes")
-                self.content_length = int(value)
-            elif length == 17 and name.lower() == b"transfer-encoding":
-                # The server's business (ASGI HTTP specification, "Response Start")
-                continue
-            self.headers.append(pair)
+            elif length == 17 and is_named(name, b"transfer-encoding"):
+                has_coding = True
             self.headers_size += length + len(value)
+        if has_coding:
+            # The server's business (ASGI HTTP specification, "Response Start")
+            self.headers = [pair for pair in self.headers if not is_named((<tuple>pair)[0], b"transfer-encoding")]
         self.wants_trailers = bool(message.get("trailers", False))
         self.status = status
         self.bodiless = self.is_head or status == 204 or status == 304
@@ -721,6 +752,30 @@ cdef bytes as_bytes(object value):
     raise TypeError(f"http.response.body: body is {type(value).__name__}, bytes expected")
 
 
+cdef bint is_named(bytes name, bytes lower_name) noexcept:
+    """Whether two field names of one length are the same; `lower_name` has letters and "-" only."""
+    cdef Py_ssize_t i
+    cdef const char* p = name
+    cdef const char* q = lower_name
+    for i in range(len(lower_name)):
+        if (p[i] | 0x20) != q[i]:
+            return False
+    return True
+
+
+cdef long long read_decimal(const char* p, Py_ssize_t n) noexcept nogil:
+    """The number that n digits stand for; -1 where they are none, or too many."""
+    cdef long long number = 0
+    cdef Py_ssize_t i
+    if not 0 < n <= 18:
+        return -1
+    for i in range(n):
+        if not 48 <= p[i] <= 57:
+            return -1
+        number = number * 10 + p[i] - 48
+    return number
+
+
 cdef list checked_headers(object headers):
     cdef list checked = []
     cdef bytes name, value
@@ -747,24 +802,39 @@ cdef tuple as_field(object pair):
     return bytes(name), bytes(value)
 
 
-cdef dict build_scope(
-    WorkerContext worker, str method, str path, bytes raw_path, bytes query, list headers,
-    str http_version, str scheme, object client, object server, dict extensions,
-):
-    """The HTTP connection scope (ASGI HTTP specification 2.5). Every container is the request's own."""
+cdef dict scope_template(WorkerContext worker, str scheme, object client, object server):
+    """The keys of a connection's HTTP scopes in their order, with what is the same in all of them."""
     return {
         "type": "http",
-        "asgi": worker.asgi.copy(),
-        "http_version": http_version,
+        "asgi": worker.asgi,
+        "http_version": "1.1",
         "server": server,
         "client": client,
         "scheme": scheme,
-        "method": method,
+        "method": None,
         "root_path": worker.root_path,
-        "path": path if not worker.root_path else worker.root_path + path,
-        "raw_path": raw_path if not worker.raw_root_path else worker.raw_root_path + raw_path,
-        "query_string": query,
-        "headers": headers,
-        "state": worker.state.copy(),
-        "extensions": extensions.copy(),
+        "path": None,
+        "raw_path": None,
+        "query_string": None,
+        "headers": None,
+        "state": None,
+        "extensions": None,
     }
+
+
+cdef dict build_scope(
+    WorkerContext worker, dict template, str http_version, str method, str path, bytes raw_path, bytes query,
+    list headers, dict extensions,
+):
+    """The HTTP connection scope (ASGI HTTP specification 2.5). Every container is the request's own."""
+    cdef dict scope = template.copy()
+    scope["asgi"] = worker.asgi.copy()
+    scope["http_version"] = http_version
+    scope["method"] = method
+    scope["path"] = path if not worker.root_path else worker.root_path + path
+    scope["raw_path"] = raw_path if not worker.raw_root_path else worker.raw_root_path + raw_path
+    scope["query_string"] = query
+    scope["headers"] = headers
+    scope["state"] = worker.state.copy() if worker.state else {}
+    scope["extensions"] = extensions.copy()
+    return scope

@@ -51,10 +51,7 @@ cdef class HTTP1Connection(Connection):
         char* held                      # owned: bytes read and not yet understood, or NULL
         Py_ssize_t held_length          # bytes
         Py_ssize_t held_capacity        # bytes
-        object client                   # scope["client"]
-        object server                   # scope["server"]
-        str scheme
-        bint has_addresses
+        dict scope_template             # what is the same in all scopes of this connection; None before the first
 
     cdef bint is_worth_parsing(self, const char* p, Py_ssize_t n) noexcept
     cdef int process(self, char* p, Py_ssize_t n) except -1

@@ -11,7 +11,7 @@ from fastasgi._core cimport JOIN_LIMIT, ByteSink, Connection, WorkerContext
 from fastasgi._encoder cimport (
     CHUNK_HEAD_ROOM, DECIMAL_ROOM, fields_size, put_bytes, put_chunk_head, put_decimal, put_fields, status_line,
 )
-from fastasgi._exchange cimport COMPLETE, EXPECT_START, SENDING_FILE, HTTPExchange, build_scope
+from fastasgi._exchange cimport COMPLETE, EXPECT_START, SENDING_FILE, HTTPExchange, build_scope, scope_template
 from fastasgi._parser cimport (
     RequestHead, chunked_decode, chunked_reset, headers_of, method_of, path_of,
 )
@@ -388,7 +388,7 @@ cdef class HTTP1Connection(Connection):
             return self.refuse(413, "the body is larger than limit_request_body")
         if worker.max_concurrency and worker.exchange_count >= worker.max_concurrency:
             return self.refuse(503, "limit_concurrency is reached")
-        if not self.has_addresses:
+        if self.scope_template is None:
             self.find_addresses()
         exchange = HTTP1Exchange.__new__(HTTP1Exchange)
         exchange.worker = worker
@@ -410,10 +410,10 @@ cdef class HTTP1Connection(Connection):
         method = method_of(head)
         exchange.is_head = head.method.n == 4 and method == "HEAD"
         exchange.scope = build_scope(
-            worker, method, path_of(head), PyBytes_FromStringAndSize(head.path.p, head.path.n),
-            PyBytes_FromStringAndSize(head.query.p, head.query.n), headers_of(head),
-            "1.1" if head.minor_version else "1.0", self.scheme, self.client, self.server,
-            EXTENSIONS_1_1 if head.minor_version else EXTENSIONS_1_0)
+            worker, self.scope_template, "1.1" if head.minor_version else "1.0", method, path_of(head),
+            PyBytes_FromStringAndSize(head.path.p, head.path.n),
+            PyBytes_FromStringAndSize(head.query.p, head.query.n),
+            headers_of(head), EXTENSIONS_1_1 if head.minor_version else EXTENSIONS_1_0)
         self.exchange = exchange
         self.start_is_due = True
         worker.request_count += 1
@@ -425,13 +425,13 @@ cdef class HTTP1Connection(Connection):
         """client and server of the scope: (host, port), or of a unix socket None and (path, None)."""
         peer = self.sink.extra_info("peername")
         own = self.sink.extra_info("sockname")
-        self.client = (peer[0], peer[1]) if isinstance(peer, (tuple, list)) else None
+        client = (peer[0], peer[1]) if isinstance(peer, (tuple, list)) else None
         if isinstance(own, (tuple, list)):
-            self.server = (own[0], own[1])
+            server = (own[0], own[1])
         else:
-            self.server = (os.fsdecode(own), None) if own else None
-        self.scheme = "https" if self.sink.extra_info("sslcontext") is not None else "http"
-        self.has_addresses = True
+            server = (os.fsdecode(own), None) if own else None
+        scheme = "https" if self.sink.extra_info("sslcontext") is not None else "http"
+        self.scope_template = scope_template(self.worker, scheme, client, server)
         return 0
 
     cdef char* read_body(self, char* p, char* end) except NULL:

@@ -12,4 +12,9 @@ cdef class ServerProtocol(ByteSink):
     cdef:
         object transport                # asyncio.Transport; None before and after the connection
         Connection connection
+        int socket                      # descriptor to write to while the transport holds nothing; NONE, UNKNOWN
+        bint has_written
+        bint transport_holds            # perhaps: bytes that the kernel did not take
         object drained                  # asyncio.Future of send_file(): the transport holds nothing, or is lost
+
+    cdef int find_socket(self) except -1
