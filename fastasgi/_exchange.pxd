@@ -4,6 +4,8 @@ HTTPExchange knows the order of the http.* messages (ASGI HTTP specification 2.5
 know: sinks, transports, HTTP versions, chunking, stream identifiers. A wire's stream object extends it with the hooks.
 """
 
+from cpython.object cimport PyObject
+
 from fastasgi._core cimport WorkerContext
 
 
@@ -100,8 +102,10 @@ cdef class HTTPExchange(Exchange):
             self.wake_receivers()
         return 0
 
-    cdef int take_start(self, dict message) except -1
-    cdef object take_body(self, dict message)
+    cdef int take_start(self, PyObject** values) except -1      # values: see read_message()
+    cdef object take_body(self, PyObject** values)
+    cdef int begin_response(self, int status, object headers) except -1
+    cdef int put_body(self, bytes body, bint more) except -1
     cdef object take_file(self, str kind, dict message)
     cdef object body_sent_whole(self)
     cdef int file_sent(self, bint more) except -1       # put_file() has put all of it

@@ -13,6 +13,7 @@ import time
 from urllib.parse import quote
 
 from cpython.contextvars cimport PyContext_Copy, PyContext_Enter, PyContext_Exit
+from cpython.dict cimport PyDict_Next
 from cpython.object cimport PyObject, PyObject_Call
 from cpython.ref cimport Py_INCREF
 from cpython.weakref cimport PyWeakref_NewRef
@@ -24,6 +25,8 @@ from fastasgi._encoder cimport check_name, check_value
 
 cdef extern from "Python.h":
     void PyErr_SetObject(PyObject* kind, PyObject* value) noexcept
+    PyObject* PyErr_Occurred() noexcept
+    PyObject* PyDict_GetItemWithError(object mapping, object key) noexcept
     PyObject* PyExc_StopIteration
     ctypedef struct IteratorType "PyTypeObject":
         PyObject* (*tp_iternext)(PyObject*) except? NULL
@@ -53,6 +56,23 @@ cdef str HTTP_EARLY_HINT = "http.response.early_hint"
 cdef str HTTP_PATHSEND = "http.response.pathsend"
 cdef str HTTP_ZEROCOPYSEND = "http.response.zerocopysend"
 cdef str HTTP_DEBUG = "http.response.debug"
+
+
+cdef enum:
+    TYPE
+    STATUS
+    HEADERS
+    BODY
+    MORE_BODY
+    TRAILERS
+    FIELD_COUNT
+
+# The keys of the messages that every response consists of; interned, as an application's own constants are.
+cdef tuple FIELD_NAMES = tuple([sys.intern(name) for name in (
+    "type", "status", "headers", "body", "more_body", "trailers")])
+cdef PyObject* FIELDS[FIELD_COUNT]
+for field_index, field_name in enumerate(FIELD_NAMES):
+    FIELDS[field_index] = <PyObject*>field_name
 
 
 class ClientDisconnected(ConnectionError):
@@ -503,17 +523,21 @@ cdef class HTTPExchange(Exchange):
 
     def send(self, object message):
         """The ASGI send callable. The message is checked and with the wire when it returns."""
-        cdef str kind
+        cdef PyObject* values[FIELD_COUNT]
+        cdef object kind
         if type(message) is not dict:
             message = dict(message)
-        kind = message["type"]
+        read_message(message, values)
+        if values[TYPE] is NULL:
+            raise KeyError("type")
+        kind = <object>values[TYPE]
         if self.state == COMPLETE:
             raise RuntimeError(f"Unexpected ASGI message '{kind}' sent, after response already completed.")
         if self.disconnected:
             raise ClientDisconnected("the client has disconnected")
         if self.state == EXPECT_START:
             if kind == HTTP_START:
-                self.take_start(message)
+                self.take_start(values)
                 return READY
             if kind == HTTP_EARLY_HINT:
                 self.take_early_hint(message)
@@ -521,7 +545,7 @@ cdef class HTTPExchange(Exchange):
             expected = HTTP_START
         elif self.state == EXPECT_BODY:
             if kind == HTTP_BODY:
-                return self.take_body(message)
+                return self.take_body(values)
             if kind == HTTP_PATHSEND or kind == HTTP_ZEROCOPYSEND:
                 return self.take_file(kind, message)
             expected = HTTP_BODY
@@ -537,14 +561,22 @@ cdef class HTTPExchange(Exchange):
             return READY
         raise RuntimeError(f"Expected ASGI message '{expected}', but got '{kind}'.")
 
-    cdef int take_start(self, dict message) except -1:
+    cdef int take_start(self, PyObject** values) except -1:
+        if values[STATUS] is NULL:
+            raise KeyError("status")
+        self.begin_response(
+            <object>values[STATUS], <object>values[HEADERS] if values[HEADERS] is not NULL else ())
+        self.wants_trailers = values[TRAILERS] is not NULL and <object>values[TRAILERS]
+        return 0
+
+    cdef int begin_response(self, int status, object headers) except -1:
+        """Check and hold what starts the response."""
         cdef bytes name, value
         cdef Py_ssize_t length
-        cdef int status = message["status"]
         cdef bint has_coding = False
         if not 200 <= status <= 999:
             raise ValueError(f"http.response.start: status {status} is not a final status code, 200 to 999")
-        self.headers = checked_headers(message.get("headers", ()))
+        self.headers = checked_headers(headers)
         self.headers_size = 0
         self.content_length = -1
         self.has_date = self.has_server = self.wants_close = self.has_connection = False
@@ -572,23 +604,16 @@ cdef class HTTPExchange(Exchange):
         if has_coding:
             # The server's business (ASGI HTTP specification, "Response Start")
             self.headers = [pair for pair in self.headers if not is_named((<tuple>pair)[0], b"transfer-encoding")]
-        self.wants_trailers = bool(message.get("trailers", False))
         self.status = status
         self.bodiless = self.is_head or status == 204 or status == 304
         self.state = EXPECT_BODY
         return 0
 
-    cdef object take_body(self, dict message):
-        cdef object value = message.get("body", b"")
+    cdef object take_body(self, PyObject** values):
+        cdef object value = <object>values[BODY] if values[BODY] is not NULL else b""
         cdef bytes body = value if type(value) is bytes else as_bytes(value)
-        cdef bint more = message.get("more_body", False)
-        cdef bint first = self.headers is not None
-        self.count_body(len(body), more)
-        if first:
-            self.put_response(body, more)
-            self.headers = None
-        else:
-            self.put_data(body, more)
+        cdef bint more = values[MORE_BODY] is not NULL and <object>values[MORE_BODY]
+        self.put_body(body, more)
         if not more:
             return self.body_sent_whole()
         if self.blocked:
@@ -598,6 +623,14 @@ cdef class HTTPExchange(Exchange):
             self.unyielded = 0
             return PauseCall.__new__(PauseCall)
         return READY
+
+    cdef int put_body(self, bytes body, bint more) except -1:
+        self.count_body(len(body), more)
+        if self.headers is None:
+            return self.put_data(body, more)
+        self.put_response(body, more)
+        self.headers = None
+        return 0
 
     cdef object body_sent_whole(self):
         if self.wants_trailers:
@@ -714,11 +747,11 @@ cdef class HTTPExchange(Exchange):
     cdef int put_error(self, int status, bytes body) except -1:
         self.state = EXPECT_START
         self.body_sent = 0
-        self.take_start({"status": status, "headers": [
-            (b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]})
+        self.begin_response(
+            status, [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")])
         self.wants_trailers = False
-        self.take_body({"body": body})
-        return 0
+        self.put_body(body, False)
+        return self.complete()
 
     cdef int put_response(self, bytes body, bint more) except -1:
         raise NotImplementedError
@@ -743,6 +776,31 @@ cdef class HTTPExchange(Exchange):
 
     cdef int ended(self) except -1:
         raise NotImplementedError
+
+
+cdef int read_message(dict message, PyObject** values) except -1:
+    """The values of the usual keys, or NULL; borrowed from `message`. One pass compares interned keys by identity."""
+    cdef PyObject* key
+    cdef PyObject* value
+    cdef Py_ssize_t position = 0
+    cdef bint has_others = False
+    cdef int i
+    for i in range(FIELD_COUNT):
+        values[i] = NULL
+    while PyDict_Next(message, &position, &key, &value):
+        for i in range(FIELD_COUNT):
+            if key is FIELDS[i]:
+                values[i] = value
+                break
+        else:
+            has_others = True
+    if has_others:
+        for i in range(FIELD_COUNT):
+            if values[i] is NULL:
+                values[i] = PyDict_GetItemWithError(message, <object>FIELDS[i])
+                if values[i] is NULL and PyErr_Occurred() is not NULL:
+                    return -1
+    return 0
 
 
 cdef bytes as_bytes(object value):
@@ -777,20 +835,21 @@ cdef long long read_decimal(const char* p, Py_ssize_t n) noexcept nogil:
 
 
 cdef list checked_headers(object headers):
-    cdef list checked = []
+    cdef list checked = list(headers)
     cdef bytes name, value
     cdef object pair
-    for pair in headers:
+    cdef Py_ssize_t i
+    for i in range(len(checked)):
+        pair = checked[i]
         if type(pair) is not tuple or len(<tuple>pair) != 2 or type((<tuple>pair)[0]) is not bytes \
                 or type((<tuple>pair)[1]) is not bytes:
-            pair = as_field(pair)
+            pair = checked[i] = as_field(pair)
         name = <bytes>(<tuple>pair)[0]
         value = <bytes>(<tuple>pair)[1]
         if not check_name(<char*>name, len(name)):
             raise FieldError(f"header name {name!r} is not a token (RFC 9110 section 5.1)")
         if not check_value(<char*>value, len(value)):
             raise FieldError(f"header {name!r}: the value {value!r} has a CR, LF or NUL (RFC 9110 section 5.5)")
-        checked.append(pair)
     return checked
 
 
@@ -829,7 +888,8 @@ cdef dict build_scope(
     """The HTTP connection scope (ASGI HTTP specification 2.5). Every container is the request's own."""
     cdef dict scope = template.copy()
     scope["asgi"] = worker.asgi.copy()
-    scope["http_version"] = http_version
+    if http_version != "1.1":
+        scope["http_version"] = http_version
     scope["method"] = method
     scope["path"] = path if not worker.root_path else worker.root_path + path
     scope["raw_path"] = raw_path if not worker.raw_root_path else worker.raw_root_path + raw_path
