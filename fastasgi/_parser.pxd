@@ -32,7 +32,7 @@ cdef struct RequestHead:
     bint chunked                # Transfer-Encoding: chunked
     bint keep_alive             # what version and Connection ask for (RFC 9112 section 9.3)
     bint expect_continue        # Expect: 100-continue, and HTTP/1.1
-    bint upgrade                # Connection names upgrade, and there is an Upgrade field
+    bint upgrade                # Connection names upgrade, and there is an Upgrade field with a protocol
     int status                  # of a refused head: 400, 414, 417, 431, 501, 505
     const char* reason          # of a refused head: a static sentence for the log
 

@@ -6,6 +6,7 @@ Three layers: reading the grammar (request line, fields), deciding what the fiel
 
 from collections import namedtuple
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
@@ -293,7 +294,7 @@ cdef bint is_host(const uint8_t* p, const uint8_t* end) noexcept nogil:
 cdef enum:
     # Fields seen, and what they asked for.
     SEEN_HOST = 1
-    SEEN_UPGRADE = 2
+    SEEN_UPGRADE = 2            # not an empty one: that names no protocol
     SAID_CLOSE = 4
     SAID_KEEP_ALIVE = 8
     SAID_UPGRADE = 16
@@ -526,7 +527,7 @@ cdef bint decide_field(
             if not equals_folded(p, end - p, "100-continue", 12):
                 return reject(head, 417, "an expectation other than 100-continue")
             head.expect_continue = True
-    elif known == UPGRADE:
+    elif known == UPGRADE and p != end:
         draft.seen |= SEEN_UPGRADE
     return True
 
@@ -1252,14 +1253,9 @@ ParsedHead = namedtuple(
 cdef tuple default_parsers = (HeadParser(), LlhttpHeadParser())
 
 
-def parse_request_head(bytes data not None, *, bint llhttp=False, **limits):
-    cdef HeadParser parser = default_parsers[llhttp]
-    cdef RequestHead* head
-    cdef Py_ssize_t consumed
-    if limits:
-        parser = LlhttpHeadParser(**limits) if llhttp else HeadParser(**limits)
-    head = &parser.head
-    consumed = parser.parse(PyBytes_AS_STRING(data), PyBytes_AS_STRING(data) + PyBytes_GET_SIZE(data))
+cdef object parsed_head(HeadParser parser, const char* p, Py_ssize_t n):
+    cdef Py_ssize_t consumed = parser.parse(p, p + n)
+    cdef const RequestHead* head = &parser.head
     if consumed == 0:
         return None
     if consumed < 0:
@@ -1269,6 +1265,18 @@ def parse_request_head(bytes data not None, *, bint llhttp=False, **limits):
         head.minor_version, headers_of(head), head.content_length, bool(head.chunked), bool(head.keep_alive),
         bool(head.expect_continue), bool(head.upgrade),
     )
+
+
+def parse_request_head(data, *, bint llhttp=False, **limits):
+    cdef HeadParser parser = default_parsers[llhttp]
+    cdef Py_buffer view
+    if limits:
+        parser = LlhttpHeadParser(**limits) if llhttp else HeadParser(**limits)
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        return parsed_head(parser, <const char*>view.buf, view.len)
+    finally:
+        PyBuffer_Release(&view)
 
 
 cdef class ChunkedBody:
@@ -1300,11 +1308,18 @@ _SCAN_CLASSES = ("value", "path", "query", "token", "regname", "quoted")
 _SCAN_IMPLEMENTATIONS = ("scalar", "16", "32", "chosen")
 
 
-def _scan(str implementation, str kind, bytes data not None, Py_ssize_t start=0):
+def _scan(str implementation, str kind, data, Py_ssize_t start=0):
     """For tests: the index of the first byte outside a class; None where there is no such implementation."""
-    cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(data)
-    cdef const uint8_t* found = scan_with(
-        <ScanImplementation><int>_SCAN_IMPLEMENTATIONS.index(implementation),
-        <ScanClass><int>_SCAN_CLASSES.index(kind), p + start, p + len(data),
-    )
-    return None if found == NULL else found - p
+    cdef Py_buffer view
+    cdef const uint8_t* p
+    cdef const uint8_t* found
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        p = <const uint8_t*>view.buf
+        found = scan_with(
+            <ScanImplementation><int>_SCAN_IMPLEMENTATIONS.index(implementation),
+            <ScanClass><int>_SCAN_CLASSES.index(kind), p + start, p + view.len,
+        )
+        return None if found == NULL else found - p
+    finally:
+        PyBuffer_Release(&view)

@@ -1,0 +1,66 @@
+"""The HTTP/1.x parser for Python: tests, fuzzing and measuring. The server itself calls it from C."""
+
+from typing import Literal, NamedTuple
+
+class ParseError(ValueError):
+    """Malformed or refused input. `status` is the HTTP status that answers it, the message says why."""
+
+    status: int
+    def __init__(self, status: int, reason: str) -> None: ...
+
+class ParsedHead(NamedTuple):
+    """A request head."""
+
+    consumed: int
+    """Bytes of the input that the head takes, with an empty line before it."""
+    method: str
+    path: str
+    """Percent-decoded, as UTF-8; invalid sequences are replaced."""
+    raw_path: bytes
+    """As it came, without the query; of an absolute-form target, what follows the authority."""
+    query: bytes
+    minor_version: int
+    """0 or 1, of HTTP/1.x."""
+    headers: list[tuple[bytes, bytes]]
+    """Names in lower case, in the order of the wire."""
+    content_length: int
+    """-1: not given. Never given together with `chunked`."""
+    chunked: bool
+    """The body has chunked transfer coding."""
+    keep_alive: bool
+    """What version and Connection ask for (RFC 9112 section 9.3)."""
+    expect_continue: bool
+    upgrade: bool
+    """Connection names upgrade, and there is an Upgrade field with a protocol."""
+
+def parse_request_head(
+    data: bytes | bytearray | memoryview,
+    *,
+    llhttp: bool = False,
+    max_request_line_bytes: int = 8192,
+    max_head_bytes: int = 65536,
+    max_header_count: int = 128,
+    underscores: Literal["allow", "drop", "refuse"] = "allow",
+) -> ParsedHead | None:
+    """Parse the request head at the start of `data`; None: it is not complete yet.
+
+    `llhttp` reads the fields with llhttp instead of the own grammar. `max_request_line_bytes` leaves the CRLF
+    of the line out; `max_head_bytes` is of request line, fields and blank line together. `underscores` says
+    what happens to a header with "_" in its name. Raises ParseError with status 400, 414, 417, 431, 501 or
+    505, as early as `data` shows an error.
+    """
+
+class ChunkedBody:
+    """A body in chunked transfer coding (RFC 9112 section 7.1). Chunk extensions and trailers are dropped."""
+
+    def __init__(self) -> None: ...
+    @property
+    def done(self) -> bool:
+        """Whether the whole body was fed."""
+
+    @property
+    def unused(self) -> bytes:
+        """What was fed behind the end of the body."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Decode the next piece of the coded body, of any size. Raises ParseError where it is malformed."""

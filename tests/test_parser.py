@@ -1,0 +1,833 @@
+"""The request head parser: what it reads, what it refuses, with which status, and how early."""
+
+import ctypes
+import mmap
+import urllib.parse
+from collections.abc import Iterator
+
+import pytest
+from heads import BROWSER_HEAD, GOOD_HEADS, spoilt_heads
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastasgi._parser import ParsedHead, ParseError, _scan, parse_request_head
+
+both_parsers = pytest.mark.parametrize("llhttp", [False, True], ids=["own", "llhttp"])
+good_heads = pytest.mark.parametrize("head", GOOD_HEADS.values(), ids=GOOD_HEADS)
+
+
+def parse(lines: bytes, *, llhttp: bool = False, **limits: object) -> ParsedHead:
+    """Parse a whole head given without its last two CRLF."""
+    parsed = parse_request_head(lines + b"\r\n\r\n", llhttp=llhttp, **limits)
+    assert parsed is not None
+    assert parsed.consumed == len(lines) + 4
+    return parsed
+
+
+def outcome(data: bytes, **options: object) -> ParsedHead | int | None:
+    """The parsed head, the status of a refusal, or None: more data needed."""
+    try:
+        return parse_request_head(data, **options)
+    except ParseError as error:
+        return error.status
+
+
+def get(
+    fields: bytes, *, target: bytes = b"/", version: bytes = b"HTTP/1.1", host: bytes = b"Host: a\r\n"
+) -> bytes:
+    """A GET request's head."""
+    return b"GET %b %b\r\n%b%b\r\n\r\n" % (target, version, host, fields)
+
+
+# ---- What is read
+
+
+@both_parsers
+def test_every_part_of_a_head(llhttp: bool) -> None:
+    assert parse(
+        b"POST /caf%C3%A9?x=%20 HTTP/1.1\r\n"
+        b"Host: example.org:8000\r\n"
+        b"Content-Length: 12\r\n"
+        b"X-Custom:  a value \t\r\n"
+        b"Connection: keep-alive, Upgrade\r\n"
+        b"Upgrade: websocket\r\n"
+        b"Expect: 100-Continue",
+        llhttp=llhttp,
+    )[1:] == (
+        "POST",
+        "/café",
+        b"/caf%C3%A9",
+        b"x=%20",
+        1,
+        [
+            (b"host", b"example.org:8000"),
+            (b"content-length", b"12"),
+            (b"x-custom", b"a value"),
+            (b"connection", b"keep-alive, Upgrade"),
+            (b"upgrade", b"websocket"),
+            (b"expect", b"100-Continue"),
+        ],
+        12,
+        False,
+        True,
+        True,
+        True,
+    )
+
+
+@both_parsers
+def test_the_least_head(llhttp: bool) -> None:
+    expected = ("G", "/", b"/", b"", 0, [], -1, False, False, False, False)
+    assert parse(b"G / HTTP/1.0", llhttp=False)[1:] == expected
+    assert parse(b"GET / HTTP/1.0", llhttp=llhttp)[2:] == expected[1:]
+
+
+@good_heads
+def test_all_prefixes_need_more_data(head: bytes) -> None:
+    assert [outcome(head[:n]) for n in range(len(head))] == [None] * len(head)
+
+
+@good_heads
+@pytest.mark.parametrize("behind", [b"G", b"\r\n", b"\0", b" x: y\r\n", b"\xff" * 64, BROWSER_HEAD])
+def test_bytes_behind_a_head_do_not_matter(head: bytes, behind: bytes) -> None:
+    alone = parse_request_head(head)
+    assert alone is not None
+    assert alone.consumed == len(head)
+    assert parse_request_head(head + behind) == alone
+
+
+@good_heads
+def test_llhttp_gives_the_same_head(head: bytes) -> None:
+    parsed = outcome(head, llhttp=True)
+    if head.startswith(b"G / "):
+        assert parsed == 400  # llhttp knows a list of methods only
+    else:
+        assert parsed == parse_request_head(head)
+        assert outcome(head + b"behind", llhttp=True) == parsed
+        assert [outcome(head[:n], llhttp=True) for n in range(len(head))] == [None] * len(head)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "PROPFIND"])
+@both_parsers
+def test_method(method: str, llhttp: bool) -> None:
+    parsed = parse(method.encode() + b" / HTTP/1.1\r\nHost: a", llhttp=llhttp)
+    assert parsed.method == method
+
+
+@pytest.mark.parametrize("method", ["get", "FOO", "GETS", "GE", "!#$%&'*+-.^_`|~09azAZ", "M" * 100])
+def test_method_is_any_token(method: str) -> None:
+    assert parse(method.encode() + b" / HTTP/1.1\r\nHost: a").method == method
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "raw_path", "query"),
+    [
+        (b"/", "/", b"/", b""),
+        (b"//a//b", "//a//b", b"//a//b", b""),
+        (b"/?", "/", b"/", b""),
+        (b"/a?b?c/d", "/a", b"/a", b"b?c/d"),
+        (b"/a%2Fb%3Fc?%2F", "/a/b?c", b"/a%2Fb%3Fc", b"%2F"),
+        (b"/%", "/%", b"/%", b""),
+        (b"/%0d%0a%00", "/\r\n\0", b"/%0d%0a%00", b""),
+        (b"/%ff", "/\ufffd", b"/%ff", b""),
+        (b"/" + b"a%20" * 900, "/" + "a " * 900, b"/" + b"a%20" * 900, b""),
+        (b"/\"<>\\^`{|}'", "/\"<>\\^`{|}'", b"/\"<>\\^`{|}'", b""),
+        (b"http://h", "/", b"/", b""),
+        (b"HtTpS://h:1?q", "/", b"/", b"q"),
+        (b"http://h/a%20b?q", "/a b", b"/a%20b", b"q"),
+    ],
+)
+def test_target(target: bytes, path: str, raw_path: bytes, query: bytes) -> None:
+    parsed = parse(b"GET %b HTTP/1.1\r\nHost: h" % target)
+    assert (parsed.path, parsed.raw_path, parsed.query) == (path, raw_path, query)
+
+
+@both_parsers
+def test_asterisk_form(llhttp: bool) -> None:
+    parsed = parse(b"OPTIONS * HTTP/1.1\r\nHost: h", llhttp=llhttp)
+    assert (parsed.path, parsed.raw_path, parsed.query) == ("*", b"*", b"")
+
+
+def test_options_of_an_absolute_target_without_path_is_of_the_server() -> None:
+    """RFC 9112 section 3.2.4."""
+    assert parse(b"OPTIONS http://h HTTP/1.1\r\nHost: h").path == "*"
+    assert parse(b"OPTIONS http://h/ HTTP/1.1\r\nHost: h").path == "/"
+    assert parse(b"OPTIONS http://h? HTTP/1.1\r\nHost: h").path == "/"
+
+
+@both_parsers
+def test_authority_of_an_absolute_target_replaces_host(llhttp: bool) -> None:
+    """RFC 9112 section 3.2.2."""
+    parsed = parse(b"GET http://real:80/ HTTP/1.1\r\nA: b\r\nHost: spoofed\r\nC: d", llhttp=llhttp)
+    assert parsed.headers == [(b"a", b"b"), (b"host", b"real:80"), (b"c", b"d")]
+    parsed = parse(b"GET http://real/ HTTP/1.0\r\nA: b", llhttp=llhttp)
+    assert parsed.headers == [(b"a", b"b"), (b"host", b"real")]
+    full = b"GET http://real/ HTTP/1.0\r\nA: b\r\nB: c"
+    assert len(parse(full, llhttp=llhttp, max_header_count=2).headers) == 3
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"", b"a", b"a:", b"a:0", b"a:65535", b"a:00080", b":80", b"127.0.0.1", b"EXAMPLE.org", b"a%20b",
+        b"-._~!$&'()*+,;=", b"x" * 300, b"[::]", b"[::1]", b"[::1]:80", b"[1::]", b"[1:2:3:4:5:6:7:8]",
+        b"[1:2:3:4:5:6:7::]", b"[::2:3:4:5:6:7:8]", b"[1::3:4:5:6:7:8]", b"[1:2:3:4:5:6:1.2.3.4]",
+        b"[::ffff:255.0.10.99]", b"[1::1.2.3.4]", b"[ABCD:ef01::]",
+    ],
+)  # fmt: skip
+def test_host(host: bytes) -> None:
+    assert dict(parse(b"GET / HTTP/1.1\r\nHost: " + host).headers) == {b"host": host}
+
+
+@pytest.mark.parametrize(
+    ("version", "fields", "expected"),
+    [
+        (b"1.1", b"", True),
+        (b"1.1", b"Connection: close", False),
+        (b"1.1", b"Connection: foo , CLOSE,, bar", False),
+        (b"1.1", b"Connection: keep-alive, close", False),
+        (b"1.1", b"Connection: close\r\nConnection: keep-alive", False),
+        (b"1.1", b"Connection: closed", True),
+        (b"1.1", b"Connection:", True),
+        (b"1.0", b"", False),
+        (b"1.0", b"Connection: keep-alive", True),
+        (b"1.0", b"Connection: foo, Keep-Alive", True),
+        (b"1.0", b"Connection: keep-alive, close", False),
+        (b"1.0", b"Connection: keep-alive2", False),
+    ],
+)
+@both_parsers
+def test_keep_alive(version: bytes, fields: bytes, expected: bool, llhttp: bool) -> None:
+    lines = b"GET / HTTP/%b\r\nHost: a%b" % (version, b"\r\n" + fields if fields else b"")
+    assert parse(lines, llhttp=llhttp).keep_alive is expected
+
+
+@pytest.mark.parametrize(
+    ("version", "fields", "expected"),
+    [
+        (b"1.1", b"Connection: upgrade\r\nUpgrade: h2c", True),
+        (b"1.1", b"Upgrade: h2c\r\nConnection: x,UPGRADE", True),
+        (b"1.1", b"Upgrade: h2c", False),
+        (b"1.1", b"Connection: upgrade", False),
+        (b"1.1", b"Connection: upgrade\r\nUpgrade: ", False),
+        (b"1.0", b"Connection: upgrade\r\nUpgrade: h2c", False),
+    ],
+)
+@both_parsers
+def test_upgrade(version: bytes, fields: bytes, expected: bool, llhttp: bool) -> None:
+    """RFC 9110 section 7.8."""
+    assert parse(b"GET / HTTP/%b\r\nHost: a\r\n%b" % (version, fields), llhttp=llhttp).upgrade is expected
+
+
+@both_parsers
+def test_expectations_of_http_1_0_are_ignored(llhttp: bool) -> None:
+    """RFC 9110 section 10.1.1."""
+    assert not parse(b"GET / HTTP/1.0\r\nExpect: 100-continue", llhttp=llhttp).expect_continue
+    assert not parse(b"GET / HTTP/1.0\r\nExpect: miracles", llhttp=llhttp).expect_continue
+    assert parse(b"GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-CONTINUE", llhttp=llhttp).expect_continue
+
+
+@pytest.mark.parametrize("length", [0, 5, 2**63 - 1])
+@both_parsers
+def test_content_length(length: int, llhttp: bool) -> None:
+    parsed = parse(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d" % length, llhttp=llhttp)
+    assert (parsed.content_length, parsed.chunked) == (length, False)
+
+
+@pytest.mark.parametrize("coding", [b"chunked", b"Chunked", b"CHUNKED", b"chunked \t"])
+def test_transfer_encoding(coding: bytes) -> None:
+    parsed = parse(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: " + coding)
+    assert (parsed.content_length, parsed.chunked) == (-1, True)
+
+
+@pytest.mark.parametrize("byte", [b"\t", b" ", b"!", b"~", b"\x80", b"\xff"])
+@both_parsers
+def test_field_value_bytes(byte: bytes, llhttp: bool) -> None:
+    value = b"a" + byte * 40 + b"z"
+    assert parse(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + value, llhttp=llhttp).headers[1] == (b"x", value)
+
+
+def test_names_are_lower_case_whatever_their_length() -> None:
+    letters = b"aB!#$%&'*+-.^_`|~09Zz" * 4
+    for n in range(1, len(letters)):
+        for behind in (b"", b"x" * 64):
+            head = get(b"%b:%b" % (letters[:n], b"v" if n % 2 else b""))
+            parsed = parse_request_head(head + behind)
+            assert parsed is not None
+            assert parsed.headers[1][0] == letters[:n].lower()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"Te", b"Accept", b"X-Forwarded-For", b"Sec-Ch-Ua-Full-Version-List", b"Upgrade-Insecure-Requests"],
+)
+def test_common_names_are_not_created_again(name: bytes) -> None:
+    spellings = (name, name.upper(), name.lower())
+    parsed = [parse(get(b"%b: %b" % (spelling, spelling))[:-4]) for spelling in spellings]
+    assert {head.headers[1][0] for head in parsed} == {name.lower()}
+    assert len({id(head.headers[1][0]) for head in parsed}) == 1
+
+
+def test_a_name_that_resembles_a_common_one_is_another() -> None:
+    for name in (b"Accepu", b"Accep", b"Accept-", b"Contenu-Length", b"Upgrade-Insecure-Request", b"ccept"):
+        assert parse(get(name + b": 1")[:-4]).headers[1] == (name.lower(), b"1")
+
+
+def test_pairs_that_come_again_are_equal_whatever_came_between() -> None:
+    values = [b"v" * n for n in (0, 1, 3, 4, 7, 8, 9, 191, 192, 193, 1000)]
+    values += [b"%d" % n for n in range(600)]
+    for _ in range(2):
+        for value in values:
+            head = parse(get(b"User-Agent: %b\r\nAccept: %b\r\nCookie: %b" % ((value,) * 3))[:-4])
+            assert head.headers[1:] == [(b"user-agent", value), (b"accept", value), (b"cookie", value)]
+
+
+def test_a_pair_that_comes_again_is_shared_unless_it_may_be_a_secret() -> None:
+    fields = b"User-Agent: test of sharing\r\nAuthorization: test of sharing"
+    first, second = (parse(get(fields)[:-4]).headers for _ in range(2))
+    assert first == second
+    assert first is not second
+    assert first[1] is second[1]
+    assert first[2] is not second[2]
+    assert first[2][1] is not second[2][1]
+
+
+@given(st.text(st.sampled_from("/aZ09%cC3A9fFeE2é€😀+&=.;@"), max_size=40) | st.binary(max_size=40))
+def test_path_is_decoded_as_by_urllib(text: str | bytes) -> None:
+    raw = b"/" + urllib.parse.quote(text, safe="/%").encode("ascii")
+    assert parse(b"GET %b HTTP/1.1\r\nHost: a" % raw).path == urllib.parse.unquote(raw.decode("ascii"))
+
+
+@given(st.lists(st.sampled_from(b"% %% %4 %41 %c3%a9 %C3 %gg a / +".split()), max_size=8))
+def test_broken_escapes_are_kept_as_by_urllib(parts: list[bytes]) -> None:
+    raw = b"/" + b"".join(parts)
+    assert parse(b"GET %b HTTP/1.1\r\nHost: a" % raw).path == urllib.parse.unquote(raw.decode("ascii"))
+
+
+# ---- What is refused
+
+REFUSED = {
+    # The request line
+    "no method": (b" / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "blank before the method": (b" GET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "control byte in the method": (b"G\0T / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "separator in the method": (b"G(T / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "tab behind the method": (b"GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "two blanks behind the method": (b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "CONNECT": (b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 501),
+    "two empty lines before": (b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "bare LF before": (b"\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "bare CR before": (b"\rGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "no target": (b"GET HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "empty target": (b"GET  HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "target without slash": (get(b"A: b", target=b"a"), 400),
+    "fragment": (get(b"A: b", target=b"/a#b"), 400),
+    "fragment in the query": (get(b"A: b", target=b"/?a#b"), 400),
+    "control byte in the path": (get(b"A: b", target=b"/\x01"), 400),
+    "DEL in the path": (get(b"A: b", target=b"/\x7f"), 400),
+    "tab in the path": (get(b"A: b", target=b"/\t"), 400),
+    "blank in the path": (get(b"A: b", target=b"/a b"), 400),
+    "raw UTF-8 in the path": (get(b"A: b", target="/é".encode()), 400),
+    "NUL in the query": (get(b"A: b", target=b"/?\0"), 400),
+    "raw UTF-8 in the query": (get(b"A: b", target="/?é".encode()), 400),
+    "asterisk with GET": (get(b"A: b", target=b"*"), 400),
+    "asterisk with more": (b"OPTIONS *a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "authority form": (get(b"A: b", target=b"a:80"), 400),
+    "another scheme": (get(b"A: b", target=b"ftp://a/"), 400),
+    "scheme with more letters": (get(b"A: b", target=b"httpss://a/"), 400),
+    "one slash behind the scheme": (get(b"A: b", target=b"http:/a/"), 400),
+    "userinfo": (get(b"A: b", target=b"http://u:p@a/"), 400),
+    "absolute target without host": (get(b"A: b", target=b"http:///a"), 400),
+    "absolute target with port only": (get(b"A: b", target=b"http://:80/a"), 400),
+    "absolute target with bad host": (get(b"A: b", target=b"http://a^b/"), 400),
+    "absolute target with bad port": (get(b"A: b", target=b"http://a:x/"), 400),
+    "absolute target with bad IPv6": (get(b"A: b", target=b"http://[::1/"), 400),
+    "fragment behind an authority": (get(b"A: b", target=b"http://a#b"), 400),
+    "no version": (b"GET /\r\nHost: a\r\n\r\n", 400),
+    "two blanks before the version": (b"GET /  HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "blank behind the version": (get(b"A: b", version=b"HTTP/1.1 "), 400),
+    "version in lower case": (get(b"A: b", version=b"http/1.1"), 400),
+    "version of another protocol": (get(b"A: b", version=b"ICAP/1.0"), 400),
+    "version with two digits": (get(b"A: b", version=b"HTTP/1.10"), 400),
+    "version without point": (get(b"A: b", version=b"HTTP/11"), 400),
+    "version without minor": (get(b"A: b", version=b"HTTP/1."), 400),
+    "HTTP/0.9": (get(b"A: b", version=b"HTTP/0.9"), 505),
+    "HTTP/1.2": (get(b"A: b", version=b"HTTP/1.2"), 505),
+    "HTTP/2.0": (get(b"A: b", version=b"HTTP/2.0"), 505),
+    "HTTP/2 preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    "PRI in HTTP/1.1": (b"PRI * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "LF behind the request line": (b"GET / HTTP/1.1\nHost: a\r\n\r\n", 400),
+    "CR behind the request line": (b"GET / HTTP/1.1\rHost: a\r\n\r\n", 400),
+    # Field lines
+    "no name": (get(b": b"), 400),
+    "no colon": (get(b"A"), 400),
+    "blank before the colon": (get(b"A : b"), 400),
+    "tab before the colon": (get(b"A\t: b"), 400),
+    "blank in the name": (get(b"A B: c"), 400),
+    "blank before the first name": (b"GET / HTTP/1.1\r\n Host: a\r\n\r\n", 400),
+    "folded line": (get(b"A: b\r\n c"), 400),
+    "folded line with tab": (get(b"A: b\r\n\tc"), 400),
+    "folded empty line": (get(b"A: b\r\n \r\nC: d"), 400),
+    "NUL in the name": (get(b"A\0: b"), 400),
+    "NUL behind a common name": (get(b"Accept\0: b"), 400),
+    "separator in the name": (get(b"A(b): c"), 400),
+    "obs-text in the name": (get(b"\xe9: c"), 400),
+    "quote in the name": (get(b'"a": c'), 400),
+    "NUL in a value": (get(b"A: b\0c"), 400),
+    "control byte in a value": (get(b"A: b\x1fc"), 400),
+    "DEL in a value": (get(b"A: b\x7fc"), 400),
+    "control byte deep in a value": (get(b"A: %b\x08%b" % (b"b" * 200, b"c" * 200)), 400),
+    "bare LF in a value": (get(b"A: b\nC: d"), 400),
+    "bare CR in a value": (get(b"A: b\rC: d"), 400),
+    "bare CR at the end of a value": (get(b"A: b\r\r\nC: d"), 400),
+    "LF for the empty line": (b"GET / HTTP/1.1\r\nHost: a\r\n\n", 400),
+    "CR for the empty line": (b"GET / HTTP/1.1\r\nHost: a\r\n\rA: b\r\n\r\n", 400),
+    # Host
+    "missing host": (get(b"A: b", host=b""), 400),
+    "missing host with absolute target": (get(b"A: b", target=b"http://a/", host=b""), 400),
+    "repeated host": (get(b"Host: a"), 400),
+    "repeated host in HTTP/1.0": (get(b"Host: a", version=b"HTTP/1.0"), 400),
+    "blank in the host": (get(b"A: b", host=b"Host: a b\r\n"), 400),
+    "slash in the host": (get(b"A: b", host=b"Host: a/b\r\n"), 400),
+    "userinfo in the host": (get(b"A: b", host=b"Host: u@a\r\n"), 400),
+    "raw UTF-8 in the host": (get(b"A: b", host="Host: é\r\n".encode()), 400),
+    "broken escape in the host": (get(b"A: b", host=b"Host: a%2\r\n"), 400),
+    "port without digits": (get(b"A: b", host=b"Host: a:x\r\n"), 400),
+    "signed port": (get(b"A: b", host=b"Host: a:+1\r\n"), 400),
+    "port out of range": (get(b"A: b", host=b"Host: a:65536\r\n"), 400),
+    "port far out of range": (get(b"A: b", host=b"Host: a:%b\r\n" % (b"9" * 40)), 400),
+    "two ports": (get(b"A: b", host=b"Host: a:1:2\r\n"), 400),
+    # Body framing
+    "negative content length": (get(b"Content-Length: -1"), 400),
+    "signed content length": (get(b"Content-Length: +1"), 400),
+    "empty content length": (get(b"Content-Length:"), 400),
+    "hexadecimal content length": (get(b"Content-Length: 0x1"), 400),
+    "blank in the content length": (get(b"Content-Length: 1 2"), 400),
+    "content length with letters": (get(b"Content-Length: 1a"), 400),
+    "content length of 2**63": (get(b"Content-Length: 9223372036854775808"), 400),
+    "content length of 19 nines": (get(b"Content-Length: 9999999999999999999"), 400),
+    "content length of 20 digits": (get(b"Content-Length: 00000000000000000001"), 400),
+    "list of equal content lengths": (get(b"Content-Length: 5, 5"), 400),
+    "repeated equal content length": (get(b"Content-Length: 5\r\nContent-Length: 5"), 400),
+    "repeated zero content length": (get(b"Content-Length: 0\r\nContent-Length: 0"), 400),
+    "repeated other content length": (get(b"Content-Length: 5\r\nContent-Length: 6"), 400),
+    "content length, then transfer encoding": (get(b"Content-Length: 5\r\nTransfer-Encoding: chunked"), 400),
+    "transfer encoding, then content length": (get(b"Transfer-Encoding: chunked\r\nContent-Length: 5"), 400),
+    "transfer encoding in HTTP/1.0": (get(b"Transfer-Encoding: chunked", version=b"HTTP/1.0"), 400),
+    "empty transfer encoding": (get(b"Transfer-Encoding:"), 400),
+    "repeated transfer encoding": (get(b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"), 400),
+    "chunked twice": (get(b"Transfer-Encoding: chunked, chunked"), 400),
+    "identity": (get(b"Transfer-Encoding: identity"), 400),
+    "unknown transfer encoding": (get(b"Transfer-Encoding: cow"), 400),
+    "gzip": (get(b"Transfer-Encoding: gzip"), 501),
+    "x-gzip": (get(b"Transfer-Encoding: X-Gzip"), 501),
+    "deflate": (get(b"Transfer-Encoding: deflate"), 501),
+    "compress": (get(b"Transfer-Encoding: compress"), 501),
+    "x-compress": (get(b"Transfer-Encoding: x-compress"), 501),
+    "gzip, chunked": (get(b"Transfer-Encoding: gzip, chunked"), 400),
+    "chunked, gzip": (get(b"Transfer-Encoding: chunked, gzip"), 400),
+    "quoted chunked": (get(b'Transfer-Encoding: "chunked"'), 400),
+    "chunked with parameter": (get(b"Transfer-Encoding: chunked;a=b"), 400),
+    "chunked behind a vertical tab": (get(b"Transfer-Encoding: \x0bchunked"), 400),
+    "another expectation": (get(b"Expect: miracles"), 417),
+    "one more expectation": (get(b"Expect: 100-continue, miracles"), 417),
+}  # fmt: skip
+
+BAD_IPV6 = [
+    b"[]", b"[", b"[:]", b"[::1", b"::1", b"[:::]", b"[:::1]", b"[1:]", b"[:1]", b"[1::2::3]", b"[12345::]",
+    b"[g::]", b"[::1]x", b"[::1]:x", b"[1:2:3:4:5:6:7]", b"[1:2:3:4:5:6:7:8:9]", b"[1:2:3:4:5:6:7:8::]",
+    b"[::1:2:3:4:5:6:7:8]", b"[::1.2.3]", b"[1:2:3:4:5:6:7:1.2.3.4]", b"[::1.2.3.256]", b"[::1.2.3.04]",
+    b"[::1.2.3.4.5]", b"[::1..2.3]", b"[1.2.3.4]", b"[fe80::1%25eth0]", b"[v1.a]", b"[::1]]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("head", "status"), REFUSED.values(), ids=REFUSED)
+def test_refused(head: bytes, status: int) -> None:
+    assert outcome(head) == status
+
+
+@pytest.mark.parametrize(("head", "status"), REFUSED.values(), ids=REFUSED)
+def test_a_refusal_is_final(head: bytes, status: int) -> None:
+    seen = [outcome(head[:n]) for n in range(len(head) + 1)]
+    first = seen.index(status)
+    assert seen == [None] * first + [status] * (len(head) + 1 - first)
+    assert outcome(head + BROWSER_HEAD) == status
+
+
+@pytest.mark.parametrize(("head", "status"), REFUSED.values(), ids=REFUSED)
+def test_refused_with_llhttp_as_well(head: bytes, status: int) -> None:
+    # llhttp's own errors have no status of their own.
+    assert outcome(head + b"\r\n\r\n", llhttp=True) in {status, 400}
+
+
+@pytest.mark.parametrize("host", BAD_IPV6)
+def test_malformed_ipv6_host(host: bytes) -> None:
+    assert outcome(get(b"A: b", host=b"Host: %b\r\n" % host)) == 400
+
+
+@pytest.mark.parametrize(
+    ("head", "needed"),
+    [
+        (b"G\0", 2),
+        (b"CONNECT ", 8),
+        (b"GET a", 5),
+        (b"GET *", 5),
+        (b"GET /\x7f", 6),
+        (b"GET /?#", 7),
+        (b"GET htp", 7),
+        (b"GET http://a@", 13),
+        (b"GET / HTTP/2.0", 14),
+        (b"GET / HTTP/1.1\n", 15),
+        (b"GET / HTTP/1.1\r\n ", 17),
+        (b"GET / HTTP/1.1\r\nA\0", 18),
+        (b"GET / HTTP/1.1\r\nHost: \0", 23),
+        (b"GET / HTTP/1.1\r\nHost: a\rb", 25),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\rx", 27),
+        (b"GET / HTTP/1.1\r\nHost: a@\r\n", 26),
+        (b"GET / HTTP/1.1\r\nContent-Length: x\r\n", 35),
+    ],
+)
+def test_an_error_is_reported_with_the_byte_that_shows_it(head: bytes, needed: int) -> None:
+    assert outcome(head[: needed - 1]) is None
+    assert isinstance(outcome(head[:needed]), int)
+
+
+def test_parse_error_tells_status_and_reason() -> None:
+    with pytest.raises(ParseError, match="Host is missing") as caught:
+        parse_request_head(b"GET / HTTP/1.1\r\n\r\n")
+    assert caught.value.status == 400
+    assert isinstance(caught.value, ValueError)
+
+
+# ---- Vulnerabilities that other servers had
+
+
+def test_cve_2024_1135_transfer_encodings_are_not_merged() -> None:
+    """gunicorn looked for chunked somewhere in several Transfer-Encoding fields."""
+    for codings in (b"chunked, identity", b"identity, chunked", b"chunked\r\nTransfer-Encoding: identity"):
+        assert outcome(get(b"Transfer-Encoding: " + codings)) == 400
+
+
+def test_cve_2024_6827_an_unsupported_transfer_encoding_does_not_fall_back_to_content_length() -> None:
+    """gunicorn did so."""
+    assert outcome(get(b"Transfer-Encoding: xchunked\r\nContent-Length: 5")) == 400
+    assert outcome(get(b"Content-Length: 5\r\nTransfer-Encoding: xchunked")) == 400
+    assert outcome(get(b"Content-Length: 5\r\nTransfer-Encoding: gzip")) == 400
+
+
+def test_cve_2026_44546_no_other_byte_ends_a_line() -> None:
+    """daphne split header values at what Python's str.splitlines takes for a line end."""
+    for byte in (b"\x0b", b"\x0c", b"\x1c", b"\x1d", b"\x1e"):
+        assert outcome(get(b"A: b%bC: d" % byte)) == 400
+    assert parse(get(b"A: b\x85C: d")[:-4]).headers == [(b"host", b"a"), (b"a", b"b\x85C: d")]
+
+
+@both_parsers
+def test_cve_2026_69243_a_request_for_an_upgrade_keeps_its_body(llhttp: bool) -> None:
+    """aiohttp took the body for the upgraded protocol's data."""
+    upgrade = b"Connection: upgrade\r\nUpgrade: websocket\r\n"
+    parsed = parse(get(upgrade + b"Content-Length: 5")[:-4], llhttp=llhttp)
+    assert (parsed.upgrade, parsed.content_length) == (True, 5)
+    parsed = parse(get(upgrade + b"Transfer-Encoding: chunked")[:-4], llhttp=llhttp)
+    assert (parsed.upgrade, parsed.chunked) == (True, True)
+
+
+@both_parsers
+def test_cve_2021_22959_blank_before_a_colon(llhttp: bool) -> None:
+    """llhttp took "Content-Length :" for Content-Length."""
+    assert outcome(get(b"Content-Length : 5"), llhttp=llhttp) == 400
+
+
+@both_parsers
+def test_cve_2022_32213_malformed_transfer_encoding(llhttp: bool) -> None:
+    """llhttp took values that contain chunked for chunked."""
+    for value in (b"chunkedchunked", b"xchunked", b"chunked,", b",chunked", b"chunked, cow", b"\x0bchunked"):
+        assert outcome(get(b"Transfer-Encoding: " + value), llhttp=llhttp) == 400
+
+
+@both_parsers
+def test_cve_2022_32214_field_ended_by_lf(llhttp: bool) -> None:
+    """llhttp took LF alone for a line end."""
+    assert outcome(get(b"A: b\nTransfer-Encoding: chunked"), llhttp=llhttp) == 400
+
+
+@both_parsers
+def test_cve_2022_32215_transfer_encoding_of_several_lines(llhttp: bool) -> None:
+    """llhttp accepted a folded Transfer-Encoding."""
+    assert outcome(get(b"Transfer-Encoding: chunked,\r\n identity"), llhttp=llhttp) == 400
+    assert outcome(get(b"Transfer-Encoding:\r\n chunked"), llhttp=llhttp) == 400
+
+
+@both_parsers
+def test_cve_2022_35256_field_not_ended_by_crlf(llhttp: bool) -> None:
+    """llhttp went on behind a field without a proper end."""
+    assert outcome(get(b"A:\nTransfer-Encoding: chunked"), llhttp=llhttp) == 400
+    assert outcome(get(b"A: b\r\n\nTransfer-Encoding: chunked"), llhttp=llhttp) == 400
+
+
+@both_parsers
+def test_cve_2023_30589_field_ended_by_cr(llhttp: bool) -> None:
+    """llhttp took CR alone for a line end."""
+    assert outcome(get(b"A: b\rTransfer-Encoding: chunked"), llhttp=llhttp) == 400
+
+
+@both_parsers
+def test_cve_2025_23167_head_ended_by_cr_and_any_byte(llhttp: bool) -> None:
+    """llhttp took CR LF CR X for the end of a head."""
+    assert outcome(b"GET / HTTP/1.1\r\nHost: a\r\n\rXGET /admin HTTP/1.1\r\n\r\n", llhttp=llhttp) == 400
+
+
+# ---- Limits
+
+
+@both_parsers
+def test_request_line_of_the_greatest_length(llhttp: bool) -> None:
+    limits = {"max_request_line_bytes": 100, "llhttp": llhttp}
+    line = b"GET /%b HTTP/1.1" % (b"a" * 86)
+    assert len(line) == 100
+    assert parse(line + b"\r\nHost: a", **limits).raw_path == b"/" + b"a" * 86
+    assert outcome(line + b"\r", **limits) is None
+
+
+@both_parsers
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET /%b HTTP/1.1\r\n" % (b"a" * 87),
+        b"M" * 101,
+        b"GET /" + b"a" * 96,
+        b"GET /?" + b"a" * 95,
+        b"GET http://" + b"a" * 90,
+        b"\r\nGET /" + b"a" * 96,
+    ],
+)
+def test_too_long_request_line(line: bytes, llhttp: bool) -> None:
+    limits = {"max_request_line_bytes": 100, "llhttp": llhttp}
+    seen = [outcome(line[:n], **limits) for n in range(len(line) + 1)]
+    first = seen.index(414)
+    assert seen == [None] * first + [414] * (len(line) + 1 - first)
+    assert first == 101 + 2 * line.startswith(b"\r\n")
+
+
+@both_parsers
+def test_head_of_the_greatest_length(llhttp: bool) -> None:
+    head = b"\r\n" + GOOD_HEADS["post"]
+    limits = {"max_head_bytes": len(head) - 2, "llhttp": llhttp}
+    parsed = parse_request_head(head + b"behind", **limits)
+    assert parsed is not None
+    assert parsed.consumed == len(head)
+
+
+@both_parsers
+def test_too_long_head(llhttp: bool) -> None:
+    head = GOOD_HEADS["post"]
+    limits = {"max_head_bytes": len(head) - 1, "llhttp": llhttp}
+    assert outcome(head, **limits) == 431
+    assert outcome(head[:-1], **limits) == 431
+    assert outcome(head[:-2], **limits) is None
+    assert outcome(head[:-2] + b"A: " + b"b" * 100, **limits) == 431
+
+
+def test_what_lies_behind_a_limit_is_not_looked_at() -> None:
+    assert outcome(b"GET /" + b"a" * 200 + b"\0", max_request_line_bytes=100) == 414
+    assert outcome(get(b"A: " + b"b" * 200 + b"\0"), max_head_bytes=100) == 431
+
+
+@both_parsers
+def test_number_of_fields(llhttp: bool) -> None:
+    head = get(b"\r\n".join(b"A-%d: b" % n for n in range(9)))
+    assert len(parse(head[:-4], llhttp=llhttp, max_header_count=10).headers) == 10
+    assert outcome(head, llhttp=llhttp, max_header_count=9) == 431
+
+
+def test_one_field_too_many_is_refused_at_its_first_byte() -> None:
+    head = get(b"A: b\r\nB: c")[:-4]
+    assert outcome(head, max_header_count=3) is None
+    assert outcome(head, max_header_count=2) == 431
+    assert outcome(head[: head.index(b"B: c")], max_header_count=2) is None
+    assert outcome(head[: head.index(b"B: c") + 1], max_header_count=2) == 431
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_request_line_bytes", 0),
+        ("max_request_line_bytes", 2**40),
+        ("max_head_bytes", 0),
+        ("max_head_bytes", 2**40),
+        ("max_header_count", 0),
+        ("max_header_count", 2**30),
+        ("underscores", "maybe"),
+    ],
+)
+def test_impossible_limits(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"^{name} is {value!r}: not "):
+        parse_request_head(b"", **{name: value})
+
+
+# ---- Underscores
+
+
+@both_parsers
+def test_underscores_allowed(llhttp: bool) -> None:
+    parsed = parse(get(b"X_A: 1\r\nContent_Length: x")[:-4], llhttp=llhttp)
+    assert parsed.headers[1:] == [(b"x_a", b"1"), (b"content_length", b"x")]
+    assert parsed.content_length == -1
+
+
+@both_parsers
+def test_underscores_dropped(llhttp: bool) -> None:
+    limits = {"underscores": "drop", "max_header_count": 4, "llhttp": llhttp}
+    fields = b"X_A: 1\r\nB: _\r\n%b: 3" % (b"c_" * 40)
+    assert parse(get(fields)[:-4], **limits).headers == [(b"host", b"a"), (b"b", b"_")]
+    assert outcome(get(fields + b"\r\nX_Y: counts"), **limits) == 431
+    assert outcome(get(b"X_A: \0"), **limits) == 400
+
+
+@both_parsers
+def test_underscores_refused(llhttp: bool) -> None:
+    limits = {"underscores": "refuse", "llhttp": llhttp}
+    assert outcome(get(b"X_A: 1"), **limits) == 400
+    assert outcome(get(b"Content_Length: 1"), **limits) == 400
+    assert parse(get(b"X: _")[:-4], **limits).headers[1] == (b"x", b"_")
+
+
+# ---- Any bytes
+
+
+@given(spoilt_heads() | st.binary(max_size=60), st.booleans())
+def test_any_bytes_have_one_outcome(head: bytes, small: bool) -> None:
+    """What a prefix decides, stays: a refusal with its status, a head with its length."""
+    limits = {"max_request_line_bytes": 24, "max_head_bytes": 80, "max_header_count": 3} if small else {}
+    seen = [outcome(head[:n], **limits) for n in range(len(head) + 1)]
+    needed = next((n for n, result in enumerate(seen) if result is not None), len(seen))
+    assert seen[:needed] == [None] * needed
+    assert all(result == seen[needed] for result in seen[needed:])
+    if needed < len(seen) and isinstance(seen[needed], ParsedHead):
+        assert seen[needed].consumed == needed
+
+
+@given(spoilt_heads())
+def test_a_head_read_has_only_what_http_allows(head: bytes) -> None:
+    parsed = outcome(head)
+    if isinstance(parsed, ParsedHead):
+        assert parsed.path.startswith("/") or (parsed.path, parsed.method) == ("*", "OPTIONS")
+        assert not set(parsed.raw_path + parsed.query) & {*range(0x21), *range(0x7F, 0x100), ord("#")}
+        names = [name for name, _ in parsed.headers]
+        assert names.count(b"host") == 1 or parsed.minor_version == 0
+        assert names.count(b"content-length") + names.count(b"transfer-encoding") <= 1
+        assert parsed.chunked == (b"transfer-encoding" in names)
+        for name, value in parsed.headers:
+            assert name
+            assert name == name.lower()
+            assert value == value.strip(b" \t")
+            assert not set(value) & ({*range(0x20), 0x7F} - {0x09})
+
+
+# ---- Scanning
+
+CLASSES = {
+    "value": {0x09, *range(0x20, 0x7F), *range(0x80, 0x100)},
+    "path": {*range(0x21, 0x7F)} - set(b"#?%"),
+    "query": {*range(0x21, 0x7F)} - set(b"#"),
+    "token": set(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+    "regname": set(b"-._~!$&'()*+,;=0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+    "quoted": {0x09, 0x20, *range(0x21, 0x7F), *range(0x80, 0x100)} - set(b'"\\'),
+}
+IMPLEMENTATIONS = ["scalar", "16", "32", "chosen"]
+
+
+@pytest.fixture(params=CLASSES)
+def kind(request: pytest.FixtureRequest) -> str:
+    """A class of bytes."""
+    return request.param
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
+def implementation(request: pytest.FixtureRequest, kind: str) -> str:
+    """An implementation of scanning that this machine has for `kind`."""
+    if _scan(request.param, kind, b"") is None:
+        pytest.skip("not on this machine, or not for this class")
+    return request.param
+
+
+def test_scan_knows_all_bytes(kind: str, implementation: str) -> None:
+    inside = bytes([min(CLASSES[kind] - set(b"\t "))])
+    for byte in range(256):
+        for where in (0, 5, 15, 16, 31, 32, 40, 70, 99):
+            data = inside * where + bytes([byte]) + inside * (99 - where)
+            assert _scan(implementation, kind, data) == (100 if byte in CLASSES[kind] else where)
+
+
+def test_scan_finds_the_first_byte_at_any_place(kind: str, implementation: str) -> None:
+    inside = bytes([min(CLASSES[kind] - set(b"\t "))])
+    for length in range(101):
+        for where in range(length + 1):
+            data = inside * where + b"\0" * (length - where)
+            assert _scan(implementation, kind, data) == where
+
+
+def test_scan_starts_anywhere(kind: str, implementation: str) -> None:
+    inside = bytes([min(CLASSES[kind] - set(b"\t "))])
+    data = b"\0" * 64 + inside * 64 + b"\0" + inside * 70
+    for start in range(64, 129):
+        assert _scan(implementation, kind, data, start) == 128
+
+
+@given(data=st.binary(max_size=130), start=st.integers(0, 130))
+def test_scans_agree_with_the_scalar_one(data: bytes, start: int) -> None:
+    start = min(start, len(data))
+    for kind in CLASSES:
+        found = {_scan(name, kind, data, start) for name in IMPLEMENTATIONS} - {None}
+        assert found == {_scan("scalar", kind, data, start)}
+
+
+# ---- The end of the input
+
+
+@pytest.fixture
+def fence() -> Iterator[memoryview]:
+    """A page of memory behind which nothing may be read."""
+    page = mmap.PAGESIZE
+    memory = mmap.mmap(-1, 2 * page)
+    libc = ctypes.CDLL(None, use_errno=True)
+    anchor = ctypes.c_char.from_buffer(memory)
+    address = ctypes.addressof(anchor)
+    assert libc.mprotect(ctypes.c_void_p(address + page), ctypes.c_size_t(page), 0) == 0
+    whole = memoryview(memory)
+    view = whole[:page]
+    yield view
+    libc.mprotect(ctypes.c_void_p(address + page), ctypes.c_size_t(page), mmap.PROT_READ | mmap.PROT_WRITE)
+    view.release()
+    whole.release()
+    del anchor
+    memory.close()
+
+
+def at_the_fence(fence: memoryview, data: bytes) -> memoryview:
+    """`data`, ending where reading ends."""
+    start = len(fence) - len(data)
+    fence[start:] = data
+    return fence[start:]
+
+
+def test_no_prefix_is_read_behind_its_end(fence: memoryview) -> None:
+    for head in GOOD_HEADS.values():
+        for n in range(len(head) + 1):
+            with at_the_fence(fence, head[:n]) as view:
+                parsed = parse_request_head(view)
+            assert (parsed is None) == (n < len(head))
+
+
+def test_no_refused_prefix_is_read_behind_its_end(fence: memoryview) -> None:
+    for head, status in REFUSED.values():
+        for n in range(len(head) + 1):
+            with at_the_fence(fence, head[:n]) as view:
+                assert outcome(view) in {None, status}
+
+
+def test_no_scan_reads_behind_its_end(fence: memoryview, kind: str, implementation: str) -> None:
+    inside = bytes([min(CLASSES[kind] - set(b"\t "))])
+    for length in range(101):
+        with at_the_fence(fence, inside * length) as view:
+            assert _scan(implementation, kind, view) == length
