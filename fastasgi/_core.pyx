@@ -104,7 +104,9 @@ cdef class WorkerContext:
         return len(self.connections)
 
     def tick(self) -> None:
-        """Move the clock: expire deadlines, renew the date, write the access log. Call each tick_interval_s."""
+        """Move the clock: expire deadlines, renew the date, write the access log.
+
+        To be called each tick_interval_s from an event-loop callback, not from a task."""
         cdef Connection connection
         self.now = self.loop.time()
         cdef long second = int(time.time())

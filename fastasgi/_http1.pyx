@@ -125,10 +125,11 @@ cdef class HTTP1Exchange(HTTPExchange):
         if connection is None:
             return 0
         if self.expects_continue:
-            # RFC 9110 section 10.1.1
             self.expects_continue = False
-            connection.sink.put(b"HTTP/1.1 100 Continue\r\n\r\n", 25)
-            connection.sink.push(True)
+            # RFC 9110 sections 10.1.1 and 15.2: due once asked for, but not once the response has begun
+            if self.state == EXPECT_START or self.headers is not None:
+                connection.sink.put(b"HTTP/1.1 100 Continue\r\n\r\n", 25)
+                connection.sink.push(True)
         connection.resume_reading()
         return 0
 
@@ -440,6 +441,7 @@ cdef class HTTP1Connection(Connection):
         self.body_left -= n
         self.body_read += n
         if exchange is not None:
+            exchange.body_complete = self.body_left == 0
             exchange.feed_body(self.worker.take_read(p, n))
             self.after_feed()
         elif self.body_read > DISCARD_LIMIT and self.body_left:
@@ -468,6 +470,7 @@ cdef class HTTP1Connection(Connection):
                 self.close()
                 return end
         elif body:
+            exchange.body_complete = self.chunks.done
             exchange.feed_body(PyBytes_FromStringAndSize(p, body))
             self.after_feed()
         if self.chunks.done:
@@ -479,7 +482,7 @@ cdef class HTTP1Connection(Connection):
         cdef HTTP1Exchange exchange = self.exchange
         if exchange is not None:
             exchange.expects_continue = False
-            exchange.wants_call = exchange.body_size > BODY_HIGH
+            exchange.wants_call = exchange.body_size > BODY_HIGH and not exchange.body_complete
             if exchange.wants_call:
                 self.pause_reading()
         return 0
@@ -493,7 +496,8 @@ cdef class HTTP1Connection(Connection):
         self.resume_reading()
         if exchange is not None:
             exchange.wants_call = False
-            exchange.feed_end()
+            if not exchange.body_complete:
+                exchange.feed_end()
         else:
             self.set_deadline(self.worker.keep_alive_timeout_s)
         return 0

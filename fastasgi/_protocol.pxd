@@ -6,8 +6,8 @@ Must not know: what the bytes mean.
 from fastasgi._core cimport ByteSink, Connection
 
 
-cdef class ServerProtocol(ByteSink):
-    """An asyncio.BufferedProtocol, and the sink on its transport."""
+cdef class SocketSink(ByteSink):
+    """A sink on an asyncio transport, and the methods of the transport's asyncio.BufferedProtocol."""
 
     cdef:
         object transport                # asyncio.Transport; None before and after the connection

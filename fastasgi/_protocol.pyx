@@ -17,7 +17,7 @@ cdef enum:
     NONE = -1
 
 
-cdef class ServerProtocol(ByteSink):
+cdef class SocketSink(ByteSink):
 
     def __cinit__(self, WorkerContext worker):
         self.worker = worker
@@ -205,7 +205,8 @@ cdef class ServerProtocol(ByteSink):
             self.drained.set_result(None)
 
 
-class AsyncioServerProtocol(ServerProtocol, asyncio.BufferedProtocol):
-    """The protocol for a loop that tells buffered protocols by their base class, as asyncio's own does."""
+class ServerProtocol(SocketSink, asyncio.BufferedProtocol):
+    """What the event loop makes for each connection: ServerProtocol(worker). asyncio's own loop tells a buffered protocol
+    by this base class."""
 
     __slots__ = ()
