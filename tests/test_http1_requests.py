@@ -1,0 +1,637 @@
+"""What comes in over HTTP/1.x: framing, order, persistence (RFC 9112)."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from wire import (
+    CLOSE,
+    Reads,
+    chunked,
+    echo,
+    hello,
+    in_each_loop,
+    in_loop,
+    read_body,
+    reads,  # noqa: F401  a fixture
+    request,
+    respond,
+    served,
+    talk,
+)
+
+each_parser = pytest.mark.parametrize("http", ["fastasgi", "httptools"])
+
+LAST = request("GET /last HTTP/1.1", CLOSE)
+LAST_ECHO = b"HTTP/1.1 200 OK\r\ncontent-length: 11\r\nconnection: close\r\n\r\nGET /last? "
+
+
+def echoed(body: bytes, *fields: bytes) -> bytes:
+    """The response of `echo`."""
+    head = [b"HTTP/1.1 200 OK", b"content-length: %d" % len(body), *fields, b"", b""]
+    return b"\r\n".join(head) + body
+
+
+# --- Persistence (RFC 9112 section 9.3) ---
+
+
+@each_parser
+@in_each_loop
+async def test_a_connection_is_kept_for_the_next_request(http: str) -> None:
+    async with served(echo, http=http) as server:
+        client = await server.connect()
+        for number in range(3):
+            response = await client.ask(request(f"GET /{number} HTTP/1.1"))
+            assert response.body == b"GET /%d? " % number
+            assert b"connection" not in response
+        assert server.context.connection_count == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ["connection: close"],
+        ["Connection: Close"],
+        ["connection: keep-alive, close"],
+        ["connection: close , te"],
+        ["connection: te", "connection: close"],
+        ["connection: ,close"],
+    ],
+    ids=", ".join,
+)
+@in_loop
+async def test_close_ends_the_connection_after_the_response(fields: list[str]) -> None:
+    data = request("GET /a HTTP/1.1", *fields) + request("GET /b HTTP/1.1", CLOSE)
+    assert await talk(echo, data) == echoed(b"GET /a? ", b"connection: close")
+
+
+@pytest.mark.parametrize("field", ["connection: closed", "connection: te", "x-connection: close", "x: 1"])
+@in_loop
+async def test_other_connection_options_do_not_close(field: str) -> None:
+    data = request("GET /a HTTP/1.1", field) + LAST
+    assert await talk(echo, data) == echoed(b"GET /a? ") + LAST_ECHO
+
+
+@in_loop
+async def test_http_1_0_closes_after_the_response() -> None:
+    data = request("GET /a HTTP/1.0") + request("GET /b HTTP/1.0")
+    assert await talk(echo, data) == echoed(b"GET /a? ", b"connection: close")
+
+
+@in_loop
+async def test_http_1_0_with_keep_alive_is_kept_and_told_so() -> None:
+    data = request("GET /a HTTP/1.0", "connection: Keep-Alive") + request("GET /b HTTP/1.0")
+    expected = echoed(b"GET /a? ", b"connection: keep-alive") + echoed(b"GET /b? ", b"connection: close")
+    assert await talk(echo, data) == expected
+
+
+@in_loop
+async def test_http_1_0_with_keep_alive_and_close_is_closed() -> None:
+    data = request("GET /a HTTP/1.0", "connection: keep-alive, close") + request("GET /b HTTP/1.0")
+    assert await talk(echo, data) == echoed(b"GET /a? ", b"connection: close")
+
+
+@in_loop
+async def test_the_application_closes_by_its_connection_header() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, b"", headers=[(b"Connection", b"Close")])
+
+    answer = await talk(app, request() + request())
+    assert answer == b"HTTP/1.1 200 OK\r\nConnection: Close\r\ncontent-length: 0\r\n\r\n"
+
+
+@in_loop
+async def test_keep_alive_time_0_keeps_no_connection() -> None:
+    answer = await talk(echo, request("GET /a HTTP/1.1") + LAST, timeout_keep_alive=0)
+    assert answer == echoed(b"GET /a? ", b"connection: close")
+
+
+# --- Pipelining (RFC 9112 section 9.3.2) ---
+
+
+@each_parser
+@in_each_loop
+async def test_pipelined_requests_are_answered_in_order(http: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        number = int(scope["path"][1:])
+        for _ in range(number % 4):
+            await asyncio.sleep(0)
+        await echo(scope, receive, send)
+
+    data = expected = b""
+    for number in range(300):
+        body = b"x" * (1 + number % 50)
+        if number % 3 == 0:
+            data += request(f"GET /{number} HTTP/1.1")
+            expected += echoed(b"GET /%d? " % number)
+        elif number % 3 == 1:
+            data += request(f"POST /{number} HTTP/1.1", f"content-length: {len(body)}", body=body)
+            expected += echoed(b"POST /%d? %b" % (number, body))
+        else:
+            data += request(f"PUT /{number} HTTP/1.1", "transfer-encoding: chunked", body=chunked(body, b"y"))
+            expected += echoed(b"PUT /%d? %by" % (number, body))
+    assert await talk(app, data + request("GET /300 HTTP/1.1", CLOSE), http=http) == (
+        expected + echoed(b"GET /300? ", b"connection: close")
+    )
+
+
+@in_loop
+async def test_a_pipelined_request_begins_when_the_response_before_is_complete() -> None:
+    order = []
+    go_on = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        order.append(f"{scope['path']} begins")
+        if scope["path"] == "/a":
+            await go_on.wait()
+        order.append(f"{scope['path']} responds")
+        await respond(send, b"")
+
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(request("GET /a HTTP/1.1") + request("GET /b HTTP/1.1", CLOSE))
+        other = await server.connect()
+        await other.ask(request("GET /other HTTP/1.1"))
+        assert order == ["/a begins", "/other begins", "/other responds"]
+        go_on.set()
+        await client.rest()
+    assert order[3:] == ["/a responds", "/b begins", "/b responds"]
+
+
+@in_loop
+async def test_many_pipelined_requests_let_other_connections_have_their_turn() -> None:
+    served_so_far = []
+    done = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if not served_so_far:
+            asyncio.get_running_loop().call_soon(lambda: served_so_far.append("others"))
+        served_so_far.append(scope["path"])
+        await respond(send, b"")
+
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(request("GET /many HTTP/1.1") * 1000 + LAST)
+        await client.rest()
+        done.set()
+    assert len(served_so_far) == 1002
+    assert served_so_far.index("others") < 500
+
+
+@in_loop
+async def test_pipelined_requests_before_the_clients_end_are_all_answered() -> None:
+    async with served(hello) as server:
+        client = await server.connect()
+        client.writer.write(request() * 500)
+        client.writer.write_eof()
+        assert (await client.rest()).count(b"HTTP/1.1 200 OK\r\n") == 500
+
+
+@in_loop
+async def test_a_request_before_the_clients_end_is_answered() -> None:
+    async with served(echo) as server:
+        client = await server.connect()
+        client.writer.write(request("POST /a HTTP/1.1", "content-length: 3", body=b"abc"))
+        client.writer.write_eof()
+        assert await client.rest() == echoed(b"POST /a? abc")
+
+
+# --- Bodies (RFC 9112 sections 6 and 7) ---
+
+
+@each_parser
+@pytest.mark.parametrize(
+    ("body", "decoded"),
+    [
+        (b"0\r\n\r\n", b""),
+        (b"3\r\nabc\r\n0\r\n\r\n", b"abc"),
+        (b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", b"abcde"),
+        (b"A\r\n0123456789\r\n000\r\n\r\n", b"0123456789"),
+        (b"a\r\n0123456789\r\n0\r\n\r\n", b"0123456789"),
+        (b"0003\r\nabc\r\n0\r\n\r\n", b"abc"),
+        (b"3;name\r\nabc\r\n0;last=yes\r\n\r\n", b"abc"),
+        (b"3;name=value;other\r\nabc\r\n0\r\n\r\n", b"abc"),
+        (b'3 ; name = "quoted \\" ; value"\r\nabc\r\n0\r\n\r\n', b"abc"),
+        (b"7\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n", b"\r\n0\r\n\r\n"),
+        (b"3\r\nabc\r\n0\r\ntrailer: value\r\nhost: y\r\n\r\n", b"abc"),
+    ],
+    ids=[
+        "empty", "one", "two", "upper case size", "lower case size", "leading zeros", "extension",
+        "extension with value", "quoted extension", "data that looks like an end", "trailers",
+    ],
+)  # fmt: skip
+@in_loop
+async def test_chunked_body(body: bytes, decoded: bytes, http: str) -> None:
+    data = request("POST /c HTTP/1.1", "Transfer-Encoding: Chunked", body=body) + LAST
+    assert await talk(echo, data, http=http) == echoed(b"POST /c? " + decoded) + LAST_ECHO
+
+
+@in_loop
+async def test_trailers_of_a_request_are_dropped() -> None:
+    seen: dict[str, Any] = {}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen["body"] = await read_body(receive)
+        seen["headers"] = list(scope["headers"])
+        await respond(send, b"")
+
+    trailers = b"x-forwarded-for: 10.0.0.1\r\ncontent-length: 4\r\ncookie: admin\r\n"
+    body = chunked(b"abc", trailers=trailers)
+    await talk(app, request("POST / HTTP/1.1", CLOSE, "transfer-encoding: chunked", body=body))
+    assert seen["body"] == b"abc"
+    assert seen["headers"] == [
+        (b"host", b"x"), (b"connection", b"close"), (b"transfer-encoding", b"chunked"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["content-length", "chunked"])
+@in_each_loop
+async def test_a_large_body_arrives_whole(form: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert await read_body(receive) == body
+        await respond(send, b"same")
+
+    body = bytes(range(251)) * 20_000
+    if form == "chunked":
+        pieces = [body[i : i + 70_001] for i in range(0, len(body), 70_001)]
+        data = request("POST / HTTP/1.1", "transfer-encoding: chunked", body=chunked(*pieces))
+    else:
+        data = request("POST / HTTP/1.1", f"content-length: {len(body)}", body=body)
+    async with served(app) as server:
+        client = await server.connect()
+        for _ in range(2):
+            assert (await client.ask(data)).body == b"same"
+
+
+@pytest.mark.parametrize("fields", [(), ("content-length: 0",), ("transfer-encoding: chunked",)], ids=str)
+@in_loop
+async def test_a_request_without_body_bytes_gives_one_empty_message(fields: tuple[str, ...]) -> None:
+    messages = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        messages.append(await receive())
+        await respond(send, b"")
+
+    body = chunked() if "transfer-encoding: chunked" in fields else b""
+    await talk(app, request("POST / HTTP/1.1", CLOSE, *fields, body=body))
+    assert messages == [{"type": "http.request", "body": b"", "more_body": False}]
+
+
+@in_loop
+async def test_a_body_that_comes_in_pieces_gives_messages_that_say_so(reads: Reads) -> None:  # noqa: F811
+    messages = []
+    received = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while not messages or messages[-1]["more_body"]:
+            messages.append(await receive())
+            received.set()
+        await respond(send, b"")
+
+    async with served(app) as server:
+        client = await server.connect()
+        for piece in (request("POST / HTTP/1.1", "content-length: 6", body=b"a"), b"bc", b"def"):
+            await client.write(piece)
+            await received.wait()
+            received.clear()
+        await client.response()
+    assert [message["body"] for message in messages][:3] == [b"a", b"bc", b"def"]
+    assert b"".join(message["body"] for message in messages) == b"abcdef"
+    assert [message["more_body"] for message in messages[:2]] == [True, True]
+
+
+@pytest.mark.parametrize("form", ["content-length", "chunked"])
+@in_loop
+async def test_a_body_that_the_application_leaves_is_skipped(form: str) -> None:
+    async with served(hello) as server:
+        client = await server.connect()
+        body = b"GET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n" * 1000
+        if form == "chunked":
+            data = request("POST / HTTP/1.1", "transfer-encoding: chunked", body=chunked(body, body))
+        else:
+            data = request("POST / HTTP/1.1", f"content-length: {len(body)}", body=body)
+        for _ in range(3):
+            assert (await client.ask(data)).body == b"hello"
+        await client.write(LAST)
+        assert (await client.rest()).count(b"HTTP/1.1 200 OK") == 1
+        assert server.context.request_count == 4
+
+
+@in_loop
+async def test_a_long_body_that_the_application_leaves_closes_the_connection() -> None:
+    async with served(hello) as server:
+        client = await server.connect()
+        response = await client.ask(request("POST / HTTP/1.1", "content-length: 100000000", body=b"x"))
+        assert response.body == b"hello"
+        assert response[b"connection"] == b"close"
+        assert await client.rest() == b""
+
+
+@in_loop
+async def test_a_response_may_precede_the_end_of_the_body() -> None:
+    async with served(hello) as server:
+        client = await server.connect()
+        response = await client.ask(request("POST / HTTP/1.1", "content-length: 6", body=b"abc"))
+        assert response.body == b"hello"
+        await client.write(b"def" + LAST)
+        assert (await client.rest()).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@each_parser
+@in_loop
+async def test_an_upgrade_request_keeps_its_body(http: str) -> None:
+    """CVE-2026-69243 (aiohttp): an Upgrade does not make a body, or what follows it, anything else."""
+    upgrade = ("connection: upgrade", "upgrade: websocket")
+    smuggled = request("GET /smuggled HTTP/1.1")
+    data = request("POST /a HTTP/1.1", *upgrade, f"content-length: {len(smuggled)}", body=smuggled)
+    data += request("POST /b HTTP/1.1", *upgrade, "transfer-encoding: chunked", body=chunked(smuggled))
+    expected = echoed(b"POST /a? " + smuggled) + echoed(b"POST /b? " + smuggled)
+    assert await talk(echo, data + LAST, http=http) == expected + LAST_ECHO
+
+
+# --- Responses without a body (RFC 9110 sections 6.4.1, 9.3.2, 15.3.5, 15.4.5) ---
+
+
+@in_loop
+async def test_head_gets_the_head_of_a_get() -> None:
+    data = request("HEAD /a HTTP/1.1") + LAST
+    answer = await talk(hello, data)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    assert rest == b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello"
+    assert b"\r\ntransfer-encoding" not in head
+
+
+@in_loop
+async def test_head_keeps_the_content_length_of_the_application() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, b"", headers=[(b"content-length", b"1000")])
+
+    assert await talk(app, request("HEAD / HTTP/1.1", CLOSE)) == (
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\nconnection: close\r\n\r\n"
+    )
+
+
+@in_loop
+async def test_head_of_a_streamed_response_has_no_chunks() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        for _ in range(3):
+            await send({"type": "http.response.body", "body": b"abc", "more_body": True})
+        await send({"type": "http.response.body"})
+
+    async with served(app) as server:
+        client = await server.connect()
+        for _ in range(2):
+            assert (await client.ask(request("HEAD / HTTP/1.1"), method="HEAD")).status == 200
+        assert (await client.ask(request())).body == b"abcabcabc"
+
+
+@pytest.mark.parametrize("status", [204, 304])
+@pytest.mark.parametrize("more", [False, True], ids=["whole", "streamed"])
+@in_loop
+async def test_no_body_with_204_and_304(status: int, more: bool) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": status})
+        if more:
+            await send({"type": "http.response.body", "body": b"abc", "more_body": True})
+        await send({"type": "http.response.body", "body": b"abc"})
+
+    answer = await talk(app, request() + request("GET / HTTP/1.1", CLOSE))
+    phrase = {204: b"No Content", 304: b"Not Modified"}[status]
+    line = b"HTTP/1.1 %d %b\r\n" % (status, phrase)
+    assert answer == line + b"\r\n" + line + b"connection: close\r\n\r\n"
+
+
+@in_loop
+async def test_304_keeps_and_204_loses_its_content_length() -> None:
+    """RFC 9110 section 8.6: a 304 may say what a 200 would have; a 204 must not."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, b"", int(scope["path"][1:]), [(b"Content-Length", b"0"), (b"x", b"y")])
+
+    answer = await talk(app, request("GET /304 HTTP/1.1") + request("GET /204 HTTP/1.1", CLOSE))
+    assert answer == (
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 0\r\nx: y\r\n\r\n"
+        b"HTTP/1.1 204 No Content\r\nx: y\r\nconnection: close\r\n\r\n"
+    )
+
+
+# --- Expect: 100-continue (RFC 9110 section 10.1.1) ---
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+EXPECT = "expect: 100-continue"
+
+
+@each_parser
+@pytest.mark.parametrize("form", ["content-length: 3", "transfer-encoding: chunked"])
+@in_each_loop
+async def test_100_is_sent_when_the_application_first_asks_for_the_body(form: str, http: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        # What is sent before shows where in the stream the 100 comes
+        await send({"type": "http.response.early_hint", "links": [b"before"]})
+        body = await read_body(receive)
+        await send({"type": "http.response.early_hint", "links": [b"after"]})
+        await respond(send, body)
+
+    async with served(app, http=http) as server:
+        client = await server.connect()
+        await client.write(request("POST / HTTP/1.1", form, "Expect: 100-Continue"))
+        assert (await client.response())[b"link"] == b"before"
+        assert (await client.response()).status == 100
+        await client.write(b"abc" if form.startswith("content") else chunked(b"abc"))
+        assert (await client.response())[b"link"] == b"after"
+        assert (await client.response()).body == b"abc"
+        assert (await client.ask(request("POST / HTTP/1.1")))[b"link"] == b"before"
+
+
+@in_loop
+async def test_no_100_where_the_application_does_not_ask() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, b"no", 417)
+
+    # The client may send the body after all, so the connection is of no more use
+    answer = await talk(app, request("POST / HTTP/1.1", EXPECT, "content-length: 3"))
+    assert answer == (b"HTTP/1.1 417 Expectation Failed\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno")
+
+
+@in_loop
+async def test_no_100_where_the_body_has_already_begun() -> None:
+    data = request("POST /a HTTP/1.1", EXPECT, "content-length: 3", body=b"abc")
+    assert await talk(echo, data + LAST) == echoed(b"POST /a? abc") + LAST_ECHO
+
+
+@in_loop
+async def test_no_100_without_a_body() -> None:
+    data = request("POST /a HTTP/1.1", EXPECT, "content-length: 0") + request("GET /b HTTP/1.1", EXPECT)
+    assert await talk(echo, data + LAST) == echoed(b"POST /a? ") + echoed(b"GET /b? ") + LAST_ECHO
+
+
+@in_loop
+async def test_no_100_for_http_1_0(reads: Reads) -> None:  # noqa: F811
+    async with served(echo) as server:
+        client = await server.connect()
+        head = request("POST /a HTTP/1.0", EXPECT, "content-length: 3")
+        await client.write(head)
+        await reads.until(len(head))
+        await client.write(b"abc")
+        assert await client.rest() == echoed(b"POST /a? abc", b"connection: close")
+
+
+@in_loop
+async def test_no_100_once_the_response_has_begun() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"early", "more_body": True})
+        body = await read_body(receive)
+        await send({"type": "http.response.body", "body": body})
+
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(request("POST / HTTP/1.1", EXPECT, "content-length: 3"))
+        await client.reader.readuntil(b"5\r\nearly\r\n")
+        await client.write(b"abc")
+        assert await client.reader.readexactly(13) == b"3\r\nabc\r\n0\r\n\r\n"
+
+
+@in_loop
+async def test_100_is_sent_once_for_concurrent_calls() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        calls = [asyncio.ensure_future(receive()) for _ in range(3)]
+        done, others = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        for call in others:
+            call.cancel()
+        await respond(send, done.pop().result()["body"])
+
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(request("POST / HTTP/1.1", EXPECT, CLOSE, "content-length: 3"))
+        assert await client.reader.readexactly(len(CONTINUE)) == CONTINUE
+        await client.write(b"abc")
+        assert await client.rest() == (
+            b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n\r\nabc"
+        )
+
+
+# --- Targets and methods (RFC 9112 section 3.2) ---
+
+
+async def show(scope: Any, receive: Any, send: Any) -> None:
+    """Answers with what the request line and Host became."""
+    hosts = [value.decode() for name, value in scope["headers"] if name == b"host"]
+    parts = [scope["method"], scope["path"], scope["raw_path"].decode(), scope["query_string"].decode()]
+    await respond(send, " ".join([*parts, *hosts]).encode())
+
+
+@each_parser
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("GET / HTTP/1.1", b"GET / /  x"),
+        ("GET /a?b=c?d HTTP/1.1", b"GET /a /a b=c?d x"),
+        ("GET /? HTTP/1.1", b"GET / /  x"),
+        ("GET //a//b HTTP/1.1", b"GET //a//b //a//b  x"),
+        ("GET /a%20b HTTP/1.1", b"GET /a b /a%20b  x"),
+        ("GET http://other/a?b HTTP/1.1", b"GET /a /a b other"),
+        ("GET HTTP://other:81 HTTP/1.1", b"GET / /  other:81"),
+        ("GET http://other?b HTTP/1.1", b"GET / / b other"),
+        ("GET https://other/a HTTP/1.1", b"GET /a /a  other"),
+        ("GET http://[::1]:81/a HTTP/1.1", b"GET /a /a  [::1]:81"),
+        ("OPTIONS * HTTP/1.1", b"OPTIONS * *  x"),
+        ("OPTIONS http://other HTTP/1.1", b"OPTIONS * *  other"),
+        ("OPTIONS http://other/ HTTP/1.1", b"OPTIONS / /  other"),
+        ("M-SEARCH / HTTP/1.1", b"M-SEARCH / /  x"),
+        ("GET /a HTTP/1.0", b"GET /a /a  x"),
+    ],
+)
+@in_loop
+async def test_request_line(line: str, shown: bytes, http: str) -> None:
+    answer = await talk(show, request(line, CLOSE), http=http)
+    assert answer.partition(b"\r\n\r\n")[2] == shown
+
+
+@pytest.mark.parametrize("method", ["get", "X", "!#$%&'*+-.^_`|~", "M" * 1000])
+@in_loop
+async def test_any_token_is_a_method(method: str) -> None:
+    """Of llhttp only its own list of names is."""
+    answer = await talk(show, request(f"{method} / HTTP/1.1", CLOSE))
+    assert answer.partition(b"\r\n\r\n")[2] == f"{method} / /  x".encode()
+
+
+@each_parser
+@in_loop
+async def test_http_1_0_needs_no_host(http: str) -> None:
+    data = b"GET /a HTTP/1.0\r\n\r\n"
+    assert (await talk(show, data, http=http)).endswith(b"\r\n\r\nGET /a /a ")
+
+
+@each_parser
+@in_loop
+async def test_an_empty_line_before_a_request_is_skipped(http: str) -> None:
+    """RFC 9112 section 2.2."""
+    data = b"\r\n" + request("POST /a HTTP/1.1", "content-length: 1", body=b"b\r\n") + LAST
+    assert await talk(echo, data, http=http) == echoed(b"POST /a? b") + LAST_ECHO
+
+
+# --- Every way to cut it ---
+
+REQUESTS = {
+    "get": (request("GET /a?b HTTP/1.1", "X-Name:  some value "), echoed(b"GET /a?b ")),
+    "length": (
+        request("POST /a HTTP/1.1", "Content-Length: 11", body=b"body\r\n\r\nGET"),
+        echoed(b"POST /a? body\r\n\r\nGET"),
+    ),
+    "chunked": (
+        request(
+            "PUT /a HTTP/1.1", "transfer-encoding: chunked",
+            body=b"3;x=\"y\"\r\nabc\r\n0010\r\n0123456789\r\n\r\nab\r\n0\r\nx: y\r\nz: \r\n\r\n",
+        ),
+        echoed(b"PUT /a? abc0123456789\r\n\r\nab"),
+    ),
+    "absolute": (request("GET http://y/a?b HTTP/1.1"), echoed(b"GET /a?b ")),
+}  # fmt: skip
+
+
+@each_parser
+@pytest.mark.parametrize("name", REQUESTS)
+@in_loop
+async def test_a_request_cut_in_two_anywhere(name: str, http: str, reads: Reads) -> None:  # noqa: F811
+    data, expected = REQUESTS[name]
+    async with served(echo, http=http) as server:
+        client = await server.connect()
+        for cut in range(1, len(data)):
+            await client.write(data[:cut])
+            await reads.until((cut - 1) * len(data) + cut)
+            await client.write(data[cut:])
+            assert await client.reader.readexactly(len(expected)) == expected
+            await reads.until(cut * len(data))
+        await client.write(LAST)
+        assert await client.rest() == LAST_ECHO
+
+
+@each_parser
+@in_each_loop
+async def test_requests_byte_by_byte(http: str, reads: Reads) -> None:  # noqa: F811
+    async with served(echo, http=http) as server:
+        client = await server.connect()
+        sent = 0
+        for data, expected in [*REQUESTS.values(), (LAST, LAST_ECHO)]:
+            for i in range(len(data)):
+                await client.write(data[i : i + 1])
+                sent += 1
+                await reads.until(sent)
+            assert await client.reader.readexactly(len(expected)) == expected
+        assert await client.rest() == b""
+
+
+@each_parser
+@pytest.mark.parametrize("size", [2, 3, 7, 16, 61])
+@in_loop
+async def test_pipelined_requests_in_pieces(size: int, http: str, reads: Reads) -> None:  # noqa: F811
+    data = b"".join(data for data, _ in REQUESTS.values()) + LAST
+    async with served(echo, http=http) as server:
+        client = await server.connect()
+        for i in range(0, len(data), size):
+            await client.write(data[i : i + size])
+            await reads.until(min(i + size, len(data)))
+        assert await client.rest() == b"".join(expected for _, expected in REQUESTS.values()) + LAST_ECHO
