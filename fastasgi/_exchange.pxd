@@ -37,7 +37,8 @@ cdef class Exchange:
         bint disconnected               # the client has gone
         bint blocked                    # the client reads too slowly: send() waits
 
-    cdef int start(self) except -1      # call the application and run it up to its first suspension
+    cdef int start(self) except -1      # call() with the kind of exchange's send function
+    cdef int call(self, object send) except -1   # the application, and run it up to its first suspension
     cdef int finish(self, object task) except -1     # the call has returned or raised
     cdef int wake_receivers(self) except -1
     cdef int wake_senders(self) except -1

@@ -26,6 +26,7 @@ from fastasgi._encoder cimport check_name, check_value
 cdef extern from "Python.h":
     void PyErr_SetObject(PyObject* kind, PyObject* value) noexcept
     PyObject* PyErr_Occurred() noexcept
+    object PyMethod_New(object function, object instance)
     PyObject* PyDict_GetItemWithError(object mapping, object key) noexcept
     PyObject* PyExc_StopIteration
     ctypedef struct IteratorType "PyTypeObject":
@@ -378,14 +379,14 @@ def raise_again(exception):
 
 cdef class Exchange:
 
-    cdef int start(self) except -1:
+    cdef int call(self, object send) except -1:
         cdef WorkerContext worker = self.worker
         cdef object context = PyContext_Copy(worker.context)
         worker.exchange_count += 1
         if worker.app_is_coroutine_function:
-            coroutine = worker.app(self.scope, self.receive, self.send)
+            coroutine = worker.app(self.scope, PyMethod_New(RECEIVE, self), PyMethod_New(send, self))
         else:
-            coroutine = call_app(worker.app, self.scope, self.receive, self.send)
+            coroutine = call_app(worker.app, self.scope, PyMethod_New(RECEIVE, self), PyMethod_New(send, self))
         # The application may do with its scope what it likes
         self.scope = None if worker.access_log is None else (<dict>self.scope).copy()
         try:
@@ -420,6 +421,9 @@ cdef class Exchange:
         self.returned(exception)
         self.receivers = self.senders = None
         return 0
+
+    cdef int start(self) except -1:
+        raise NotImplementedError
 
     cdef int returned(self, object exception) except -1:
         raise NotImplementedError
@@ -490,6 +494,9 @@ cdef class HTTPExchange(Exchange):
 
     def __cinit__(self):
         self.content_length = -1
+
+    cdef int start(self) except -1:
+        return self.call(SEND)
 
     # Inbound
 
@@ -885,9 +892,8 @@ cdef dict build_scope(
     WorkerContext worker, dict template, str http_version, str method, str path, bytes raw_path, bytes query,
     list headers, dict extensions,
 ):
-    """The HTTP connection scope (ASGI HTTP specification 2.5). Every container is the request's own."""
+    """The HTTP connection scope (ASGI HTTP specification 2.5). Every container but "asgi" is the request's own."""
     cdef dict scope = template.copy()
-    scope["asgi"] = worker.asgi.copy()
     if http_version != "1.1":
         scope["http_version"] = http_version
     scope["method"] = method
@@ -898,3 +904,8 @@ cdef dict build_scope(
     scope["state"] = worker.state.copy() if worker.state else {}
     scope["extensions"] = extensions.copy()
     return scope
+
+
+# Bound by PyMethod_New, which saves the search through the type for every exchange.
+cdef object RECEIVE = Exchange.receive
+cdef object SEND = HTTPExchange.send
