@@ -246,10 +246,14 @@ cdef class HTTP1Connection(Connection):
 
     cdef bint is_worth_parsing(self, const char* p, Py_ssize_t n) noexcept:
         """Whether more bytes behind the held ones can change anything: a head is parsed again only when it has grown
-        by a line or over its limit, so that bytes that come one by one cost no more than a parse a line."""
+        by a line or past a limit, so that bytes that come one by one cost no more than a parse a line."""
+        cdef Py_ssize_t line_limit = self.worker.parser.max_request_line_bytes
+        cdef Py_ssize_t length = self.held_length + n
         if self.exchange is not None or self.sink.blocked or self.resume_is_scheduled:
             return False
-        return memchr(p, 10, n) is not NULL or self.held_length + n > self.worker.parser.max_request_line_bytes
+        if memchr(p, 10, n) is not NULL or length > self.worker.max_head_bytes:
+            return True
+        return self.held_length <= line_limit < length
 
     cdef int process(self, char* p, Py_ssize_t n) except -1:
         """Understand what can be understood, hold the rest, and write what came of it at once."""
