@@ -73,8 +73,8 @@ cdef class WorkerContext:
 
     cdef int note_idle(self) except -1          # after a connection or an exchange has ended
     cdef ReadBuffer read_buffer_for(self, Py_ssize_t direct_bytes)   # READ_SIZE of writable memory
-    # The n bytes at p, of the read that read_buffer_for() was for: where they fill most of a bytes object that the
-    # kernel has written, that very object.
+    # All n bytes that a read has put at p. Where they fill most of a bytes object that the kernel has written, that
+    # very object; then nothing at p may be used any more.
     cdef bytes take_read(self, const char* p, Py_ssize_t n)
 
 
@@ -141,5 +141,5 @@ cdef class Connection:
     cdef int drain_and_close(self) except -1    # finish what runs, begin nothing
     cdef int expire(self) except -1             # the deadline has passed
     cdef inline void set_deadline(self, double timeout_s) noexcept:
-        # worker.now is up to one tick old; never early, at most two ticks late
-        self.deadline = self.worker.now + timeout_s + self.worker.tick_interval_s
+        # 0: none. worker.now is up to one tick old, so that it is never early, and at most two ticks late
+        self.deadline = 0 if timeout_s <= 0 else self.worker.now + timeout_s + self.worker.tick_interval_s

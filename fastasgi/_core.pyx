@@ -114,8 +114,6 @@ cdef class WorkerContext:
             self.date_second = second
             self.date_line = b"date: %b\r\n" % formatdate(second, usegmt=True).encode() if self.has_date else b""
             self.default_lines = self.server_line + self.date_line + self.lines_without_server
-        if self.access_log is not None:
-            self.access_log.flush()
         self.in_callback = True
         try:
             for connection in [c for c in self.connections if 0 < (<Connection>c).deadline <= self.now]:
@@ -123,6 +121,8 @@ cdef class WorkerContext:
                 connection.expire()
         finally:
             self.in_callback = False
+        if self.access_log is not None:
+            self.access_log.flush()
 
     def drain(self) -> None:
         """Shutdown, first phase: idle connections close, the others after the exchange that runs."""

@@ -114,6 +114,8 @@ cdef class HTTPExchange(Exchange):
     cdef int take_early_hint(self, dict message) except -1
     cdef int count_body(self, long long n, bint more) except -1
     cdef int complete(self) except -1           # the last message is with the wire
+    cdef int give_up(self) except -1            # there will be no last message
+    cdef int release(self) except -1
     cdef int log_access(self) except -1
     cdef int log_exception(self, object exception) except -1
     cdef int put_error(self, int status, bytes body) except -1   # answer in the application's place, and close

@@ -382,11 +382,14 @@ cdef class Exchange:
     cdef int call(self, object send) except -1:
         cdef WorkerContext worker = self.worker
         cdef object context = PyContext_Copy(worker.context)
-        worker.exchange_count += 1
         if worker.app_is_coroutine_function:
-            coroutine = worker.app(self.scope, PyMethod_New(RECEIVE, self), PyMethod_New(send, self))
+            try:
+                coroutine = worker.app(self.scope, PyMethod_New(RECEIVE, self), PyMethod_New(send, self))
+            except Exception as error:
+                return self.returned(error)
         else:
             coroutine = call_app(worker.app, self.scope, PyMethod_New(RECEIVE, self), PyMethod_New(send, self))
+        worker.exchange_count += 1
         # The application may do with its scope what it likes
         self.scope = None if worker.access_log is None else (<dict>self.scope).copy()
         try:
@@ -418,9 +421,7 @@ cdef class Exchange:
             exception = task.exception()
         except CancelledError as cancelled:
             exception = cancelled
-        self.returned(exception)
-        self.receivers = self.senders = None
-        return 0
+        return self.returned(exception)
 
     cdef int start(self) except -1:
         raise NotImplementedError
@@ -704,8 +705,14 @@ cdef class HTTPExchange(Exchange):
         if self.worker.access_log is not None:
             self.log_access()
         self.ended()
+        return self.release()
+
+    cdef int release(self) except -1:
+        """Nothing will come or go any more: let go whoever waits for it."""
         if self.receivers:
             self.wake_receivers()
+        if self.blocked:
+            self.unblock()
         return 0
 
     cdef int log_access(self) except -1:
@@ -730,7 +737,7 @@ cdef class HTTPExchange(Exchange):
         if self.state == COMPLETE:
             return 0
         if self.disconnected:
-            self.reset()
+            self.give_up()
         elif self.state == EXPECT_START or self.headers is not None:
             if exception is None:
                 self.worker.logger.error("ASGI callable returned without starting response."
@@ -740,8 +747,13 @@ cdef class HTTPExchange(Exchange):
         else:
             if exception is None:
                 self.worker.logger.error("ASGI callable returned without completing response.")
-            self.reset()
+            self.give_up()
         return 0
+
+    cdef int give_up(self) except -1:
+        self.state = COMPLETE
+        self.reset()
+        return self.release()
 
     cdef int log_exception(self, object exception) except -1:
         if isinstance(exception, CancelledError) and (self.disconnected or self.worker.draining):

@@ -11,7 +11,7 @@ from fastasgi._core cimport JOIN_LIMIT, ByteSink, Connection, WorkerContext
 from fastasgi._encoder cimport (
     CHUNK_HEAD_ROOM, DECIMAL_ROOM, fields_size, put_bytes, put_chunk_head, put_decimal, put_fields, status_line,
 )
-from fastasgi._exchange cimport COMPLETE, EXPECT_START, SENDING_FILE, HTTPExchange, build_scope, scope_template
+from fastasgi._exchange cimport EXPECT_START, SENDING_FILE, HTTPExchange, build_scope, scope_template
 from fastasgi._parser cimport (
     RequestHead, chunked_decode, chunked_reset, headers_of, method_of, path_of,
 )
@@ -169,7 +169,6 @@ cdef class HTTP1Exchange(HTTPExchange):
     cdef int reset(self) except -1:
         cdef HTTP1Connection connection = self.connection
         self.connection = None
-        self.state = COMPLETE
         if connection is None:
             return 0
         connection.exchange = None
@@ -446,7 +445,8 @@ cdef class HTTP1Connection(Connection):
         self.body_read += n
         if exchange is not None:
             exchange.body_complete = self.body_left == 0
-            exchange.feed_body(self.worker.take_read(p, n))
+            exchange.feed_body(
+                self.worker.take_read(p, n) if p + n == end else PyBytes_FromStringAndSize(p, n))
             self.after_feed()
         elif self.body_read > DISCARD_LIMIT and self.body_left:
             self.close()

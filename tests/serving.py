@@ -29,6 +29,7 @@ class ServerProcess:
             text=True,
         )
         self.errors: list[str] = []
+        self._ended = False
         self._changed = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -38,6 +39,9 @@ class ServerProcess:
             with self._changed:
                 self.errors.append(line)
                 self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
     @property
     def log(self) -> str:
@@ -46,7 +50,7 @@ class ServerProcess:
     def wait_for(self, pattern: str) -> re.Match[str]:
         """The first match of a pattern in what the process has written to stderr."""
         with self._changed:
-            self._changed.wait_for(lambda: re.search(pattern, self.log), WAIT_S)
+            self._changed.wait_for(lambda: self._ended or re.search(pattern, self.log), WAIT_S)
             found = re.search(pattern, self.log)
         assert found, f"no {pattern!r} in:\n{self.log}"
         return found

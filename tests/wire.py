@@ -15,7 +15,7 @@ from serving import port_of, serving
 
 from fastasgi import Config
 
-TEST_S = 30.0
+TEST_S = 20.0
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
