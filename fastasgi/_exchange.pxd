@@ -126,7 +126,7 @@ cdef class HTTPExchange(Exchange):
     cdef int want_body(self) except -1          # the application asks for what has not come
     cdef int put_informational(self, int status, list headers) except -1
     cdef int put_trailers(self) except -1       # self.trailers
-    cdef object put_file(self, int fd, long long offset, long long count, bint more)   # owns fd; an awaitable
+    cdef object put_file(self, object file, long long offset, long long count, bint more)   # closes it; an awaitable
     cdef int reset(self) except -1              # the response can't be completed
     cdef int ended(self) except -1              # the response is complete
 

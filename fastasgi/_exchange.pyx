@@ -661,26 +661,27 @@ cdef class HTTPExchange(Exchange):
 
     cdef object take_file(self, str kind, dict message):
         """http.response.pathsend and http.response.zerocopysend: a file's bytes as a piece of the body."""
+        cdef object file, given
         cdef long long offset = 0
         cdef long long count
-        cdef int fd
         cdef bint more = False
         if kind == HTTP_PATHSEND:
-            fd = os.open(message["path"], os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            file = open(message["path"], "rb", buffering=0)
         else:
-            fd = os.dup(message["file"].fileno() if hasattr(message["file"], "fileno") else message["file"])
+            given = message["file"]
+            # A descriptor of our own: the application may close its own once send() has returned
+            file = os.fdopen(os.dup(given.fileno() if hasattr(given, "fileno") else given), "rb", buffering=0)
             more = message.get("more_body", False)
-        try:
-            if kind == HTTP_ZEROCOPYSEND:
-                offset = message["offset"] if message.get("offset") is not None else os.lseek(fd, 0, os.SEEK_CUR)
-            count = max(0, os.fstat(fd).st_size - offset)
+            offset = file.tell() if message.get("offset") is None else message["offset"]
+        count = max(0, os.fstat(file.fileno()).st_size - offset)
+        if kind == HTTP_ZEROCOPYSEND:
             if message.get("count") is not None:
                 count = min(count, <long long>message["count"])
-            self.count_body(count, more)
-            return self.put_file(fd, offset, count, more)
-        except BaseException:
-            os.close(fd)
-            raise
+            if message.get("offset") is None:
+                # As sendfile() does where it is given no offset
+                file.seek(offset + count)
+        self.count_body(count, more)
+        return self.put_file(file, offset, count, more)
 
     cdef int file_sent(self, bint more) except -1:
         self.state = EXPECT_BODY
@@ -758,7 +759,7 @@ cdef class HTTPExchange(Exchange):
     cdef int log_exception(self, object exception) except -1:
         if isinstance(exception, CancelledError) and (self.disconnected or self.worker.draining):
             return 0
-        if self.disconnected and caused_by_disconnect(exception):
+        if caused_by_disconnect(exception):
             return 0
         self.worker.logger.error("Exception in ASGI application\n", exc_info=exception)
         return 0
@@ -787,7 +788,7 @@ cdef class HTTPExchange(Exchange):
     cdef int put_trailers(self) except -1:
         raise NotImplementedError
 
-    cdef object put_file(self, int fd, long long offset, long long count, bint more):
+    cdef object put_file(self, object file, long long offset, long long count, bint more):
         raise NotImplementedError
 
     cdef int reset(self) except -1:

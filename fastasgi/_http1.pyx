@@ -154,9 +154,9 @@ cdef class HTTP1Exchange(HTTPExchange):
                 sink.reserve(fields_size(self.trailers) + 5), b"0\r\n"), self.trailers), b"\r\n"))
         return 0
 
-    cdef object put_file(self, int fd, long long offset, long long count, bint more):
+    cdef object put_file(self, object file, long long offset, long long count, bint more):
         if self.headers is not None:
-            if self.content_length < 0 and not more and not self.wants_trailers and not self.bodiless:
+            if self.content_length < 0 and not more and not self.wants_trailers and (self.is_head or not self.bodiless):
                 length = b"%d" % count
                 self.headers.append((b"content-length", length))
                 self.headers_size += 14 + len(length)
@@ -164,7 +164,7 @@ cdef class HTTP1Exchange(HTTPExchange):
             self.put_response(b"", True)
             self.headers = None
         self.state = SENDING_FILE
-        return send_file(self, os.fdopen(fd, "rb", buffering=0), offset, 0 if self.bodiless else count, more)
+        return send_file(self, file, offset, 0 if self.bodiless else count, more)
 
     cdef int reset(self) except -1:
         cdef HTTP1Connection connection = self.connection
@@ -192,7 +192,7 @@ async def send_file(HTTP1Exchange exchange, file, offset, count, bint more):
             sink.commit(put_chunk_head(sink.reserve(CHUNK_HEAD_ROOM), count))
         sent = await sink.send_file(file, offset, count)
         while sent < count:
-            if exchange.disconnected:
+            if exchange.disconnected or sink.closing:
                 raise ClientDisconnected("the client has disconnected")
             piece = os.pread(file.fileno(), min(count - sent, FILE_PIECE), offset + sent)
             if not piece:
@@ -202,7 +202,7 @@ async def send_file(HTTP1Exchange exchange, file, offset, count, bint more):
             sent += len(piece)
             exchange.blocked = sink.blocked
             await exchange.sent_awaitable()
-    if exchange.disconnected:
+    if exchange.disconnected or sink.closing:
         raise ClientDisconnected("the client has disconnected")
     if exchange.chunked:
         if count:

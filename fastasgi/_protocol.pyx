@@ -163,6 +163,8 @@ cdef class SocketSink(ByteSink):
                     n = os.sendfile(socket, file.fileno(), offset + sent, min(count - sent, SENDFILE_SIZE))
                 except BlockingIOError:
                     await self.until_writable(socket)
+                except ConnectionError:
+                    self.abort()
                 except OSError:
                     if sent == 0:
                         return 0            # not a file that sendfile takes
