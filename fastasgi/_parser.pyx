@@ -710,17 +710,17 @@ cdef const uint8_t* read_limited_line(
     RequestHead* head, Draft* draft, const Limits* limits, const uint8_t* p, const uint8_t* end
 ) noexcept nogil:
     """Reads the request line within its limit: what lies behind the limit is not looked at."""
-    cdef const uint8_t* line = p
-    cdef const uint8_t* stop = end
-    if end - p > limits.request_line_bytes + 2:
-        stop = p + limits.request_line_bytes + 2
-    p = read_request_line(head, draft, p, stop)
-    if p != NULL or head.status:
-        return p
-    if stop - line > limits.request_line_bytes:
-        if stop - line == limits.request_line_bytes + 2 or line[limits.request_line_bytes] != c'\r':
-            return refuse(head, 414, "the request line is too long")
-    return NULL
+    cdef const uint8_t* limit = p + min(limits.request_line_bytes, end - p)
+    # Unless the line ends before: more has come than a line may have.
+    cdef bint too_long = limit != end and limit[0] != c'\r'
+    if too_long:
+        end = limit
+    elif end - limit > 2:
+        end = limit + 2         # the CRLF
+    p = read_request_line(head, draft, p, end)
+    if p == NULL and not head.status and too_long:
+        refuse(head, 414, "the request line is too long")
+    return p
 
 
 cdef Py_ssize_t read_head(

@@ -629,6 +629,8 @@ def test_too_long_head(llhttp: bool) -> None:
 
 
 def test_what_lies_behind_a_limit_is_not_looked_at() -> None:
+    assert outcome(b"GET /" + b"a" * 95 + b"\0", max_request_line_bytes=100) == 414
+    assert outcome(b"GET /" + b"a" * 94 + b"\0", max_request_line_bytes=100) == 400
     assert outcome(b"GET /" + b"a" * 200 + b"\0", max_request_line_bytes=100) == 414
     assert outcome(get(b"A: " + b"b" * 200 + b"\0"), max_head_bytes=100) == 431
 
