@@ -14,7 +14,7 @@ from Cython.Compiler import Options
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-MODULES = ("_parser", "_encoder", "_access", "_core", "_exchange", "_http1", "_protocol")
+MODULES = ("_parser", "_encoder", "_access", "_core", "_task", "_exchange", "_http", "_http1", "_protocol")
 HEADERS = sorted(str(path) for path in Path("fastasgi").glob("*.h"))
 
 DIRECTIVES = {
@@ -35,7 +35,7 @@ ANNOTATE = os.environ.get("FASTASGI_ANNOTATE") == "1"
 COMPILE_ARGS = ["-fvisibility=hidden"]
 LINK_ARGS = []
 if SANITIZE:
-    COMPILE_ARGS += ["-O1", "-g", "-fno-omit-frame-pointer"]
+    COMPILE_ARGS += ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-wrapv"]
     COMPILE_ARGS += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     LINK_ARGS += ["-fsanitize=address,undefined"]
 else:

@@ -160,7 +160,7 @@ cdef class AccessLog:
 
 
 cdef char* put_escaped(char* p, bytes data) noexcept:
-    """Copy a request target; a quote, a backslash and what isn't visible ASCII become \\xNN. Four bytes each at most."""
+    """Copy a request target; quotes, backslashes and what isn't visible ASCII become \\xNN: at most four bytes each."""
     cdef unsigned char c
     cdef const unsigned char* digits = b"0123456789abcdef"
     for c in data:

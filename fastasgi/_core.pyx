@@ -163,7 +163,6 @@ cdef class WorkerContext:
                 waiter.set_result(None)
         return 0
 
-
     def keep_step(self, step, *, context=None):
         """Takes the place of loop.call_soon while a Task is made on CPython 3.11."""
         self.step = step

@@ -6,7 +6,6 @@ requests, what a header means.
 
 
 cdef enum:
-    STATUS_LINE_ROOM = 64               # bytes that put_status_line writes at most
     CHUNK_HEAD_ROOM = 18                # bytes that put_chunk_head writes at most
     DECIMAL_ROOM = 20                   # bytes that put_decimal writes at most
 

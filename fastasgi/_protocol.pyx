@@ -208,7 +208,9 @@ cdef class SocketSink(ByteSink):
 
 
 class ServerProtocol(SocketSink, asyncio.BufferedProtocol):
-    """What the event loop makes for each connection: ServerProtocol(worker). asyncio's own loop tells a buffered protocol
-    by this base class."""
+    """What the event loop makes for each connection: ServerProtocol(worker).
+
+    asyncio's own loop tells a buffered protocol by this base class.
+    """
 
     __slots__ = ()

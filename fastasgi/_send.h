@@ -8,9 +8,10 @@
 #ifdef _WIN32
 
 // The transport does it there.
-static inline ptrdiff_t send_now(int socket, const char *p, size_t n) {
-  (void)socket, (void)p, (void)n;
-  return 0;
+static inline ptrdiff_t send_now(int socket, const char *p, size_t n)
+{
+    (void)socket, (void)p, (void)n;
+    return 0;
 }
 
 #else
@@ -24,12 +25,13 @@ static inline ptrdiff_t send_now(int socket, const char *p, size_t n) {
 #endif
 
 // Bytes that the kernel has taken, 0 to n. An error counts as 0: whoever writes the rest will meet it again.
-static inline ptrdiff_t send_now(int socket, const char *p, size_t n) {
-  ssize_t sent;
-  do {
-    sent = send(socket, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
-  } while (sent < 0 && errno == EINTR);
-  return sent < 0 ? 0 : (ptrdiff_t)sent;
+static inline ptrdiff_t send_now(int socket, const char *p, size_t n)
+{
+    ssize_t sent;
+    do {
+        sent = send(socket, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    return sent < 0 ? 0 : (ptrdiff_t)sent;
 }
 
 #endif

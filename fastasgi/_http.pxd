@@ -1,0 +1,97 @@
+"""An exchange of the http.* messages (ASGI HTTP specification 2.5): their order, and what may stand in them.
+
+Must not know: sinks, transports, HTTP versions, chunking, stream identifiers. A wire's stream object extends
+HTTPExchange with the hooks at its end.
+"""
+
+from cpython.object cimport PyObject
+
+from fastasgi._core cimport WorkerContext
+from fastasgi._exchange cimport Exchange
+
+
+cdef enum:
+    EXPECT_START
+    EXPECT_BODY
+    EXPECT_TRAILERS
+    SENDING_FILE
+    COMPLETE
+
+
+cdef class HTTPExchange(Exchange):
+    cdef:
+        # Inbound: what the client has sent and the application has not received
+        object body                     # bytes, or None
+        list more_body                  # further pieces, or None
+        Py_ssize_t body_size            # bytes in both
+        bint body_complete              # the client has sent all of it
+        bint body_received              # the application has the message with more_body False
+        bint wants_call                 # the wire waits for want_body()
+
+        # Outbound
+        int state                       # EXPECT_START and on
+        int status
+        bint is_head                    # the method is HEAD
+        bint bodiless                   # HEAD, 204 or 304: body bytes are not sent
+        list headers                    # checked (bytes, bytes) tuples, without transfer-encoding
+        Py_ssize_t headers_size         # bytes of names and values
+        long long content_length        # that the application declared; -1: none
+        long long body_sent             # bytes given to the wire
+        Py_ssize_t unyielded            # bytes sent since the application last let others run
+        bint has_date
+        bint has_server
+        bint wants_close                # the application sent "connection: close"
+        bint has_connection             # the application sent a connection field
+        bint wants_trailers             # the start message promised trailers
+        list trailers
+        double started_at               # time.perf_counter of the head's arrival, where the access log is on
+
+    cdef inline int feed_body(self, bytes piece) except -1:
+        self.body_size += len(piece)
+        if self.body is None:
+            self.body = piece
+        else:
+            self.feed_more_body(piece)
+        if self.receivers:
+            self.wake_receivers()
+        return 0
+    cdef int feed_more_body(self, bytes piece) except -1
+    cdef inline int feed_end(self) except -1:
+        self.body_complete = True
+        if self.receivers:
+            self.wake_receivers()
+        return 0
+
+    cdef int take_start(self, PyObject** values) except -1      # values: see read_message()
+    cdef object take_body(self, PyObject** values)
+    cdef int begin_response(self, int status, object headers) except -1
+    cdef int put_body(self, bytes body, bint more) except -1
+    cdef object take_file(self, str kind, dict message)
+    cdef object body_sent_whole(self)
+    cdef int file_sent(self, bint more) except -1       # put_file() has put all of it
+    cdef int take_trailers(self, dict message) except -1
+    cdef int take_early_hint(self, dict message) except -1
+    cdef int count_body(self, long long n, bint more) except -1
+    cdef int complete(self) except -1           # the last message is with the wire
+    cdef int give_up(self) except -1            # there will be no last message
+    cdef int release(self) except -1
+    cdef int log_access(self) except -1
+    cdef int log_exception(self, object exception) except -1
+    cdef int put_error(self, int status, bytes body) except -1   # answer in the application's place, and close
+
+    # What a wire does with a checked message
+    cdef int put_response(self, bytes body, bint more) except -1        # head, and the first piece of the body
+    cdef int put_data(self, bytes body, bint more) except -1
+    cdef int want_body(self) except -1          # the application asks for what has not come
+    cdef int put_informational(self, int status, list headers) except -1
+    cdef int put_trailers(self) except -1       # self.trailers
+    cdef object put_file(self, object file, long long offset, long long count, bint more)   # closes it; an awaitable
+    cdef int reset(self) except -1              # the response can't be completed
+    cdef int ended(self) except -1              # the response is complete
+
+
+cdef list checked_headers(object headers)       # of (bytes, bytes) tuples; raises for what may not go on a wire
+cdef dict scope_template(WorkerContext worker, str scheme, object client, object server)
+cdef dict build_scope(
+    WorkerContext worker, dict template, str http_version, str method, str path, bytes raw_path, bytes query,
+    list headers, dict extensions)

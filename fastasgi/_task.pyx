@@ -1,0 +1,174 @@
+"""See _task.pxd for the contracts."""
+
+import asyncio
+import contextvars
+import sys
+
+from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
+from cpython.object cimport PyObject_Call
+from cpython.weakref cimport PyWeakref_NewRef
+
+from fastasgi._core cimport WorkerContext
+
+Task = asyncio.Task
+CancelledError = asyncio.CancelledError
+
+cdef bint TASK_STARTS_EAGERLY = sys.version_info >= (3, 12)
+cdef object REGISTER_TASK = None
+cdef set REGISTRY                       # of weak references: what CPython 3.11's asyncio.all_tasks() goes through
+cdef dict REGISTRY_ATTRIBUTES
+if not TASK_STARTS_EAGERLY:
+    REGISTRY = asyncio.tasks._all_tasks.data
+    REGISTRY_ATTRIBUTES = asyncio.tasks._all_tasks.__dict__
+    REGISTER_TASK = asyncio.tasks._all_tasks.add
+
+cdef enum:
+    PENDING
+    WOKEN
+    CANCELLED
+
+
+cdef class Waiter:
+
+    def get_loop(self):
+        return self.worker.loop
+
+    def add_done_callback(self, callback, *, context=None):
+        self.wakeup = callback
+        self.context = contextvars.copy_context() if context is None else context
+        if self.state != PENDING:
+            self.call_soon()
+
+    def remove_done_callback(self, callback):
+        if self.wakeup != callback:
+            return 0
+        self.wakeup = None
+        return 1
+
+    def done(self):
+        return self.state != PENDING
+
+    def cancelled(self):
+        return self.state == CANCELLED
+
+    def cancel(self, msg=None):
+        if self.state != PENDING:
+            return False
+        self.state = CANCELLED
+        self.cancel_message = msg
+        self.waiters.remove(self)
+        self.call_soon()
+        return True
+
+    def result(self):
+        if self.state == CANCELLED:
+            raise self.make_cancelled_error()
+        if self.state == PENDING:
+            raise asyncio.InvalidStateError("Result is not ready.")
+
+    def exception(self):
+        return self.result()
+
+    def _make_cancelled_error(self):
+        return self.make_cancelled_error()
+
+    cdef object make_cancelled_error(self):
+        return CancelledError() if self.cancel_message is None else CancelledError(self.cancel_message)
+
+    cdef int call_soon(self) except -1:
+        wakeup, self.wakeup = self.wakeup, None
+        if wakeup is not None:
+            self.worker.loop.call_soon(wakeup, self, context=self.context)
+        return 0
+
+
+cdef Waiter new_waiter(WorkerContext worker, list waiters):
+    cdef Waiter waiter = Waiter.__new__(Waiter)
+    waiter.worker = worker
+    waiter._asyncio_future_blocking = True
+    waiter.waiters = waiters
+    waiters.append(waiter)
+    return waiter
+
+
+cdef int wake_all(list waiters) except -1:
+    cdef Waiter waiter
+    cdef list woken = waiters[:]
+    waiters.clear()
+    for waiter in woken:
+        if waiter.state != PENDING:
+            continue
+        waiter.state = WOKEN
+        if waiter.worker.in_callback and waiter.wakeup is not None:
+            wakeup, waiter.wakeup = waiter.wakeup, None
+            try:
+                run_in_place(waiter.worker, waiter.context, wakeup, waiter)
+            except (KeyboardInterrupt, SystemExit) as stop:
+                waiter.worker.loop.call_soon(raise_again, stop)
+        else:
+            waiter.call_soon()
+    return 0
+
+
+cdef object run_in_place(WorkerContext worker, object context, object step, object argument):
+    """Run a step of a task now, as the event loop would: in its context, with no task around it."""
+    PyContext_Enter(context)
+    worker.in_callback = False
+    try:
+        return step(argument) if argument is not None else step()
+    finally:
+        worker.in_callback = True
+        PyContext_Exit(context)
+
+
+def pass_over(task):
+    """Stands in for _all_tasks.add meanwhile: registering a task costs more than all the rest of its constructor."""
+
+
+cdef object start_task(WorkerContext worker, object coroutine, object context):
+    worker.task_arguments["context"] = context
+    if TASK_STARTS_EAGERLY:
+        worker.in_callback = False
+        try:
+            return PyObject_Call(Task, (coroutine,), worker.task_arguments)
+        finally:
+            worker.in_callback = True
+    return start_task_by_hand(worker, coroutine, context)
+
+
+cdef object start_task_by_hand(WorkerContext worker, object coroutine, object context):
+    """CPython 3.11 has no eager_start.
+
+    There the constructor schedules the first step by loop.call_soon, and adds the task to the WeakSet behind
+    asyncio.all_tasks(). Both are shadowed on their instances for its length: the step is run here, and the task is
+    listed for the length of the step at a fraction of the cost. No other
+    thread can come between, since the constructor runs no bytecode.
+    """
+    cdef object task, step, reference
+    worker.loop_attributes["call_soon"] = worker.catch_step
+    REGISTRY_ATTRIBUTES["add"] = pass_over
+    try:
+        task = PyObject_Call(Task, (coroutine,), worker.task_arguments)
+    finally:
+        worker.loop_attributes["call_soon"] = worker.call_soon
+        REGISTRY_ATTRIBUTES["add"] = REGISTER_TASK
+    step = worker.step
+    worker.step = None
+    reference = PyWeakref_NewRef(task, None)
+    REGISTRY.add(reference)
+    try:
+        run_in_place(worker, context, step, None)
+    finally:
+        REGISTRY.discard(reference)
+    return task
+
+
+cdef int register_task(object task) except -1:
+    if not TASK_STARTS_EAGERLY:
+        REGISTER_TASK(task)
+    return 0
+
+
+def raise_again(exception):
+    """A callback for the event loop."""
+    raise exception
