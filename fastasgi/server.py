@@ -129,12 +129,12 @@ class Server:
             self._context = self._make_context()
             for sock in listeners:
                 self.servers.append(await self._listen(sock, self._context))
+            if sockets is None:
+                self.config.log_listening(listeners[0])
         except BaseException:
             self._stop_listening(listeners)
             await self._stop_lifespan()
             raise
-        if sockets is None:
-            self.config.log_listening(listeners[0])
         self._tick()
         self.started = True
 
@@ -186,13 +186,14 @@ class Server:
         loop = asyncio.get_running_loop()
         factory = functools.partial(ServerProtocol, context)
         try:
-            if sock.family != getattr(socket, "AF_UNIX", None):
-                return await loop.create_server(factory, sock=sock, backlog=self.config.backlog)
-            # The socket's file is left to whoever bound the socket.
-            keep_file: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-            return await loop.create_unix_server(factory, sock=sock, backlog=self.config.backlog, **keep_file)
+            sock.listen(self.config.backlog)  # uvloop would not raise what fails here
         except OSError as error:
             raise listen_error(sock, error) from None
+        if sock.family != getattr(socket, "AF_UNIX", None):
+            return await loop.create_server(factory, sock=sock, backlog=self.config.backlog)
+        # The socket's file is left to whoever bound the socket.
+        keep_file: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+        return await loop.create_unix_server(factory, sock=sock, backlog=self.config.backlog, **keep_file)
 
     def _tick(self) -> None:
         assert self._loop is not None
