@@ -1,0 +1,259 @@
+import inspect
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from serving import ServerProcess
+
+import fastasgi
+from fastasgi import cli
+from fastasgi.config import Config
+from fastasgi.setting import settings_of
+
+APP = """
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+
+def create_app():
+    return app
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with an app.py in it; modules imported from it are forgotten afterwards."""
+    (tmp_path / "app.py").write_text(APP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """The settings that a command line gives to run()."""
+
+    def given(*arguments: str, **environment: str) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+        monkeypatch.setattr(cli, "run", lambda app, **settings: seen.update(settings, app=app))
+        result = CliRunner().invoke(cli.main, list(arguments), env=environment)
+        assert result.exit_code == 0, result.output
+        return seen
+
+    return given
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.main, list(arguments))
+
+
+# Options
+
+
+def test_every_setting_has_an_option() -> None:
+    on_command_line = {field.name for field, described in settings_of(Config) if described.on_command_line}
+    assert {param.name for param in cli.main.params} == on_command_line | {"app", "version"}
+
+
+def test_every_setting_is_a_parameter_of_config() -> None:
+    assert {field.name for field, _ in settings_of(Config)} <= set(inspect.signature(Config).parameters)
+
+
+def test_what_is_not_given_is_left_to_config(given: Any) -> None:
+    assert given("app:app") == {"app": "app:app", "app_dir": ""}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        (["--port", "0"], "port", 0),
+        (["--fd", "3"], "fd", 3),
+        (["--timeout-keep-alive", "2.5"], "timeout_keep_alive", 2.5),
+        (["--no-access-log"], "access_log", False),
+        (["--access-log"], "access_log", True),
+        (["--no-use-colors"], "use_colors", False),
+        (["--factory"], "factory", True),
+        (["--loop", "ASYNCIO"], "loop", "asyncio"),
+        (["--log-level", "trace"], "log_level", "trace"),
+        (["--uds-permissions", "660"], "uds_permissions", "660"),
+        (["--header", "A:b", "--header", "C: d:e"], "headers", ("A:b", "C: d:e")),
+        (["--app-dir", "src"], "app_dir", "src"),
+    ],
+)
+def test_an_option_becomes_a_setting(given: Any, arguments: list[str], name: str, value: Any) -> None:
+    settings = given(*arguments, "app:app")
+    assert settings[name] == value
+    Config(print, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "name", "value"),
+    [
+        ("FASTASGI_PORT", "0", "port", 0),
+        ("FASTASGI_ACCESS_LOG", "false", "access_log", False),
+        ("FASTASGI_FACTORY", "1", "factory", True),
+        ("FASTASGI_HEADERS", "A: b c\nD:e", "headers", ("A: b c", "D:e")),
+        ("FASTASGI_APP", "shop:app", "app", "shop:app"),
+    ],
+)
+def test_an_environment_variable_becomes_a_setting(
+    given: Any, variable: str, text: str, name: str, value: Any
+) -> None:
+    arguments = [] if name == "app" else ["app:app"]
+    assert given(*arguments, **{variable: text})[name] == value
+
+
+def test_an_option_goes_before_its_environment_variable(given: Any) -> None:
+    assert given("--port", "1", "app:app", FASTASGI_PORT="2")["port"] == 1
+
+
+def test_help_shows_each_option_with_its_default() -> None:
+    text = " ".join(invoke("--help").output.split())
+    for field, described in settings_of(Config):
+        if described.on_command_line:
+            assert described.help in text, field.name
+    assert "[default: 127.0.0.1]" in text
+    assert "--timeout-keep-alive SECONDS" in text
+    assert "--access-log / --no-access-log" in text
+
+
+def test_version() -> None:
+    result = invoke("--version")
+    assert result.exit_code == 0
+    assert result.output.startswith(f"Running fastasgi {fastasgi.__version__} with CPython 3.")
+
+
+def test_the_command_is_a_click_command() -> None:
+    assert isinstance(cli.main, click.Command)
+
+
+# Mistakes: one line, exit code 1, or 2 where the command line is wrong
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (["nothing:app"], 1, r"app 'nothing:app': no module named 'nothing'; start in the folder .*"),
+        (["app:nothing"], 1, r"app 'app:nothing': 'app' has no attribute 'nothing'; .*"),
+        (["app"], 1, r"app 'app' must be written module:attribute, for example 'app:app'"),
+        (["--factory", "app:app"], 1, r"app 'app:app' can't be called without arguments, .*"),
+        (["--uds", "none/x.sock", "app:app"], 1, r"can't listen on unix socket 'none/x\.sock': no folder .*"),
+        (["--fd", "987", "app:app"], 1, r"fd 987 is no socket .*"),
+        (["--host", "a.invalid", "app:app"], 1, r"host 'a\.invalid' can't be resolved .*"),
+        (["--port", "65536", "app:app"], 2, r"port 65536: give a whole number from 0 to 65535"),
+        (["--header", "A", "app:app"], 2, r"headers 'A': give name:value, .*"),
+        (
+            ["--log-config", "none.ini", "app:app"],
+            2,
+            r"log_config 'none\.ini' can't be used: No such file .*",
+        ),
+        (["--access-log-format", "{x}", "app:app"], 2, r"access_log_format '{x}': .*"),
+        (
+            ["--timeout-keep-alive", "-1", "app:app"],
+            2,
+            r"timeout_keep_alive -1.0: give a number of seconds.*",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line(folder: Path, arguments: list[str], code: int, line: str) -> None:
+    result = invoke("--log-level", "error", *arguments)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert re.fullmatch(rf"Error: {line}\n", result.stderr), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "Missing argument 'APP'."),
+        (["--port", "x", "app:app"], "Invalid value for '--port': 'x' is not a valid integer."),
+        (["--http", "x", "app:app"], "Invalid value for '--http': 'x' is not one of 'auto', "),
+        (["--workers", "2", "app:app"], "No such option"),
+    ],
+)
+def test_a_wrong_command_line_is_clicks_usage_error(arguments: list[str], line: str) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert f"Error: {line}" in result.stderr
+
+
+def test_a_port_in_use_is_one_line(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        result = invoke("--log-level", "error", "--port", str(port), "app:app")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: can't listen on 127.0.0.1:{port}: the port is in use; ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("source", ["import nothing_at_all", "def ("])
+def test_an_error_inside_the_users_module_keeps_its_traceback(
+    start: Callable[..., ServerProcess], source: str
+) -> None:
+    process = start(source, "app:app")
+    assert process.wait() == 1
+    assert "app.py" in process.log
+    assert re.search(
+        r"^(ModuleNotFoundError: No module named 'nothing_at_all'|SyntaxError: )", process.log, re.M
+    )
+
+
+# The process
+
+
+def test_a_failed_startup_ends_with_code_3(start: Callable[..., ServerProcess]) -> None:
+    source = """
+        async def app(scope, receive, send):
+            await send({"type": "lifespan.startup.failed", "message": "no database"})
+    """
+    process = start(source, "app:app", "--port", "0")
+    assert process.wait() == 3
+    assert [line.split(":", 1)[1].strip() for line in process.errors[1:]] == [
+        "Waiting for application startup.",
+        "no database",
+        "Application startup failed. Exiting.",
+    ]
+
+
+def test_the_application_is_found_in_app_dir(start: Callable[..., ServerProcess], tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "shop.py").write_text(APP)
+    process = start("", "--app-dir", "src", "--factory", "shop:create_app", "--port", "0")
+    assert process.port
+    assert process.end(signal.SIGINT) == 0
+    assert "ASGI 'lifespan' protocol appears unsupported." in process.log
+
+
+def test_a_wsgi_application_is_served(start: Callable[..., ServerProcess]) -> None:
+    source = """
+        def app(environ, start_response):
+            start_response("200 OK", [("content-length", "1")])
+            return [b"!"]
+    """
+    process = start(source, "--interface", "wsgi", "--port", "0", "app:app")
+    with socket.create_connection(("127.0.0.1", process.port)) as client:
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        answer = b""
+        while received := client.recv(65536):
+            answer += received
+    assert answer.endswith(b"\r\n\r\n!")
+    assert process.end(signal.SIGINT) == 0
+
+
+def test_importing_the_package_alone_is_cheap() -> None:
+    code = "import sys, fastasgi; assert not {'asyncio', 'logging', 'click'} & set(sys.modules); fastasgi.run"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_package_has_no_other_names() -> None:
+    assert not hasattr(fastasgi, "nothing")
+    assert {name for name in fastasgi.__all__ if hasattr(fastasgi, name)} == set(fastasgi.__all__)
