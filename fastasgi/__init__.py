@@ -3,7 +3,7 @@
 ``run``, ``Config`` and ``Server`` take the place of uvicorn's by the same names.
 """
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # True for type checkers, without importing typing
 
 if TYPE_CHECKING:
     from fastasgi.config import Config
@@ -14,11 +14,12 @@ __all__ = ["Config", "Server", "__version__", "run"]
 
 _MODULES = {"Config": "fastasgi.config", "Server": "fastasgi.server", "run": "fastasgi.server"}
 
+if not TYPE_CHECKING:
 
-def __getattr__(name: str) -> Any:
-    """Import what is asked for, so that importing the package alone is cheap."""
-    if name not in _MODULES:
-        raise AttributeError(f"module 'fastasgi' has no attribute {name!r}")
-    import importlib
+    def __getattr__(name):
+        """Import what is asked for, so that importing the package alone is cheap."""
+        if name not in _MODULES:
+            raise AttributeError(f"module 'fastasgi' has no attribute {name!r}")
+        import importlib
 
-    return getattr(importlib.import_module(_MODULES[name]), name)
+        return getattr(importlib.import_module(_MODULES[name]), name)
