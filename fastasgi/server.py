@@ -30,6 +30,7 @@ logger = logging.getLogger("fastasgi.error")
 
 STARTUP_FAILURE = 3  # exit code
 
+NOTICE_AFTER_S = 0.1  # of waiting for requests before the log says so
 PHASE_TIMEOUT_S = 2.0  # for requests to end once they are disconnected, and once more when they are cancelled
 FORCED_PHASE_TIMEOUT_S = 0.1  # the same after a second signal
 FORCED_LIFESPAN_TIMEOUT_S = 2.0  # for the application's own shutdown after a second signal
@@ -248,32 +249,32 @@ class Server:
         if context is None:
             return
         grace_s = self.config.timeout_graceful_shutdown
-        phases: list[tuple[Callable[[], None], float, str]] = [
-            (
-                context.drain,
-                GRACE_TIMEOUT_S if grace_s is None else grace_s,
-                "Waiting for %d running request(s) to end. (CTRL+C to force quit)",
-            ),
-            (
-                context.disconnect,
-                PHASE_TIMEOUT_S,
-                "Disconnecting %d running request(s), graceful shutdown is over.",
-            ),
-            (context.cancel, PHASE_TIMEOUT_S, "Cancelling %d running request(s), graceful shutdown is over."),
-            (
-                context.abort,
-                FORCED_PHASE_TIMEOUT_S,
-                "Giving up %d running request(s) that ignore cancellation.",
-            ),
+        phases = [
+            (context.drain, GRACE_TIMEOUT_S if grace_s is None else grace_s, ""),
+            (context.disconnect, PHASE_TIMEOUT_S, "Disconnecting %d request(s), graceful shutdown is over."),
+            (context.cancel, PHASE_TIMEOUT_S, "Cancelling %d request(s), graceful shutdown is over."),
+            (context.abort, FORCED_PHASE_TIMEOUT_S, "Giving up %d request(s) that ignore cancellation."),
         ]
         idle = asyncio.create_task(context.wait_idle())
-        for begin, timeout_s, message in phases:
-            begin()
-            if context.exchange_count:
-                logger.info(message, context.exchange_count)
-            if await self._is_done(idle, timeout_s, FORCED_PHASE_TIMEOUT_S):
-                return
-        idle.cancel()
+        notice = asyncio.get_running_loop().call_later(NOTICE_AFTER_S, self._log_waiting, context)
+        try:
+            for begin, timeout_s, message in phases:
+                if message and context.exchange_count:
+                    logger.error(message, context.exchange_count)
+                begin()
+                if await self._is_done(idle, timeout_s, FORCED_PHASE_TIMEOUT_S):
+                    break
+                notice.cancel()
+        finally:
+            notice.cancel()
+            idle.cancel()
+
+    def _log_waiting(self, context: WorkerContext) -> None:
+        logger.info(
+            "Waiting for %d connection(s) and %d request(s) to end. (CTRL+C to force quit)",
+            context.connection_count,
+            context.exchange_count,
+        )
 
     async def _stop_lifespan(self) -> None:
         stopping = asyncio.create_task(self.lifespan.shutdown())

@@ -86,7 +86,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
             return await main
 
     def run(main: Any) -> Any:
-        factory = Config(hello, loop=request.param).get_loop_factory()
+        factory = Config(hello, loop=request.param, log_config=None).get_loop_factory()
         with asyncio.Runner(loop_factory=factory) as runner:
             return runner.run(bounded(main))
 
@@ -326,21 +326,26 @@ def test_an_idle_connection_does_not_delay_the_end(run: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("application", "expected"),
+    ("application", "expected", "logged"),
     [
-        (Disconnected, ["startup", "disconnected", "shutdown"]),
-        (Recorder, ["startup", "cancelled", "shutdown"]),
-        (Stubborn, ["startup", "ignored", "shutdown"]),
+        (Disconnected, ["startup", "disconnected", "shutdown"], ["Disconnecting"]),
+        (Recorder, ["startup", "cancelled", "shutdown"], ["Disconnecting", "Cancelling"]),
+        (Stubborn, ["startup", "ignored", "shutdown"], ["Disconnecting", "Cancelling", "Giving up"]),
     ],
 )
 def test_requests_that_never_end_are_ended_in_phases(
-    run: Any, application: type[Recorder], expected: list[str], monkeypatch: pytest.MonkeyPatch
+    run: Any,
+    application: type[Recorder],
+    expected: list[str],
+    logged: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(server, "PHASE_TIMEOUT_S", 0.05)
 
     async def main() -> None:
         app = application()
-        async with serving(app, timeout_graceful_shutdown=0.05) as running:
+        async with serving(app, timeout_graceful_shutdown=0.05, log_config=None) as running:
             request = asyncio.create_task(fetch(port_of(running), GET))
             await app.begun.wait()
         assert app.events == expected
@@ -348,6 +353,8 @@ def test_requests_that_never_end_are_ended_in_phases(
         await request
 
     run(main())
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert [message.split(" 1 request(s)")[0] for message in errors] == logged
 
 
 def test_a_forced_exit_waits_for_nothing(run: Any) -> None:
@@ -392,7 +399,8 @@ def test_the_server_ends_after_its_number_of_requests(run: Any, caplog: pytest.L
         async def notify() -> None:
             ready.set()
 
-        running = Server(Config(hello, port=0, limit_max_requests=2, callback_notify=notify))
+        settings = {"limit_max_requests": 2, "log_config": None, "log_level": "info"}
+        running = Server(Config(hello, port=0, callback_notify=notify, **settings))
         serve = asyncio.create_task(running.serve())
         await ready.wait()
         port = port_of(running)
@@ -402,6 +410,7 @@ def test_the_server_ends_after_its_number_of_requests(run: Any, caplog: pytest.L
         await serve
 
     run(main())
+    assert "Maximum number of requests reached. Terminating process." in caplog.messages
 
 
 def test_jitter_is_added_to_the_number_of_requests() -> None:
@@ -526,7 +535,7 @@ def test_a_second_signal_ends_at_once(start: Callable[..., ServerProcess], loop:
         while b"begun" not in received:
             received += client.recv(65536)
         process.process.send_signal(signal.SIGTERM)
-        process.wait_for("running request")
+        process.wait_for(r"Waiting for 1 connection\(s\) and 1 request\(s\) to end")
         assert process.end(signal.SIGTERM) == -signal.SIGTERM
     assert process.output.endswith("lifespan.shutdown\nbuffered\n")
     assert "Finished server process" in process.log
