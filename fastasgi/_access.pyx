@@ -153,7 +153,7 @@ cdef class AccessLog:
                 phrase = ""
             text = f"{status} {phrase}"
             if self.use_colors:
-                color = {1: 37, 2: 32, 3: 33, 4: 31, 5: 91}.get(status // 100, 37)
+                color = {1: 97, 2: 32, 3: 33, 4: 31, 5: 91}.get(status // 100, 97)
                 text = f"\x1b[{color}m{text}\x1b[0m"
             text = self.status_texts[status] = f"{text}\n".encode("ascii")
         return text

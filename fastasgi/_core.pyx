@@ -151,7 +151,7 @@ cdef class WorkerContext:
     async def wait_idle(self) -> None:
         """Return once no connection is open and no application call runs."""
         while self.connections or self.suspended:
-            if self.idle_waiter is None:
+            if self.idle_waiter is None or self.idle_waiter.done():
                 self.idle_waiter = self.loop.create_future()
             await self.idle_waiter
 
