@@ -23,13 +23,13 @@ from fastasgi.interfaces import (
     ASGIApp,
     detect_interface,
     from_asgi2,
-    from_wsgi,
     is_coroutine_callable,
     takes_no_arguments,
 )
 from fastasgi.logging import LOG_LEVELS, LOGGING_CONFIG, LogConfig, check_access_log_format, configure_logging
 from fastasgi.setting import check_settings, markdown_table, not_offered, setting
 from fastasgi.sockets import SocketFile, adopt_descriptor, bind_tcp, bind_unix, describe
+from fastasgi.wsgi import from_wsgi
 
 if TYPE_CHECKING:
     from fastasgi.lifespan import Lifespan

@@ -1,7 +1,6 @@
-"""The forms an application may have (ASGI 3, ASGI 2, WSGI) and the way from each to an ASGI 3 callable."""
+"""The forms an application may have (ASGI 3, ASGI 2, WSGI), and the way from ASGI 2 to 3."""
 
 import functools
-import importlib
 import inspect
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Literal
@@ -68,13 +67,3 @@ def from_asgi2(app: Callable[..., Any]) -> ASGIApp:
         await app(scope)(receive, send)
 
     return asgi2
-
-
-def from_wsgi(app: Callable[..., Any]) -> ASGIApp:
-    """An ASGI 3 callable that runs a WSGI application in threads. Raises ConfigError without a2wsgi."""
-    try:
-        a2wsgi = importlib.import_module("a2wsgi")
-    except ModuleNotFoundError:
-        raise ConfigError("interface 'wsgi' needs the a2wsgi package: pip install 'fastasgi[wsgi]'") from None
-    middleware: ASGIApp = a2wsgi.WSGIMiddleware(app)
-    return middleware

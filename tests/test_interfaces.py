@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from fastasgi.errors import ConfigError
-from fastasgi.interfaces import detect_interface, from_asgi2, from_wsgi, takes_no_arguments
+from fastasgi.interfaces import detect_interface, from_asgi2, takes_no_arguments
+from fastasgi.wsgi import from_wsgi
 
 
 async def asgi3(scope, receive, send):
@@ -111,6 +112,7 @@ def test_wsgi_runs_behind_asgi() -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/x", "query_string": b"", "http_version": "1.1"}
+    scope["headers"] = [(b"transfer-encoding", b"chunked")]
     asyncio.run(from_wsgi(wsgi)(scope, receive, send))
     assert sent[0] == {"type": "http.response.start", "status": 201, "headers": [(b"x-path", b"/x")]}
     assert b"".join(message.get("body", b"") for message in sent) == b"ab!"
