@@ -121,7 +121,7 @@ cdef class ByteSink:
     cdef int abort(self) except -1
     cdef int pause_reading(self) except -1
     cdef int resume_reading(self) except -1
-    cdef bint has_unsent(self) except -1        # the peer has not taken all that was written
+    cdef Py_ssize_t unsent(self) except -1      # bytes written that the kernel has not taken
     cdef object extra_info(self, str name)      # asyncio.BaseTransport.get_extra_info
 
 

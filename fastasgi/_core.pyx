@@ -298,7 +298,7 @@ cdef class ByteSink:
     cdef int resume_reading(self) except -1:
         raise NotImplementedError
 
-    cdef bint has_unsent(self) except -1:
+    cdef Py_ssize_t unsent(self) except -1:
         raise NotImplementedError
 
     async def send_file(self, file, offset, count):

@@ -47,6 +47,7 @@ cdef class HTTP1Connection(Connection):
         bint start_is_due               # the exchange waits for what came of its body
         bint reading_head               # held bytes are a part of a head, and its time runs
         bint has_rest                   # the read under way has bytes behind the current request
+        Py_ssize_t unsent               # bytes, of the sink when the deadline last passed
         bint peer_is_done               # it has sent all it will, and waits for answers to held requests
         char* held                      # owned: bytes read and not yet understood, or NULL
         Py_ssize_t held_length          # bytes

@@ -26,6 +26,7 @@ cdef enum:
     FILE_PIECE = 262144                 # bytes of a file read at once where the kernel can't send it
 
 cdef double LINGER_S = 2.0              # how long a closing connection waits for its peer to close
+cdef double STALL_S = 60.0              # how long a complete response waits for its client to take some of it
 
 cdef dict EXTENSIONS_1_0 = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
 cdef dict EXTENSIONS_1_1 = {
@@ -574,10 +575,10 @@ cdef class HTTP1Connection(Connection):
         self.direct_bytes = 0
         if self.sink is None:
             return 0
+        self.set_deadline(LINGER_S)
         if all_read or self.sink.closing:
             return self.sink.end()
         self.resume_reading()
-        self.set_deadline(LINGER_S)
         return self.sink.end_gently()
 
     # --- Events ---
@@ -623,12 +624,16 @@ cdef class HTTP1Connection(Connection):
         return 0
 
     cdef int expire(self) except -1:
+        cdef Py_ssize_t unsent
         if self.sink is None:
             return 0
-        if self.state == READ_NOTHING:
-            if self.sink.has_unsent():
-                self.set_deadline(LINGER_S)
-                return 0
+        unsent = self.sink.unsent()
+        if unsent and unsent != self.unsent:
+            # A slow client has its time again for as long as it takes something
+            self.unsent = unsent
+            self.set_deadline(STALL_S)
+            return 0
+        if self.state == READ_NOTHING or unsent:
             return self.sink.abort()
         if self.reading_head:
             return self.refuse(408, "the head did not arrive within timeout_request_head")

@@ -126,8 +126,8 @@ cdef class SocketSink(ByteSink):
             self.transport.abort()
         return 0
 
-    cdef bint has_unsent(self) except -1:
-        return self.transport is not None and self.transport.get_write_buffer_size() > 0
+    cdef Py_ssize_t unsent(self) except -1:
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
 
     cdef int pause_reading(self) except -1:
         if self.transport is not None:

@@ -56,7 +56,8 @@ cdef class Waiter:
             return False
         self.state = CANCELLED
         self.cancel_message = msg
-        self.waiters.remove(self)
+        if self in self.waiters:
+            self.waiters.remove(self)   # it isn't while others of its list are being woken
         self.call_soon()
         return True
 
