@@ -1,6 +1,7 @@
 """The own grammar against httptools: where both accept they agree; each difference has name and reason."""
 
 import contextlib
+import types
 import urllib.parse
 from dataclasses import dataclass, field
 
@@ -269,6 +270,38 @@ def test_stricter_than_httptools_for_these_reasons_only(head: bytes) -> None:
 
 
 # ---- The llhttp parser of this package
+
+
+def lenient(protocol: object) -> httptools.HttpRequestParser:
+    """llhttp with other ideas of a line's end."""
+    parser = httptools.HttpRequestParser(protocol)
+    parser.set_dangerous_leniencies(
+        lenient_headers=True, lenient_optional_lf_after_cr=True, lenient_optional_cr_before_lf=True
+    )
+    return parser
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\nA: b\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n folded\r\n\r\n",
+    ],
+)
+def test_a_lenient_llhttp_is_held_to_crlf(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "fastasgi._parser.httptools",
+        types.SimpleNamespace(
+            HttpRequestParser=lenient,
+            HttpParserError=httptools.HttpParserError,
+            HttpParserUpgrade=httptools.HttpParserUpgrade,
+        ),
+    )
+    good = GOOD_HEADS["browser"]
+    assert parse_request_head(good, llhttp=True) == parse_request_head(good)
+    with pytest.raises(ParseError, match="llhttp sees line ends other than CRLF"):
+        parse_request_head(head, llhttp=True)
 
 
 @given(spoilt_heads())
