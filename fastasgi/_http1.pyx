@@ -166,7 +166,7 @@ cdef class HTTP1Exchange(HTTPExchange):
             self.put_response(b"", True)
             self.headers = None
         self.state = SENDING_FILE
-        return send_file(self, file, offset, 0 if self.bodiless else count, more)
+        return send_file(self, self.connection.sink, file, offset, 0 if self.bodiless else count, more)
 
     cdef int reset(self) except -1:
         cdef HTTP1Connection connection = self.connection
@@ -177,6 +177,7 @@ cdef class HTTP1Exchange(HTTPExchange):
         connection.keep_alive = False
         if self.content_length < 0 and not self.chunked:
             # An orderly end would pass for the end of the body
+            connection.state = READ_NOTHING
             return connection.sink.abort()
         return connection.close()
 
@@ -186,10 +187,14 @@ cdef class HTTP1Exchange(HTTPExchange):
         return connection.response_done()
 
 
-async def send_file(HTTP1Exchange exchange, file, offset, count, bint more):
-    """Send `count` bytes of `file` from `offset` on as body, by the kernel where the sink can, and close it."""
-    cdef ByteSink sink = exchange.connection.sink
+async def send_file(HTTP1Exchange exchange, ByteSink sink, file, offset, count, bint more):
+    """Send `count` bytes of `file` from `offset` on as body, by the kernel where the sink can, and close it.
+
+    The client may be gone at the first step already, and after each wait.
+    """
     with file:
+        if exchange.disconnected or sink.closing:
+            raise ClientDisconnected("the client has disconnected")
         if exchange.chunked and count:
             sink.commit(put_chunk_head(sink.reserve(CHUNK_HEAD_ROOM), count))
         sent = await sink.send_file(file, offset, count)
@@ -282,7 +287,7 @@ cdef class HTTP1Connection(Connection):
         cdef HTTP1Exchange exchange     # keeps it alive: its response may be complete while it starts
         while p < end:
             if self.state == READ_HEAD:
-                if self.exchange is not None or self.sink.blocked:
+                if self.exchange is not None or self.sink.blocked or self.sink.closing:
                     return p
                 requests += 1
                 if requests > REQUESTS_A_TURN:

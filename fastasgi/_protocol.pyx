@@ -155,6 +155,8 @@ cdef class SocketSink(ByteSink):
         if self.extra_info("sslcontext") is not None or self.extra_info("socket") is None:
             return 0
         await self.drain()
+        if self.closing:
+            return 0
         cdef long long sent = 0
         socket = os.dup(self.extra_info("socket").fileno())
         try:
