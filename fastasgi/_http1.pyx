@@ -424,7 +424,7 @@ cdef class HTTP1Connection(Connection):
             worker, self.scope_template, "1.1" if head.minor_version else "1.0", method, path_of(head),
             PyBytes_FromStringAndSize(head.path.p, head.path.n),
             PyBytes_FromStringAndSize(head.query.p, head.query.n),
-            headers_of(head), EXTENSIONS_1_1 if head.minor_version else EXTENSIONS_1_0)
+            headers_of(worker.parser), EXTENSIONS_1_1 if head.minor_version else EXTENSIONS_1_0)
         self.exchange = exchange
         self.start_is_due = True
         worker.request_count += 1

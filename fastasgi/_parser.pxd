@@ -4,6 +4,7 @@ Knows the grammar and what makes a message ambiguous. Must not know: asyncio, AS
 Pointers are borrowed from the caller for the length of one call, and so are the spans in a RequestHead.
 """
 
+from cpython.object cimport PyObject
 from libc.stdint cimport int16_t, int64_t, uint8_t, uint32_t, uint64_t
 
 
@@ -43,6 +44,10 @@ cdef enum Underscores:          # what happens to a field with "_" in its name
     UNDERSCORES_REFUSE          # 400
 
 
+cdef enum:
+    PAIR_BITS = 8
+
+
 cdef class HeadParser:
     """Fastasgi's own strict grammar. One object serves all connections of a worker in turn."""
 
@@ -52,6 +57,9 @@ cdef class HeadParser:
         Py_ssize_t max_head_bytes       # request line, fields and the blank line together
         int max_header_count
         int underscores         # one of Underscores
+        # Owned, or NULL: the header pairs last seen of meaningful and repeating names. One that comes again costs a
+        # comparison instead of two allocations. Names whose values may be secret are not among them.
+        PyObject* pairs[1 << PAIR_BITS]
     # Consumed bytes; 0: NEED_DATA; -1: refused, as soon as any prefix of a head shows it.
     cdef Py_ssize_t parse(self, const char* p, const char* end) except -2
 
@@ -65,7 +73,7 @@ cdef class LlhttpHeadParser(HeadParser):
 # Plain Python objects of a parsed head.
 cdef str method_of(const RequestHead* head)              # interned where the method is a common one
 cdef str path_of(const RequestHead* head)                # percent-decoded, UTF-8, invalid sequences replaced
-cdef list headers_of(const RequestHead* head)            # [(lower-case name, value)], in order
+cdef list headers_of(HeadParser parser)                  # of its head: [(lower-case name, value)], in order
 
 
 cdef struct ChunkedDecoder:

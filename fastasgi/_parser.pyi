@@ -33,6 +33,28 @@ class ParsedHead(NamedTuple):
     upgrade: bool
     """Connection names upgrade, and there is an Upgrade field with a protocol."""
 
+class HeadParser:
+    """The own strict grammar. One object serves any number of heads, one after the other.
+
+    `max_request_line_bytes` leaves the CRLF of the line out; `max_head_bytes` is of request line, fields and
+    blank line together. `underscores` says what happens to a header with "_" in its name. Raises ValueError
+    where a limit makes no sense.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_request_line_bytes: int = 8192,
+        max_head_bytes: int = 65536,
+        max_header_count: int = 128,
+        underscores: Literal["allow", "drop", "refuse"] = "allow",
+    ) -> None: ...
+    def read(self, data: bytes | bytearray | memoryview) -> ParsedHead | None:
+        """As parse_request_head. Pairs of repeating headers are shared among the heads of one parser."""
+
+class LlhttpHeadParser(HeadParser):
+    """The same with the fields read by llhttp."""
+
 def parse_request_head(
     data: bytes | bytearray | memoryview,
     *,
@@ -44,10 +66,8 @@ def parse_request_head(
 ) -> ParsedHead | None:
     """Parse the request head at the start of `data`; None: it is not complete yet.
 
-    `llhttp` reads the fields with llhttp instead of the own grammar. `max_request_line_bytes` leaves the CRLF
-    of the line out; `max_head_bytes` is of request line, fields and blank line together. `underscores` says
-    what happens to a header with "_" in its name. Raises ParseError with status 400, 414, 417, 431, 501 or
-    505, as early as `data` shows an error.
+    `llhttp` reads the fields with llhttp instead of the own grammar; the limits are HeadParser's. Raises
+    ParseError with status 400, 414, 417, 431, 501 or 505, as early as `data` shows an error.
     """
 
 class ChunkedBody:

@@ -58,7 +58,7 @@ cdef extern from "_scan.h" nogil:
 cdef tuple MEANINGFUL = (
     b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade",
 )
-# Values that come again and again, from one client or from all, and are no secrets: see `pairs`.
+# Values that come again and again, from one client or from all, and are no secrets: see HeadParser.pairs.
 cdef tuple REPEATING = (
     b"accept", b"accept-charset", b"accept-encoding", b"accept-language", b"access-control-request-headers",
     b"access-control-request-method", b"alt-used", b"cache-control", b"cdn-loop", b"cf-ipcountry",
@@ -778,7 +778,18 @@ cdef class HeadParser:
             raise MemoryError
 
     def __dealloc__(self):
+        cdef int i
+        for i in range(1 << PAIR_BITS):
+            Py_XDECREF(self.pairs[i])
         PyMem_Free(self.head.fields)
+
+    def read(self, data):
+        cdef Py_buffer view
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            return parsed_head(self, <const char*>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
 
     cdef Py_ssize_t parse(self, const char* p, const char* end) except -2:
         cdef Limits limits = limits_of(self)
@@ -1025,18 +1036,13 @@ cdef tuple new_pair(const HeaderField* field):
     return pair
 
 
-# The pairs last seen of meaningful and repeating names: one that comes again costs a comparison instead of
-# two allocations. A slot keeps one pair alive. Values that may be secret are of names in OTHERS, not kept.
 cdef enum:
-    PAIR_BITS = 8
     MAX_SHARED_BYTES = 192      # of a value that is kept
 
-cdef PyObject* pairs[1 << PAIR_BITS]
 
-
-cdef inline PyObject** pair_slot(const HeaderField* field) noexcept:
+cdef inline PyObject** pair_slot(HeadParser parser, const HeaderField* field) noexcept:
     cdef uint64_t sample = scan_sample(<const uint8_t*>field.value, field.value_length)
-    return &pairs[((sample >> (64 - PAIR_BITS)) + <uint64_t>field.known * 37) & ((1 << PAIR_BITS) - 1)]
+    return &parser.pairs[((sample >> (64 - PAIR_BITS)) + <uint64_t>field.known * 37) & ((1 << PAIR_BITS) - 1)]
 
 
 cdef inline bint pair_is(PyObject* pair, const HeaderField* field) noexcept:
@@ -1050,7 +1056,8 @@ cdef inline bint pair_is(PyObject* pair, const HeaderField* field) noexcept:
     )
 
 
-cdef list headers_of(const RequestHead* head):
+cdef list headers_of(HeadParser parser):
+    cdef const RequestHead* head = &parser.head
     cdef list headers = PyList_New(head.field_count)
     cdef const HeaderField* field = head.fields
     cdef PyObject** slot
@@ -1058,7 +1065,7 @@ cdef list headers_of(const RequestHead* head):
     cdef int i
     for i in range(head.field_count):
         if <unsigned int>field.known < <unsigned int>repeating_end and field.value_length <= MAX_SHARED_BYTES:
-            slot = pair_slot(field)
+            slot = pair_slot(parser, field)
             if not pair_is(slot[0], field):
                 pair = new_pair(field)
                 Py_INCREF(pair)
@@ -1250,9 +1257,6 @@ ParsedHead = namedtuple(
     " expect_continue upgrade",
 )
 
-cdef tuple default_parsers = (HeadParser(), LlhttpHeadParser())
-
-
 cdef object parsed_head(HeadParser parser, const char* p, Py_ssize_t n):
     cdef Py_ssize_t consumed = parser.parse(p, p + n)
     cdef const RequestHead* head = &parser.head
@@ -1262,21 +1266,13 @@ cdef object parsed_head(HeadParser parser, const char* p, Py_ssize_t n):
         raise ParseError(head.status, head.reason.decode("ascii"))
     return ParsedHead(
         consumed, method_of(head), path_of(head), head.path.p[:head.path.n], head.query.p[:head.query.n],
-        head.minor_version, headers_of(head), head.content_length, bool(head.chunked), bool(head.keep_alive),
+        head.minor_version, headers_of(parser), head.content_length, bool(head.chunked), bool(head.keep_alive),
         bool(head.expect_continue), bool(head.upgrade),
     )
 
 
 def parse_request_head(data, *, bint llhttp=False, **limits):
-    cdef HeadParser parser = default_parsers[llhttp]
-    cdef Py_buffer view
-    if limits:
-        parser = LlhttpHeadParser(**limits) if llhttp else HeadParser(**limits)
-    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-    try:
-        return parsed_head(parser, <const char*>view.buf, view.len)
-    finally:
-        PyBuffer_Release(&view)
+    return (LlhttpHeadParser(**limits) if llhttp else HeadParser(**limits)).read(data)
 
 
 cdef class ChunkedBody:
