@@ -118,7 +118,8 @@ cdef class ByteSink:
     cdef int writelines(self, list parts) except -1      # of bytes
     cdef int end(self) except -1                # after what was put: no more bytes, then close
     cdef int end_gently(self) except -1         # the same, but half-closed until the peer has closed too
-    cdef int abort(self) except -1
+    cdef int abort(self) except -1              # without waiting for the peer
+    cdef int reset(self) except -1              # the same, so that the peer knows something is missing
     cdef int pause_reading(self) except -1
     cdef int resume_reading(self) except -1
     cdef Py_ssize_t unsent(self) except -1      # bytes written that the kernel has not taken

@@ -292,6 +292,9 @@ cdef class ByteSink:
     cdef int abort(self) except -1:
         raise NotImplementedError
 
+    cdef int reset(self) except -1:
+        raise NotImplementedError
+
     cdef int pause_reading(self) except -1:
         raise NotImplementedError
 

@@ -40,6 +40,12 @@ cdef class Ready:
 cdef Ready READY
 
 
+cdef class FailedCall:
+    """What send() returns for a message that it refuses: raises when it is awaited, as a coroutine would."""
+
+    cdef Exception error
+
+
 cdef class PauseCall:
     """What send() returns to an application that has sent much without a pause: others run before it goes on."""
 

@@ -136,6 +136,27 @@ cdef class SendCall:
         pass
 
 
+cdef class FailedCall:
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        raise self.error
+
+    def send(self, value):
+        return next(self)
+
+    def throw(self, kind, value=None, traceback=None):
+        raise_thrown(kind, value, traceback)
+
+    def close(self):
+        pass
+
+
 cdef class PauseCall:
     def __await__(self):
         return self

@@ -10,7 +10,7 @@ from cpython.object cimport PyObject
 
 from fastasgi._core cimport OUT_FLUSH, WorkerContext
 from fastasgi._encoder cimport check_name, check_value
-from fastasgi._exchange cimport READY, Exchange, PauseCall, caused_by_disconnect
+from fastasgi._exchange cimport READY, Exchange, FailedCall, PauseCall, caused_by_disconnect
 
 from fastasgi._encoder import FieldError
 from fastasgi._exchange import ClientDisconnected
@@ -88,7 +88,16 @@ cdef class HTTPExchange(Exchange):
     # Outbound
 
     def send(self, object message):
-        """The ASGI send callable. The message is checked and with the wire when it returns."""
+        """The ASGI send callable. The message is checked and with the wire when it returns; errors come at the await."""
+        cdef FailedCall failed
+        try:
+            return self.take(message)
+        except Exception as error:
+            failed = FailedCall.__new__(FailedCall)
+            failed.error = error
+            return failed
+
+    cdef object take(self, object message):
         cdef PyObject* values[FIELD_COUNT]
         cdef object kind
         if type(message) is not dict:

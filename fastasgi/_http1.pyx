@@ -178,7 +178,7 @@ cdef class HTTP1Exchange(HTTPExchange):
         if self.content_length < 0 and not self.chunked:
             # An orderly end would pass for the end of the body
             connection.state = READ_NOTHING
-            return connection.sink.abort()
+            return connection.sink.reset()
         return connection.close()
 
     cdef int ended(self) except -1:

@@ -1,4 +1,4 @@
-// One non-blocking write to a stream socket, without a signal. Knows no Python.
+// What asyncio's transports don't offer of a stream socket: a write at once, and a reset. Knows no Python.
 #ifndef FASTASGI_SEND_H
 #define FASTASGI_SEND_H
 
@@ -12,6 +12,11 @@ static inline ptrdiff_t send_now(int socket, const char *p, size_t n)
 {
     (void)socket, (void)p, (void)n;
     return 0;
+}
+
+static inline void reset_on_close(int socket)
+{
+    (void)socket;
 }
 
 #else
@@ -32,6 +37,13 @@ static inline ptrdiff_t send_now(int socket, const char *p, size_t n)
         sent = send(socket, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
     return sent < 0 ? 0 : (ptrdiff_t)sent;
+}
+
+// Has close() send RST instead of FIN. Where the socket knows no such thing, it closes as ever.
+static inline void reset_on_close(int socket)
+{
+    struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+    (void)setsockopt(socket, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
 }
 
 #endif
