@@ -6,9 +6,10 @@ Knows what a head's framing means and how a response is laid out. Must not know:
 
 from libc.stdint cimport int64_t
 
+from fastasgi._chunked cimport ChunkedDecoder
 from fastasgi._core cimport Connection
 from fastasgi._http cimport HTTPExchange
-from fastasgi._parser cimport ChunkedDecoder, RequestHead
+from fastasgi._parser cimport RequestHead
 
 
 cdef class HTTP1Connection

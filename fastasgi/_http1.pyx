@@ -7,13 +7,14 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from libc.string cimport memchr, memcpy
 
+from fastasgi._chunked cimport chunked_decode, chunked_reset
 from fastasgi._core cimport JOIN_LIMIT, ByteSink, Connection, WorkerContext
 from fastasgi._encoder cimport (
     CHUNK_HEAD_ROOM, fields_size, put_bytes, put_chunk_head, put_decimal, put_fields, status_line,
 )
 from fastasgi._http cimport EXPECT_START, SENDING_FILE, HTTPExchange, build_scope, scope_template
 from fastasgi._parser cimport (
-    RequestHead, chunked_decode, chunked_reset, headers_of, method_of, path_of,
+    RequestHead, headers_of, method_of, path_of,
 )
 
 from fastasgi._exchange import ClientDisconnected

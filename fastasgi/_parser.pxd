@@ -1,4 +1,4 @@
-"""HTTP/1.x request heads and chunked bodies: bytes in, plain data out (RFC 9112).
+"""HTTP/1.x request heads: bytes in, plain data out (RFC 9112).
 
 Knows the grammar and what makes a message ambiguous. Must not know: asyncio, ASGI, sockets, responses.
 Pointers are borrowed from the caller for the length of one call, and so are the spans in a RequestHead.
@@ -74,21 +74,3 @@ cdef class LlhttpHeadParser(HeadParser):
 cdef str method_of(const RequestHead* head)              # interned where the method is a common one
 cdef str path_of(const RequestHead* head)                # percent-decoded, UTF-8, invalid sequences replaced
 cdef list headers_of(HeadParser parser)                  # of its head: [(lower-case name, value)], in order
-
-
-cdef struct ChunkedDecoder:
-    int64_t left                # bytes of the current chunk still to come
-    uint32_t line_bytes         # of the current size line's extensions, or of all trailers
-    uint32_t extension_bytes    # of all size lines so far
-    uint8_t state
-    uint8_t digits              # of the current chunk size
-    uint8_t trailers            # trailer fields begun
-    bint done                   # the last CRLF was consumed
-
-
-cdef void chunked_reset(ChunkedDecoder* decoder) noexcept nogil
-# Decodes in place: moves the body's bytes to the front of `p` and sets `*body` to their count.
-# Returns the consumed input bytes (less than n only where the body ended), or -1: malformed.
-cdef Py_ssize_t chunked_decode(
-    ChunkedDecoder* decoder, char* p, Py_ssize_t n, Py_ssize_t* body
-) noexcept nogil

@@ -69,18 +69,3 @@ def parse_request_head(
     `llhttp` reads the fields with llhttp instead of the own grammar; the limits are HeadParser's. Raises
     ParseError with status 400, 414, 417, 431, 501 or 505, as early as `data` shows an error.
     """
-
-class ChunkedBody:
-    """A body in chunked transfer coding (RFC 9112 section 7.1). Chunk extensions and trailers are dropped."""
-
-    def __init__(self) -> None: ...
-    @property
-    def done(self) -> bool:
-        """Whether the whole body was fed."""
-
-    @property
-    def unused(self) -> bytes:
-        """What was fed behind the end of the body."""
-
-    def feed(self, data: bytes) -> bytes:
-        """Decode the next piece of the coded body, of any size. Raises ParseError where it is malformed."""

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastasgi._parser import ChunkedBody, ParseError
+from fastasgi._chunked import ChunkedBody
+from fastasgi._parser import ParseError
 
 # Coded body: what it decodes to.
 GOOD_BODIES = {

@@ -10,7 +10,8 @@ import pytest
 from heads import GOOD_HEADS, spoilt_heads
 from hypothesis import assume, given
 
-from fastasgi._parser import ChunkedBody, ParsedHead, ParseError, parse_request_head
+from fastasgi._chunked import ChunkedBody
+from fastasgi._parser import ParsedHead, ParseError, parse_request_head
 
 
 @dataclass

@@ -1,0 +1,25 @@
+"""Chunked transfer coding, decoded in place (RFC 9112 section 7.1).
+
+Chunk extensions and trailer fields are held to their grammar and to limits, and dropped. Must not know: asyncio, ASGI,
+sockets, what the body belongs to.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+
+
+cdef struct ChunkedDecoder:
+    int64_t left                # bytes of the current chunk still to come
+    uint32_t line_bytes         # of the current size line's extensions, or of all trailers
+    uint32_t extension_bytes    # of all size lines so far
+    uint8_t state
+    uint8_t digits              # of the current chunk size
+    uint8_t trailers            # trailer fields begun
+    bint done                   # the last CRLF was consumed
+
+
+cdef void chunked_reset(ChunkedDecoder* decoder) noexcept nogil
+# Decodes in place: moves the body's bytes to the front of `p` and sets `*body` to their count.
+# Returns the consumed input bytes (less than n only where the body ended), or -1: malformed.
+cdef Py_ssize_t chunked_decode(
+    ChunkedDecoder* decoder, char* p, Py_ssize_t n, Py_ssize_t* body
+) noexcept nogil
