@@ -88,7 +88,7 @@ cdef class HTTPExchange(Exchange):
     # Outbound
 
     def send(self, object message):
-        """The ASGI send callable. The message is checked and with the wire when it returns; errors come when awaited."""
+        """The ASGI send callable. The message is with the wire when it returns; errors come when awaited."""
         cdef FailedCall failed
         try:
             return self.take(message)
