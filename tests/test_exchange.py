@@ -1,0 +1,1071 @@
+"""One call of the application: its task, receive and send in every use, its client's leaving, its errors."""
+
+import asyncio
+import contextlib
+import contextvars
+import inspect
+import logging
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+import sniffio
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, StreamingResponse
+from wire import (
+    CLOSE,
+    Reads,
+    echo,
+    error_records,
+    in_each_loop,
+    in_loop,
+    read_body,
+    reads,  # noqa: F401  a fixture
+    request,
+    respond,
+    served,
+    talk,
+    traceback_of,
+)
+
+GET = request("GET / HTTP/1.1", CLOSE)
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok"
+SERVER_ERROR = (
+    b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"connection: close\r\ncontent-length: 21\r\n\r\nInternal Server Error"
+)
+START = {"type": "http.response.start", "status": 200}
+BODY = {"type": "http.response.body", "body": b"ok"}
+MORE = {"type": "http.response.body", "body": b"ok", "more_body": True}
+DISCONNECT = {"type": "http.disconnect"}
+UPLOAD = request("POST / HTTP/1.1", "content-length: 3")
+
+
+class Oops(Exception):
+    """What an application raises here."""
+
+
+class Outcome:
+    """What one call of an application came to: to be awaited where the call is made elsewhere."""
+
+    def __init__(self) -> None:
+        self._future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def __await__(self) -> Any:
+        return self._future.__await__()
+
+    @contextlib.contextmanager
+    def set_by(self) -> Any:
+        """The exception that leaves the block, or None."""
+        try:
+            yield
+        except BaseException as error:
+            self._future.set_result(error)
+            raise
+        else:
+            self._future.set_result(None)
+
+
+# --- The application's task ---
+
+
+@in_each_loop
+async def test_the_application_runs_in_a_task_of_its_own() -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        task = asyncio.current_task()
+        assert isinstance(task, asyncio.Task)
+        assert task in asyncio.all_tasks()
+        await asyncio.sleep(0)
+        assert asyncio.current_task() is task
+        assert task in asyncio.all_tasks()
+        await receive()
+        assert asyncio.current_task() is task
+        seen.append(task)
+        await respond(send, b"ok")
+
+    task = asyncio.current_task()
+    assert (await talk(app, request() + GET)).endswith(OK)
+    assert asyncio.current_task() is task
+    first, second = seen
+    assert first is not second
+    assert first.done()
+    assert not set(seen) & asyncio.all_tasks()
+
+
+@in_each_loop
+async def test_the_application_starts_inside_the_read_event_of_its_head(reads: Reads) -> None:  # noqa: F811
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        reads.events.append("application")
+        await respond(send, b"ok")
+        reads.events.append("response sent")
+
+    assert await talk(app, GET) == OK
+    assert reads.events == ["read begins", "application", "response sent", "read ends"]
+
+
+@in_each_loop
+async def test_an_application_that_waits_goes_on_inside_the_read_event(reads: Reads) -> None:  # noqa: F811
+    waits = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        waits.set()
+        reads.events.append((await receive())["body"])
+        await respond(send, b"ok")
+
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(UPLOAD)
+        await waits.wait()
+        await client.write(b"abc")
+        await client.response()
+    assert reads.events == ["read begins", "read ends", "read begins", b"abc", "read ends"]
+
+
+@in_each_loop
+async def test_asyncios_timeouts_and_task_groups_work() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await asyncio.Event().wait()
+        assert (await receive())["more_body"] is False
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await receive()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(receive(), 0.001)
+        with pytest.raises(ExceptionGroup):
+            await in_a_group(receive(), fail())
+        await in_a_group(send(START))
+        await in_a_group(send(BODY))
+
+    async def in_a_group(*calls: Any) -> None:
+        async with asyncio.TaskGroup() as group:
+            for call in calls:
+                group.create_task(call)
+
+    async def fail() -> None:
+        raise Oops
+
+    assert await talk(app, GET) == OK
+
+
+@in_each_loop
+async def test_anyio_works() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert sniffio.current_async_library() == "asyncio"
+        assert await anyio.to_thread.run_sync(lambda: 5) == 5
+        with anyio.move_on_after(0.001) as moved_on:
+            await anyio.sleep_forever()
+        assert moved_on.cancelled_caught
+        await receive()
+        async with anyio.create_task_group() as group:
+            group.start_soon(receive)
+            await anyio.sleep(0)
+            group.cancel_scope.cancel()
+        with anyio.CancelScope() as scope, anyio.fail_after(10):
+            scope.cancel()
+            await receive()
+        assert scope.cancelled_caught
+        await respond(send, b"ok")
+
+    assert await talk(app, GET) == OK
+
+
+@in_loop
+async def test_starlette_works(caplog: pytest.LogCaptureFixture) -> None:
+    done = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        asked = Request(scope, receive)
+        body = await asked.body()
+
+        async def pieces() -> Any:
+            for piece in (b"got ", body):
+                yield piece
+
+        await StreamingResponse(pieces(), background=BackgroundTask(done.set))(scope, receive, send)
+
+    async with served(app) as server:
+        client = await server.connect()
+        response = await client.ask(request("POST / HTTP/1.1", "content-length: 3", body=b"abc"))
+        assert response.body == b"got abc"
+        await done.wait()
+    assert error_records(caplog) == []
+
+
+# --- Contexts ---
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+
+
+@in_each_loop
+async def test_a_request_sees_the_servers_context_and_no_other_requests() -> None:
+    seen = []
+    waits, go_on = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(variable.get("none"))
+        variable.set(scope["path"])
+        if scope["path"] == "/waits":
+            waits.set()
+            await go_on.wait()
+        await receive()
+        seen.append(variable.get())
+        await respond(send, b"ok")
+        assert variable.get() == scope["path"]
+
+    variable.set("server")
+    async with served(app) as server:
+        variable.set("changed behind the server")
+        client, other = await server.connect(), await server.connect()
+        await client.ask(request("GET /a HTTP/1.1"))
+        await client.write(request("GET /waits HTTP/1.1"))
+        await waits.wait()
+        await other.ask(request("GET /b HTTP/1.1"))
+        go_on.set()
+        await client.response()
+        await client.write(request("GET /c HTTP/1.1") + request("GET /d HTTP/1.1"))
+        await client.response()
+        await client.response()
+    assert variable.get() == "changed behind the server"
+    assert seen == [
+        "server", "/a", "server", "server", "/b", "/waits", "server", "/c", "server", "/d",
+    ]  # fmt: skip
+
+
+@in_each_loop
+async def test_an_application_goes_on_in_its_context_wherever_it_is_woken() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        variable.set(scope["path"])
+        waits.set()
+        while (await receive())["more_body"]:
+            assert variable.get() == scope["path"]
+            waits.set()
+        assert variable.get() == scope["path"]
+        await respond(send, b"ok")
+
+    waits = asyncio.Event()
+    async with served(app) as server:
+        one, two = await server.connect(), await server.connect()
+        for client, path in ((one, "/one"), (two, "/two")):
+            waits.clear()
+            await client.write(request(f"POST {path} HTTP/1.1", "content-length: 2"))
+            await waits.wait()
+        for client in (two, one):
+            waits.clear()
+            await client.write(b"a")
+            await waits.wait()
+        for client in (one, two):
+            await client.write(b"b")
+            assert (await client.response()).body == b"ok"
+
+
+# --- receive ---
+
+
+@in_loop
+async def test_receive_and_send_return_awaitables() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for call in (receive(), send(START), send(MORE)):
+            assert inspect.isawaitable(call)
+            assert asyncio.iscoroutine(call)
+        await send(BODY)
+
+    answer = await talk(app, GET)
+    assert answer.endswith(b"\r\n\r\n2\r\nok\r\n2\r\nok\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize("wrap", [asyncio.create_task, asyncio.ensure_future, asyncio.gather, asyncio.shield])
+@in_each_loop
+async def test_receive_and_send_in_asyncios_wrappers(wrap: Any) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        messages = []
+        for _ in range(2):
+            message = await wrap(receive())
+            messages.append(message[0] if wrap is asyncio.gather else message)
+        assert b"".join(message["body"] for message in messages) == b"abc"
+        assert messages[-1]["more_body"] is False
+        await wrap(send(START))
+        await wrap(send(MORE))
+        await wrap(send({"type": "http.response.body"}))
+
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(request("POST / HTTP/1.1", "content-length: 3", body=b"a"))
+        while server.context.exchange_count == 0:
+            await asyncio.sleep(0)
+        await client.write(b"bc")
+        assert (await client.response()).body == b"ok"
+
+
+@in_loop
+async def test_gather_of_all_calls_at_once() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        message, *_ = await asyncio.gather(receive(), send(START), send(MORE), send(BODY))
+        assert message == {"type": "http.request", "body": b"", "more_body": False}
+
+    answer = await talk(app, GET)
+    assert answer.endswith(b"\r\n\r\n2\r\nok\r\n2\r\nok\r\n0\r\n\r\n")
+
+
+@in_each_loop
+async def test_a_receive_that_is_given_up_loses_nothing() -> None:
+    """By wait_for, by cancellation before and while it waits, and as a call that is never awaited."""
+    gave_up = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(receive(), 0.001)
+        unstarted = asyncio.create_task(receive())
+        unstarted.cancel()
+        waiting = asyncio.create_task(receive())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        results = await asyncio.gather(unstarted, waiting, return_exceptions=True)
+        assert [type(result) for result in results] == [asyncio.CancelledError] * 2
+        receive()
+        gave_up.set()
+        assert await read_body(receive) == b"abc"
+        await respond(send, b"ok")
+
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(UPLOAD)
+        await gave_up.wait()
+        await client.write(b"abc")
+        assert (await client.response()).body == b"ok"
+
+
+@in_each_loop
+async def test_a_receive_cancelled_as_its_message_comes_loses_nothing() -> None:
+    """The message is there, the task is woken, and cancelled before it has run."""
+    waits = asyncio.Event()
+    receiving: list[asyncio.Task[Any]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        receiving.append(asyncio.create_task(receive()))
+        waits.set()
+        (result,) = await asyncio.gather(*receiving, return_exceptions=True)
+        body = b"" if isinstance(result, asyncio.CancelledError) else result["body"]
+        await respond(
+            send, b"ok" if body + (await read_body(receive) if not body else b"") == b"abc" else b""
+        )
+
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(UPLOAD)
+        await waits.wait()
+        client.writer.write(b"abc")
+        for _ in range(20):
+            receiving[0].cancel()
+            await asyncio.sleep(0)
+        assert (await client.response()).body == b"ok"
+
+
+@in_each_loop
+async def test_concurrent_receives_each_get_a_message_once() -> None:
+    """The first to ask gets what comes first; in the end all are told that it is over."""
+    waiting = asyncio.Event()
+    results: dict[int, list[Any]] = {}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def read(number: int) -> None:
+            results[number] = []
+            while not results[number] or results[number][-1] != DISCONNECT:
+                results[number].append(await receive())
+                waiting.set()
+
+        tasks = [asyncio.create_task(read(number)) for number in range(5)]
+        await asyncio.sleep(0)
+        waiting.set()
+        await asyncio.gather(*tasks)
+
+    async with served(app) as server:
+        client = await server.connect()
+        for piece in (UPLOAD, b"a", b"b", b"c"):
+            await client.write(piece)
+            await waiting.wait()
+            waiting.clear()
+        client.close()
+        while server.context.exchange_count:
+            await asyncio.sleep(0)
+    assert all(messages.pop() == DISCONNECT for messages in results.values())
+    bodies = [message["body"] for messages in results.values() for message in messages]
+    assert sorted(bodies) == [b"a", b"b", b"c"]
+
+
+@in_each_loop
+async def test_a_receive_that_is_woken_may_cancel_the_others() -> None:
+    waiting = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        tasks: list[asyncio.Task[Any]] = []
+
+        async def read() -> Any:
+            message = await receive()
+            for task in tasks:
+                if task is not asyncio.current_task():
+                    task.cancel()
+            return message
+
+        tasks += [asyncio.create_task(read()) for _ in range(5)]
+        await asyncio.sleep(0)
+        waiting.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        got = [result for result in results if not isinstance(result, BaseException)]
+        assert [message["body"] for message in got] == [b"abc"]
+        assert [type(result) for result in results].count(asyncio.CancelledError) == 4
+        await respond(send, b"ok")
+
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(UPLOAD)
+        await waiting.wait()
+        await client.write(b"abc")
+        assert (await client.response()).body == b"ok"
+
+
+@in_loop
+async def test_a_call_of_receive_is_awaited_once() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        call = receive()
+        await call
+        with pytest.raises(RuntimeError, match="cannot reuse"):
+            await call
+        await respond(send, b"ok")
+
+    assert await talk(app, GET) == OK
+
+
+@in_each_loop
+async def test_receive_behind_the_body_waits_for_the_end_of_the_response() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        watching = asyncio.create_task(receive())
+        await send(START)
+        await send(MORE)
+        await asyncio.sleep(0)
+        assert not watching.done()
+        await send({"type": "http.response.body"})
+        assert await watching == DISCONNECT
+        assert await receive() == DISCONNECT
+        ended.set()
+
+    ended = asyncio.Event()
+    async with served(app) as server:
+        client = await server.connect()
+        assert (await client.ask(request())).body == b"ok"
+        await ended.wait()
+
+
+@in_loop
+async def test_messages_are_the_applications_own() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, b"ok")
+        (await receive()).clear()
+        assert await receive() == DISCONNECT
+
+    assert await talk(app, request() + GET) is not None
+
+
+# --- send ---
+
+
+@in_each_loop
+async def test_the_message_is_sent_when_the_call_is_made() -> None:
+    """So that a call that is not awaited, or whose await is cancelled, has sent all of it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        sending = asyncio.create_task(send(MORE))
+        sending.cancel()
+        await asyncio.wait([sending])
+        send(MORE)
+        await send(BODY)
+
+    answer = await talk(app, GET)
+    assert answer.endswith(b"\r\n\r\n" + b"2\r\nok\r\n" * 3 + b"0\r\n\r\n")
+
+
+@in_loop
+async def test_errors_of_send_are_raised_where_it_is_awaited() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        [error] = await asyncio.gather(send(BODY), return_exceptions=True)
+        assert isinstance(error, RuntimeError)
+        task = asyncio.create_task(send({**START, "status": 5}))
+        await asyncio.wait([task])
+        assert isinstance(task.exception(), ValueError)
+        call = send(BODY)
+        with pytest.raises(RuntimeError, match="but got"):
+            await call
+        await respond(send, b"ok")
+
+    assert await talk(app, GET) == OK
+
+
+ORDER = {
+    "body first": ([BODY], "Expected ASGI message 'http.response.start', but got 'http.response.body'."),
+    "start twice": (
+        [START, START], "Expected ASGI message 'http.response.body', but got 'http.response.start'.",
+    ),
+    "start in the body": (
+        [START, MORE, START], "Expected ASGI message 'http.response.body', but got 'http.response.start'.",
+    ),
+    "unknown first": ([{"type": "http.x"}], "Expected ASGI message 'http.response.start', but got 'http.x'."),
+    "unknown": (
+        [START, {"type": "http.x"}], "Expected ASGI message 'http.response.body', but got 'http.x'.",
+    ),
+    "websocket": (
+        [{"type": "websocket.accept"}],
+        "Expected ASGI message 'http.response.start', but got 'websocket.accept'.",
+    ),
+    "early hint after the start": (
+        [START, {"type": "http.response.early_hint", "links": []}],
+        "Expected ASGI message 'http.response.body', but got 'http.response.early_hint'.",
+    ),
+    "trailers that were not promised": (
+        [START, MORE, {"type": "http.response.trailers"}],
+        "Expected ASGI message 'http.response.body', but got 'http.response.trailers'.",
+    ),
+    "body instead of trailers": (
+        [{**START, "trailers": True}, BODY, BODY],
+        "Expected ASGI message 'http.response.trailers', but got 'http.response.body'.",
+    ),
+    "body behind the end": (
+        [START, BODY, BODY],
+        "Unexpected ASGI message 'http.response.body' sent, after response already completed.",
+    ),
+    "start behind the end": (
+        [START, BODY, START],
+        "Unexpected ASGI message 'http.response.start' sent, after response already completed.",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("messages", "text"), ORDER.values(), ids=ORDER)
+@in_loop
+async def test_a_message_out_of_order_says_which_was_expected(
+    messages: list[Any], text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in messages:
+            await send(message)
+
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(GET)
+        answer = await client.rest()
+    error = traceback_of(caplog)
+    assert isinstance(error, RuntimeError)
+    assert str(error) == text
+    if "completed" in text:
+        assert answer == OK
+    elif MORE not in messages and len(messages) < 3:
+        assert answer == SERVER_ERROR
+    else:
+        assert b"0\r\n\r\n" not in answer
+
+
+@pytest.mark.parametrize("message", [{}, {"status": 200}, None, 5, "http.response.start"], ids=str)
+@in_loop
+async def test_a_message_that_is_none(message: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(message)
+
+    assert await talk(app, GET) == SERVER_ERROR
+    traceback_of(caplog)
+
+
+@in_loop
+async def test_messages_may_be_other_mappings() -> None:
+    class Message(dict[str, Any]):
+        pass
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(Message(START))
+        await send(Message(BODY))
+
+    assert await talk(app, GET) == OK
+
+
+@in_loop
+async def test_messages_are_left_as_they_are() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [[b"transfer-encoding", b"chunked"], (b"content-length", b"2")]
+        start, body = {**START, "status": 204, "headers": headers}, dict(BODY)
+        await send(start)
+        await send(body)
+        assert start == {**START, "status": 204, "headers": headers}
+        assert headers == [[b"transfer-encoding", b"chunked"], (b"content-length", b"2")]
+        assert body == BODY
+
+    answer = await talk(app, GET)
+    assert answer == b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n"
+
+
+# --- The client leaves ---
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+@in_each_loop
+async def test_a_waiting_receive_learns_at_once_that_the_client_has_left(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    waits = asyncio.Event()
+    messages = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with outcome.set_by():
+            messages.append(await receive())
+            waits.set()
+            messages.append(await receive())
+            messages.append(await receive())
+            with pytest.raises(OSError, match="disconnected"):
+                await send(START)
+
+    outcome = Outcome()
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(request())
+        await waits.wait()
+        getattr(client, how)()
+        assert await outcome is None
+    assert messages[1:] == [DISCONNECT, DISCONNECT]
+    assert error_records(caplog) == []
+
+
+@in_each_loop
+async def test_the_rest_of_a_body_is_dropped_with_its_client(caplog: pytest.LogCaptureFixture) -> None:
+    left = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with outcome.set_by():
+            await left.wait()
+            assert await receive() == DISCONNECT
+
+    outcome = Outcome()
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(request("POST / HTTP/1.1", "content-length: 10", body=b"abc"))
+        client.close()
+        while server.context.connection_count:
+            await asyncio.sleep(0)
+        left.set()
+        assert await outcome is None
+    assert error_records(caplog) == []
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+@in_each_loop
+async def test_send_raises_once_the_client_has_left(how: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with outcome.set_by():
+            await send(START)
+            while True:
+                await send(MORE)
+                await asyncio.sleep(0)
+
+    outcome = Outcome()
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(request())
+        await client.reader.readuntil(b"ok")
+        getattr(client, how)()
+        assert isinstance(await outcome, OSError)
+    assert error_records(caplog) == []
+
+
+@in_each_loop
+async def test_a_send_that_is_held_back_raises_when_the_client_leaves(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with outcome.set_by():
+            await send(START)
+            for _ in range(1000):
+                sending = asyncio.ensure_future(send({**MORE, "body": bytes(2**20)}))
+                if not (await asyncio.wait([sending], timeout=0.1))[0]:
+                    begun.set()
+                await sending
+
+    outcome = Outcome()
+    async with served(app) as server:
+        client = await server.connect(limit=1000)
+        await client.write(request())
+        await begun.wait()
+        client.reset()
+        assert isinstance(await outcome, OSError)
+    assert error_records(caplog) == []
+
+
+@in_loop
+async def test_an_application_that_ignores_its_clients_leaving_is_let_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    waits, go_on = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with outcome.set_by():
+            waits.set()
+            await go_on.wait()
+
+    outcome = Outcome()
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(request())
+        await waits.wait()
+        client.close()
+        while server.context.connection_count:
+            await asyncio.sleep(0)
+        assert server.context.exchange_count == 1
+        go_on.set()
+        assert await outcome is None
+    assert error_records(caplog) == []
+
+
+@pytest.mark.parametrize("spec_version", ["2.3", "2.5"])
+@in_each_loop
+async def test_no_traceback_where_the_client_of_a_stream_leaves(
+    spec_version: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Starlette watches receive by a task group for 2.3, and lets send raise for 2.4 and later."""
+
+    async def pieces() -> Any:
+        while True:
+            yield b"piece"
+            await asyncio.sleep(0)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["asgi"] = {"version": "3.0", "spec_version": spec_version}
+        with outcome.set_by():
+            await StreamingResponse(pieces())(scope, receive, send)
+
+    outcome = Outcome()
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(request())
+        await client.reader.readuntil(b"piece")
+        client.reset()
+        await outcome
+    assert error_records(caplog) == []
+
+
+@pytest.mark.parametrize("kind", ["a cause", "a context", "a group"])
+@in_loop
+async def test_no_traceback_for_what_grew_out_of_the_clients_leaving(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with outcome.set_by():
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            if kind == "a group":
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(start(send))
+            try:
+                await send(START)
+            except OSError as error:
+                raise Oops from error if kind == "a cause" else None
+
+    async def start(send: Any) -> None:
+        await send(START)
+
+    outcome = Outcome()
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(request())
+        client.close()
+        assert isinstance(await outcome, ExceptionGroup if kind == "a group" else Oops)
+    assert error_records(caplog) == []
+
+
+@pytest.mark.parametrize("kind", ["its own", "its own in a group"])
+@in_loop
+async def test_an_error_of_the_applications_is_logged_when_the_client_has_left(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with outcome.set_by():
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            if kind == "its own":
+                raise ConnectionResetError("to the database")
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail(send))
+                group.create_task(fail(None))
+
+    async def fail(send: Any) -> None:
+        if send is None:
+            raise Oops
+        await send(START)
+
+    outcome = Outcome()
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(request())
+        client.close()
+        error = await outcome
+    assert traceback_of(caplog) is error
+
+
+# --- Errors ---
+
+
+def tracebacks(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [caplog.handler.format(record) for record in error_records(caplog)]
+
+
+@pytest.mark.parametrize("suspends", [False, True], ids=["at once", "later"])
+@in_each_loop
+async def test_an_exception_before_the_start_is_a_500(
+    suspends: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if suspends:
+            await asyncio.sleep(0)
+        raise Oops("why")
+
+    assert await talk(app, request() + GET) == SERVER_ERROR
+    [text] = tracebacks(caplog)
+    assert "Exception in ASGI application" in text
+    assert "Traceback (most recent call last)" in text
+    assert f"in app\n    raise {Oops.__name__}" in text
+
+
+@in_loop
+async def test_an_exception_behind_the_start_message_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
+    """The start was held back; nothing of it is sent."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({**START, "headers": [(b"x-secret", b"1"), (b"content-length", b"2")]})
+        raise Oops
+
+    assert await talk(app, request() + GET) == SERVER_ERROR
+    assert isinstance(traceback_of(caplog), Oops)
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+@in_each_loop
+async def test_an_exception_in_the_body_closes_the_connection(
+    version: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client can tell that the body is not complete: by the missing last chunk, or by a reset."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send(MORE)
+        await go_on.wait()
+        raise Oops
+
+    go_on = asyncio.Event()
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(request(f"GET / HTTP/{version}") + request())
+        await client.reader.readuntil(b"ok")
+        go_on.set()
+        if version == "1.1":
+            assert await client.rest() == b"\r\n"
+        else:
+            with pytest.raises(ConnectionResetError):
+                await client.rest()
+    assert isinstance(traceback_of(caplog), Oops)
+
+
+@in_loop
+async def test_an_exception_behind_the_response_is_logged_only(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, b"ok")
+        raise Oops
+
+    async with served(app) as server:
+        client = await server.connect()
+        assert (await client.ask(request())).body == b"ok"
+        assert isinstance(traceback_of(caplog), Oops)
+        caplog.clear()
+        assert (await client.ask(request())).body == b"ok"
+        assert isinstance(traceback_of(caplog), Oops)
+
+
+@in_loop
+async def test_an_application_that_returns_without_a_response(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        pass
+
+    assert await talk(app, request() + GET) == SERVER_ERROR
+    [record] = error_records(caplog)
+    assert record.getMessage() == "ASGI callable returned without starting response."
+
+
+@pytest.mark.parametrize("messages", [[START], [START, MORE]], ids=["started", "in the body"])
+@in_loop
+async def test_an_application_that_returns_without_the_end_of_its_response(
+    messages: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in messages:
+            await send(message)
+
+    answer = await talk(app, request() + GET)
+    unended = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n"
+    assert answer == (SERVER_ERROR if messages == [START] else unended)
+    [record] = error_records(caplog)
+    assert record.getMessage() == "ASGI callable returned without completing response."
+
+
+@in_each_loop
+async def test_a_task_that_the_application_leaves_behind_may_not_send(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def later() -> None:
+            with outcome.set_by(), contextlib.suppress(RuntimeError):
+                await go_on.wait()
+                await respond(send, b"smuggled")
+                raise AssertionError
+
+        tasks.append(asyncio.create_task(later()))
+
+    go_on = asyncio.Event()
+    outcome = Outcome()
+    tasks: list[asyncio.Task[None]] = []
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(request())
+        assert await client.rest() == SERVER_ERROR
+        go_on.set()
+        assert await outcome is None
+    assert len(error_records(caplog)) == 1
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit], ids=lambda error: error.__name__)
+@in_loop
+async def test_other_exceptions_get_an_answer_too(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0)
+        raise error
+
+    async with served(app) as server:
+        assert await server.talk(request() + GET) == SERVER_ERROR
+        assert await server.talk(GET) == SERVER_ERROR
+    assert len(error_records(caplog)) == 2
+
+
+@in_loop
+async def test_an_application_that_cancels_itself_gets_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        asyncio.current_task().cancel()
+        await receive()
+        await asyncio.sleep(0)
+
+    assert await talk(app, GET) == SERVER_ERROR
+    assert len(error_records(caplog)) == 1
+
+
+@pytest.mark.parametrize("kind", ["raises", "returns none", "returns a number"])
+@in_loop
+async def test_an_application_that_is_no_coroutine_function(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class App:
+        """Calling it runs its code outside of any coroutine."""
+
+        def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+            if kind == "raises":
+                raise Oops
+            return None if kind == "returns none" else 5
+
+    async with served(App(), interface="asgi3") as server:
+        assert await server.talk(GET) == SERVER_ERROR
+    assert isinstance(traceback_of(caplog), Oops | TypeError)
+
+
+@in_loop
+async def test_an_application_whose_call_returns_a_coroutine() -> None:
+    def app(scope: Any, receive: Any, send: Any) -> Any:
+        assert isinstance(asyncio.current_task(), asyncio.Task)
+        return echo(scope, receive, send)
+
+    assert (await talk(app, GET, interface="asgi3")).endswith(b"\r\n\r\nGET /? ")
+
+
+@in_loop
+async def test_errors_are_logged_by_the_servers_error_logger(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise Oops
+
+    await talk(app, GET)
+    [record] = error_records(caplog)
+    assert (record.name, record.levelno) == ("fastasgi.error", logging.ERROR)
+
+
+# --- Behind the response ---
+
+
+@in_each_loop
+async def test_work_behind_the_response_does_not_hold_up_the_next_request() -> None:
+    go_on = asyncio.Event()
+    done = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, scope["path"].encode())
+        if scope["path"] == "/a":
+            await go_on.wait()
+        done.append(scope["path"])
+
+    async with served(app, timeout_graceful_shutdown=5) as server:
+        client = await server.connect()
+        for path in ("/a", "/b", "/c"):
+            assert (await client.ask(request(f"GET {path} HTTP/1.1"))).body == path.encode()
+        assert done == ["/b", "/c"]
+        assert server.context.exchange_count == 1
+        go_on.set()
+    assert done == ["/b", "/c", "/a"]
+
+
+@in_loop
+async def test_a_background_task_of_starlette() -> None:
+    go_on, done = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        await go_on.wait()
+        done.set()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        background = BackgroundTask(work) if scope["path"] == "/work" else None
+        await PlainTextResponse("ok", background=background)(scope, receive, send)
+
+    async with served(app, timeout_graceful_shutdown=5) as server:
+        client = await server.connect()
+        assert (await client.ask(request("GET /work HTTP/1.1"))).body == b"ok"
+        assert (await client.ask(request())).body == b"ok"
+        client.close()
+        assert not done.is_set()
+        go_on.set()
+        await done.wait()
+
+
+@in_loop
+async def test_work_behind_the_response_outlives_the_connection() -> None:
+    go_on = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with outcome.set_by():
+            await respond(send, b"ok")
+            await go_on.wait()
+            assert await receive() == DISCONNECT
+
+    outcome = Outcome()
+    async with served(app) as server:
+        assert await server.talk(GET) == OK
+        while server.context.connection_count:
+            await asyncio.sleep(0)
+        go_on.set()
+        assert await outcome is None
