@@ -1,6 +1,5 @@
 """See _access.pxd for the contracts."""
 
-import http
 import json
 import re
 import time
@@ -10,6 +9,8 @@ from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 from libc.string cimport memcpy
 
 from fastasgi._encoder cimport DECIMAL_ROOM, put_bytes, put_decimal
+
+from fastasgi._encoder import reason_phrase
 
 cdef enum:
     BATCH_SIZE = 65536                  # bytes of formatted lines that are written at once
@@ -147,11 +148,7 @@ cdef class AccessLog:
     cdef bytes status_text(self, int status):
         text = self.status_texts.get(status)
         if text is None:
-            try:
-                phrase = http.HTTPStatus(status).phrase
-            except ValueError:
-                phrase = ""
-            text = f"{status} {phrase}"
+            text = f"{status} {reason_phrase(status)}"
             if self.use_colors:
                 color = {1: 97, 2: 32, 3: 33, 4: 31, 5: 91}.get(status // 100, 97)
                 text = f"\x1b[{color}m{text}\x1b[0m"

@@ -16,13 +16,26 @@ cdef list STATUS_LINES = [None] * STATUS_COUNT
 cdef char TOKEN[256]                    # 1 at each tchar (RFC 9110 section 5.6.2)
 
 
+# Where http.HTTPStatus has an older name in some version of Python (RFC 9110 section 15.5)
+cdef dict PHRASES = {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+}
+
+
+def reason_phrase(status) -> str:
+    """RFC 9110's name of a status code; empty where it has none."""
+    try:
+        return PHRASES.get(status) or http.HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
 def fill_tables():
     for status in range(100, STATUS_COUNT):
-        try:
-            phrase = http.HTTPStatus(status).phrase
-        except ValueError:
-            phrase = ""
-        STATUS_LINES[status] = b"HTTP/1.1 %d %b\r\n" % (status, phrase.encode("ascii"))
+        STATUS_LINES[status] = b"HTTP/1.1 %d %b\r\n" % (status, reason_phrase(status).encode("ascii"))
     for byte in b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz":
         TOKEN[byte] = 1
 

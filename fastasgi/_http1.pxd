@@ -70,6 +70,7 @@ cdef class HTTP1Connection(Connection):
     cdef char* read_body(self, char* p, char* end) except NULL
     cdef char* read_chunks(self, char* p, char* end) except NULL
     cdef int after_feed(self) except -1
+    cdef int complete_body(self, bint has_rest) except -1
     cdef int end_body(self) except -1
 
     cdef bint may_keep_alive(self, HTTP1Exchange exchange) noexcept

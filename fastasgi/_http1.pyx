@@ -176,7 +176,7 @@ cdef class HTTP1Exchange(HTTPExchange):
             return 0
         connection.exchange = None
         connection.keep_alive = False
-        if self.content_length < 0 and not self.chunked:
+        if self.status and self.headers is None and self.content_length < 0 and not self.chunked:
             # An orderly end would pass for the end of the body
             connection.state = READ_NOTHING
             return connection.sink.reset()
@@ -452,7 +452,8 @@ cdef class HTTP1Connection(Connection):
         self.body_left -= n
         self.body_read += n
         if exchange is not None:
-            exchange.body_complete = self.body_left == 0
+            if self.body_left == 0:
+                self.complete_body(p + n < end)
             exchange.feed_body(
                 self.worker.take_read(p, n) if p + n == end else PyBytes_FromStringAndSize(p, n))
             self.after_feed()
@@ -482,7 +483,8 @@ cdef class HTTP1Connection(Connection):
                 self.close()
                 return end
         elif body:
-            exchange.body_complete = self.chunks.done
+            if self.chunks.done:
+                self.complete_body(p + n < end)
             exchange.feed_body(PyBytes_FromStringAndSize(p, body))
             self.after_feed()
         if self.chunks.done:
@@ -499,8 +501,16 @@ cdef class HTTP1Connection(Connection):
                 self.pause_reading()
         return 0
 
+    cdef int complete_body(self, bint has_rest) except -1:
+        """Before its last piece is fed: the application may answer, and close, while it takes that."""
+        self.exchange.body_complete = True
+        self.state = READ_HEAD
+        self.has_rest = has_rest
+        return 0
+
     cdef int end_body(self) except -1:
         cdef HTTP1Exchange exchange = self.exchange
+        self.has_rest = False
         if self.state == READ_NOTHING:
             return 0
         self.state = READ_HEAD
