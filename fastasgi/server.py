@@ -58,6 +58,7 @@ class Server:
         self._force_exit = False
         self._is_capturing_signals = False
         self._captured_signals: list[int] = []
+        self._has_given_up = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._exit_asked = asyncio.Event()
         self._force_asked = asyncio.Event()
@@ -96,8 +97,14 @@ class Server:
 
         Raises ConfigError, AppImportError, BindError, or SystemExit(3) where the application fails to start.
         """
-        with self.capture_signals(), asyncio.Runner(loop_factory=self.config.get_loop_factory()) as runner:
-            runner.run(self.serve(sockets))
+        runner = asyncio.Runner(loop_factory=self.config.get_loop_factory())
+        with self.capture_signals():
+            try:
+                runner.run(self.serve(sockets))
+            finally:
+                # Closing the runner waits for every task, also for one that ignores its cancellation.
+                if not self._has_given_up:
+                    runner.close()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve inside the running event loop; otherwise as ``run``. Cancelled, it stops gracefully first."""
@@ -265,6 +272,8 @@ class Server:
                 if await self._is_done(idle, timeout_s, FORCED_PHASE_TIMEOUT_S):
                     break
                 notice.cancel()
+            else:
+                self._has_given_up = True
         finally:
             notice.cancel()
             idle.cancel()
