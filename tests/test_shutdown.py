@@ -1,0 +1,319 @@
+"""How a server process ends: its phases, what each kind of request sees of them, and the exit codes."""
+
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from serving import WAIT_S, ServerProcess
+from wire import request
+
+APP = """
+import asyncio
+
+def say(*words):
+    print(*words, flush=True)
+
+async def lifespan(receive, send):
+    for phase in ("startup", "shutdown"):
+        assert (await receive())["type"] == f"lifespan.{phase}"
+        say(phase)
+        await send({"type": f"lifespan.{phase}.complete"})
+
+async def begin(send, body):
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+
+async def upload(receive, send):
+    body = b""
+    while True:
+        message = await receive()
+        say("uploading")
+        body += message["body"]
+        if not message["more_body"]:
+            break
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": body})
+
+async def events(receive, send):
+    # As server-sent events are: a stream without end, and somebody who watches for the client's leaving
+    async def watch():
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        say("events: disconnect")
+    watching = asyncio.create_task(watch())
+    await begin(send, b"event")
+    await watching
+    try:
+        await send({"type": "http.response.body", "body": b"too late", "more_body": True})
+    except OSError:
+        say("events: OSError")
+        raise
+
+async def poll(receive, send):
+    assert (await receive())["type"] == "http.request"
+    say("poll: waits")
+    assert (await receive())["type"] == "http.disconnect"
+    say("poll: disconnect")
+
+async def hang(receive, send):
+    await begin(send, b"hangs")
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        say("hang: cancelled")
+        raise
+
+async def ignore(receive, send):
+    await begin(send, b"ignores")
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            say("ignore: cancelled")
+
+async def block(receive, send):
+    await begin(send, b"blocks")
+    while True:
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            say("block: cancelled")
+            raise
+
+async def background(receive, send):
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"answered"})
+    say("background: begins")
+    await asyncio.sleep(0.3)
+    say("background: done")
+
+async def hello(receive, send):
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await lifespan(receive, send)
+    else:
+        await globals()[scope["path"][1:]](receive, send)
+"""
+
+Start = Callable[..., ServerProcess]
+
+
+class Connection:
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S)
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def until(self, text: bytes) -> bytes:
+        received = b""
+        while text not in received:
+            piece = self.socket.recv(65536)
+            assert piece, received
+            received += piece
+        return received
+
+    def rest(self) -> bytes:
+        """What comes until the server's end, be it in order or by a reset."""
+        received = b""
+        with contextlib.suppress(ConnectionResetError):
+            while piece := self.socket.recv(65536):
+                received += piece
+        return received
+
+
+Connect = Callable[[ServerProcess], Connection]
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Makes connections, closed with the test."""
+    connections: list[Connection] = []
+
+    def connect(process: ServerProcess) -> Connection:
+        connections.append(Connection(process.port))
+        return connections[-1]
+
+    yield connect
+    for connection in connections:
+        connection.socket.close()
+
+
+def begin(start: Start, grace: str, *arguments: str) -> ServerProcess:
+    return start(
+        APP, "app:app", "--port", "0", "--no-access-log", "--timeout-graceful-shutdown", grace, *arguments
+    )
+
+
+def clean(process: ServerProcess) -> list[str]:
+    """What the application said, after a graceful end without a traceback."""
+    assert "Traceback" not in process.log, process.log
+    assert process.errors[-1].startswith("INFO:     Finished server process")
+    return process.output.split("\n")[:-1]
+
+
+each_loop = pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+
+
+@each_loop
+def test_requests_within_the_grace_time_are_answered(start: Start, connect: Connect, loop: str) -> None:
+    process = begin(start, "20", "--loop", loop, "--timeout-keep-alive", "20")
+    idle, silent, uploading, behind = [connect(process) for _ in range(4)]
+    idle.send(request("GET /hello HTTP/1.1"))
+    idle.until(b"hello")
+    uploading.send(request("POST /upload HTTP/1.1", "content-length: 6", body=b"abc"))
+    behind.send(request("GET /background HTTP/1.1"))
+    behind.until(b"answered")
+    process.process.send_signal(signal.SIGTERM)
+    process.wait_for(r"Waiting for \d+ connection")
+    assert idle.rest() == b""
+    assert silent.rest() == b""
+    assert behind.rest() == b""
+    with pytest.raises(ConnectionRefusedError):
+        connect(process)
+    uploading.send(b"def" + request("GET /hello HTTP/1.1"))
+    answer = uploading.rest()
+    uploading.socket.close()
+    assert answer.endswith(b"\r\n\r\nabcdef")
+    assert b"\r\nconnection: close\r\n" in answer
+    assert process.wait() == -signal.SIGTERM
+    said = clean(process)
+    assert (said[0], said[-1]) == ("startup", "shutdown")
+    assert "background: done" in said
+
+
+@each_loop
+def test_streams_are_disconnected_and_what_hangs_is_cancelled(
+    start: Start, connect: Connect, loop: str
+) -> None:
+    process = begin(start, "0.3", "--loop", loop)
+    streaming, polling, hanging = [connect(process) for _ in range(3)]
+    streaming.send(request("GET /events HTTP/1.1"))
+    streaming.until(b"event")
+    polling.send(request("GET /poll HTTP/1.1"))
+    hanging.send(request("GET /hang HTTP/1.1"))
+    hanging.until(b"hangs")
+    asked_at = time.monotonic()
+    assert process.end(signal.SIGINT) == 0
+    assert 0.3 <= time.monotonic() - asked_at < 10
+    for connection in (streaming, hanging):
+        assert not connection.rest().endswith(b"0\r\n\r\n"), "a stream that was broken off looks complete"
+    assert polling.rest() == b""
+    said = clean(process)
+    assert said[:2] == ["startup", "poll: waits"]
+    assert sorted(said[2:5]) == ["events: OSError", "events: disconnect", "poll: disconnect"]
+    assert said[5:] == ["hang: cancelled", "shutdown"]
+
+
+def test_no_grace_time_disconnects_at_once(start: Start, connect: Connect) -> None:
+    process = begin(start, "0")
+    streaming = connect(process)
+    streaming.send(request("GET /events HTTP/1.1"))
+    streaming.until(b"event")
+    asked_at = time.monotonic()
+    assert process.end(signal.SIGTERM) == -signal.SIGTERM
+    assert time.monotonic() - asked_at < 2
+    assert clean(process) == ["startup", "events: disconnect", "events: OSError", "shutdown"]
+
+
+def test_an_application_that_ignores_cancellation_is_given_up(start: Start, connect: Connect) -> None:
+    process = begin(start, "0")
+    ignoring = connect(process)
+    ignoring.send(request("GET /ignore HTTP/1.1"))
+    ignoring.until(b"ignores")
+    assert process.end(signal.SIGTERM) == -signal.SIGTERM
+    ignoring.rest()
+    said = process.output.split()
+    assert "shutdown" in said
+    assert "cancelled" in said
+    assert "Finished server process" in process.log
+
+
+def test_a_busy_application_is_cancelled(start: Start, connect: Connect) -> None:
+    process = begin(start, "0")
+    blocking = connect(process)
+    blocking.send(request("GET /block HTTP/1.1"))
+    blocking.until(b"blocks")
+    assert process.end(signal.SIGTERM) == -signal.SIGTERM
+    assert clean(process) == ["startup", "block: cancelled", "shutdown"]
+
+
+@each_loop
+def test_a_second_signal_ends_the_grace_time(start: Start, connect: Connect, loop: str) -> None:
+    process = begin(start, "100", "--loop", loop)
+    streaming, hanging = connect(process), connect(process)
+    streaming.send(request("GET /events HTTP/1.1"))
+    streaming.until(b"event")
+    hanging.send(request("GET /hang HTTP/1.1"))
+    hanging.until(b"hangs")
+    process.process.send_signal(signal.SIGINT)
+    process.wait_for(r"Waiting for \d+ connection")
+    asked_at = time.monotonic()
+    assert process.end(signal.SIGINT) == 0
+    assert time.monotonic() - asked_at < 5
+    said = process.output.split("\n")[:-1]
+    assert (said[0], said[-1]) == ("startup", "shutdown")
+    assert {"hang: cancelled", "events: disconnect"} < set(said)
+    assert "Traceback" not in process.log
+
+
+def test_a_client_that_does_not_read_its_response_does_not_hold_the_end_up(
+    start: Start, connect: Connect
+) -> None:
+    source = APP + (
+        "\nasync def large(receive, send):\n"
+        "    await send({'type': 'http.response.start', 'status': 200})\n"
+        "    await send({'type': 'http.response.body', 'body': bytes(50_000_000)})\n"
+    )
+    process = start(source, "app:app", "--port", "0", "--timeout-graceful-shutdown", "0.2")
+    reading = connect(process)
+    reading.send(request("GET /large HTTP/1.1"))
+    reading.until(b"\r\n\r\n")
+    asked_at = time.monotonic()
+    assert process.end(signal.SIGTERM) == -signal.SIGTERM
+    assert time.monotonic() - asked_at < 15
+    assert "Traceback" not in process.log
+
+
+def test_a_failed_lifespan_shutdown_is_said(start: Start) -> None:
+    source = """
+        async def app(scope, receive, send):
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.failed", "message": "the pool is stuck"})
+    """
+    process = start(source, "app:app", "--port", "0")
+    assert process.port
+    process.end(signal.SIGTERM)
+    assert "the pool is stuck" in process.log
+    assert "Traceback" not in process.log
+
+
+def test_the_exit_code_of_a_failed_start(start: Start) -> None:
+    source = """
+        async def app(scope, receive, send):
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": "no database"})
+    """
+    process = start(source, "app:app", "--port", "0")
+    assert process.wait() == 3
+    assert "no database" in process.log
+    assert "Traceback" not in process.log
+
+
+def test_the_exit_code_after_the_last_request(start: Start, connect: Connect) -> None:
+    process = begin(start, "5", "--limit-max-requests", "2")
+    client = connect(process)
+    for _ in range(2):
+        client.send(request("GET /hello HTTP/1.1"))
+        client.until(b"hello")
+    client.rest()
+    assert process.wait() == 0
+    assert clean(process) == ["startup", "shutdown"]
