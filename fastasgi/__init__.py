@@ -1,18 +1,25 @@
 """fastasgi: an ASGI server with a compiled core.
 
-``run``, ``Config`` and ``Server`` take the place of uvicorn's by the same names.
+``run``, ``Config`` and ``Server`` take the place of uvicorn's by the same names. ``ClientDisconnected`` is
+what ``send`` raises once the client has gone.
 """
 
 TYPE_CHECKING = False  # True for type checkers, without importing typing
 
 if TYPE_CHECKING:
+    from fastasgi._exchange import ClientDisconnected
     from fastasgi.config import Config
     from fastasgi.server import Server, run
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Server", "__version__", "run"]
+__all__ = ["ClientDisconnected", "Config", "Server", "__version__", "run"]
 
-_MODULES = {"Config": "fastasgi.config", "Server": "fastasgi.server", "run": "fastasgi.server"}
+_MODULES = {
+    "ClientDisconnected": "fastasgi._exchange",
+    "Config": "fastasgi.config",
+    "Server": "fastasgi.server",
+    "run": "fastasgi.server",
+}
 
 if not TYPE_CHECKING:
 

@@ -214,7 +214,7 @@ def atom_values(dict scope, int status, long long body_bytes, double duration_s)
     }
 
 
-def atom_text(dict values, dict scope, name: str) -> str:
+def atom_text(dict values, dict scope, name) -> str:
     """One value of a line, escaped."""
     if name.startswith("header["):
         return escape(header_text(scope, name.removeprefix("header[").removesuffix("]").encode()))

@@ -15,6 +15,7 @@ cdef class WorkerContext:
         readonly object loop
         readonly object app             # ASGI 3 callable
         bint app_is_coroutine_function  # calling it runs none of its code
+        bint writes_singly              # the loop's writelines() can't be trusted, see SocketSink
         object context                  # contextvars.Context in which the server was started
         object logger
         AccessLog access_log            # None: off
@@ -53,11 +54,12 @@ cdef class WorkerContext:
         readonly bint draining
         object idle_waiter              # asyncio.Future of wait_idle(), or None
 
-        # For the start of tasks, see _exchange
+        # For the start of tasks, see _task
         dict task_arguments             # of asyncio.Task; the context is put in before each
         object call_soon                # the rest for CPython 3.11: loop.call_soon,
-        object catch_step               # a method of this object that stands in for it,
-        object step                     # the first step of the task that is being made,
+        object catch_step               # and what stands in for it and for the registry's add()
+        object pass_task                # while a task is made: methods of this object;
+        object step                     # the first step of that task, kept by catch_step;
         dict loop_attributes            # loop.__dict__
 
         # Memory that one event at a time uses

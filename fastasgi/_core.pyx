@@ -1,10 +1,12 @@
 """See _core.pxd for the contracts."""
 
+import asyncio
 import contextvars
 import inspect
 import sys
 import time
 import urllib.parse
+import weakref
 from email.utils import formatdate
 
 from cpython.buffer cimport PyBuffer_FillInfo
@@ -49,6 +51,7 @@ cdef class WorkerContext:
         self.loop = loop
         self.app = app
         self.app_is_coroutine_function = is_coroutine_function(app)
+        self.writes_singly = isinstance(loop, asyncio.BaseEventLoop)
         self.context = contextvars.copy_context()
         self.logger = logger
         self.access_log = access_log
@@ -69,6 +72,7 @@ cdef class WorkerContext:
         self.asgi = {"version": asgi_version, "spec_version": "2.5"}
         self.call_soon = loop.call_soon
         self.catch_step = self.keep_step
+        self.pass_task = self.keep_task
         self.loop_attributes = loop.__dict__
         self.task_arguments = {"loop": loop, "context": None}
         if sys.version_info >= (3, 12):
@@ -118,7 +122,10 @@ cdef class WorkerContext:
         try:
             for connection in [c for c in self.connections if 0 < (<Connection>c).deadline <= self.now]:
                 connection.deadline = 0
-                connection.expire()
+                try:
+                    connection.expire()
+                except Exception as error:
+                    self.logger.error("A connection's deadline could not be handled", exc_info=error)
         finally:
             self.in_callback = False
         if self.access_log is not None:
@@ -163,9 +170,16 @@ cdef class WorkerContext:
                 waiter.set_result(None)
         return 0
 
-    def keep_step(self, step, *, context=None):
+    def keep_step(self, step, *arguments, context=None):
         """Takes the place of loop.call_soon while a Task is made on CPython 3.11."""
+        if self.step is not None or arguments:
+            return self.call_soon(step, *arguments, context=context)
         self.step = step
+
+    def keep_task(self, task):
+        """Takes the place of the WeakSet's add() meanwhile; another thread may be making a task for its own loop."""
+        if task.get_loop() is not self.loop:
+            weakref.WeakSet.add(asyncio.tasks._all_tasks, task)
 
     cdef ReadBuffer read_buffer_for(self, Py_ssize_t direct_bytes):
         if direct_bytes == 0:

@@ -4,12 +4,10 @@ import asyncio
 
 from cpython.contextvars cimport PyContext_Copy
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from fastasgi._core cimport WorkerContext
 from fastasgi._task cimport new_waiter, register_task, start_task, wake_all
-
-from fastasgi._task import raise_again
 
 cdef extern from "Python.h":
     void PyErr_SetObject(PyObject* kind, PyObject* value) noexcept
@@ -67,8 +65,10 @@ cdef class ReceiveCall:
         return self
 
     def __next__(self):
-        """Replaced by receive_call_next, which does the same; here so that the type has the slot."""
-        raise StopIteration
+        # What Python code calls; an await takes the slot, see receive_call_next
+        item = <object>receive_call_next(<PyObject*>self)
+        Py_DECREF(item)
+        return item
 
     def send(self, value):
         return next(self)
@@ -200,12 +200,11 @@ cdef class Exchange:
             coroutine = call_app(worker.app, self.scope, PyMethod_New(RECEIVE, self), PyMethod_New(send, self))
         worker.exchange_count += 1
         # The application may do with its scope what it likes
-        self.scope = None if worker.access_log is None else (<dict>self.scope).copy()
+        self.scope = None if worker.access_log is None else private_copy(self.scope)
         try:
             task = start_task(worker, coroutine, context)
         except (KeyboardInterrupt, SystemExit) as stop:
-            # As from any other task, it ends the event loop; but first this request gets its answer
-            worker.loop.call_soon(raise_again, stop)
+            # An application that calls sys.exit() has failed in this request, no more
             worker.exchange_count -= 1
             return self.returned(stop)
         if task.done():
@@ -270,10 +269,6 @@ cdef class Exchange:
             return call
         return READY
 
-    def sent_awaitable(self):
-        """To await between pieces that the wire has taken, so that a slow client is waited for."""
-        return self.sent()
-
     def disconnect(self):
         """Tell the application that its client has gone, whether or not it has."""
         self.feed_disconnect()
@@ -282,6 +277,13 @@ cdef class Exchange:
         """Cancel the application's task."""
         if self.task is not None:
             self.task.cancel()
+
+
+cdef dict private_copy(dict scope):
+    """Of what the access log reads: no change of the application's reaches it."""
+    cdef dict copied = scope.copy()
+    copied["headers"] = list(copied["headers"])
+    return copied
 
 
 cdef bint caused_by_disconnect(object exception) except -1:

@@ -1,7 +1,9 @@
 """See _http.pxd for the contracts."""
 
 import asyncio
+import errno
 import os
+import stat
 import sys
 import time
 
@@ -139,9 +141,12 @@ cdef class HTTPExchange(Exchange):
     cdef int take_start(self, PyObject** values) except -1:
         if values[STATUS] is NULL:
             raise KeyError("status")
-        self.begin_response(
-            <object>values[STATUS], <object>values[HEADERS] if values[HEADERS] is not NULL else ())
-        self.wants_trailers = values[TRAILERS] is not NULL and <object>values[TRAILERS]
+        # The values are borrowed, and what they are may run code of the application that changes its message
+        cdef object status = <object>values[STATUS]
+        cdef object headers = <object>values[HEADERS] if values[HEADERS] is not NULL else ()
+        cdef bint wants_trailers = values[TRAILERS] is not NULL and <object>values[TRAILERS]
+        self.begin_response(status, headers)
+        self.wants_trailers = wants_trailers
         return 0
 
     cdef int begin_response(self, int status, object headers) except -1:
@@ -186,8 +191,8 @@ cdef class HTTPExchange(Exchange):
 
     cdef object take_body(self, PyObject** values):
         cdef object value = <object>values[BODY] if values[BODY] is not NULL else b""
-        cdef bytes body = value if type(value) is bytes else as_bytes(value)
         cdef bint more = values[MORE_BODY] is not NULL and <object>values[MORE_BODY]
+        cdef bytes body = value if type(value) is bytes else as_bytes(value)
         self.put_body(body, more)
         if not more:
             return self.body_sent_whole()
@@ -233,16 +238,20 @@ cdef class HTTPExchange(Exchange):
         cdef long long count
         cdef bint more = False
         if kind == HTTP_PATHSEND:
-            file = open(message["path"], "rb", buffering=0)
+            file = open_regular(message["path"])
         else:
             given = message["file"]
             # A descriptor of our own: the application may close its own once send() has returned
             file = os.fdopen(os.dup(given.fileno() if hasattr(given, "fileno") else given), "rb", buffering=0)
             more = message.get("more_body", False)
             offset = file.tell() if message.get("offset") is None else message["offset"]
+        if offset < 0:
+            raise ValueError(f"{kind}: offset {offset} is negative")
         count = max(0, os.fstat(file.fileno()).st_size - offset)
         if kind == HTTP_ZEROCOPYSEND:
             if message.get("count") is not None:
+                if message["count"] < 0:
+                    raise ValueError(f"{kind}: count {message['count']} is negative")
                 count = min(count, <long long>message["count"])
             if message.get("offset") is None:
                 # As sendfile() does where it is given no offset
@@ -290,7 +299,7 @@ cdef class HTTPExchange(Exchange):
             scope, self.status, 0 if self.bodiless else self.body_sent, time.perf_counter() - self.started_at)
 
     cdef int feed_disconnect(self) except -1:
-        if self.state != COMPLETE and self.state != EXPECT_START and not self.disconnected:
+        if self.state != COMPLETE and self.state != EXPECT_START and self.headers is None and not self.disconnected:
             if self.worker.access_log is not None:
                 self.log_access()
         self.body = self.more_body = None
@@ -363,6 +372,18 @@ cdef class HTTPExchange(Exchange):
 
     cdef int ended(self) except -1:
         raise NotImplementedError
+
+
+cdef object open_regular(path):
+    """A regular file, open for reading. Anything else has no size, and might not even open at once."""
+    cdef int fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "http.response.pathsend: not a regular file", os.fspath(path))
+    except BaseException:
+        os.close(fd)
+        raise
+    return os.fdopen(fd, "rb", buffering=0)
 
 
 cdef int read_message(dict message, PyObject** values) except -1:
@@ -472,8 +493,9 @@ cdef dict build_scope(
     WorkerContext worker, dict template, str http_version, str method, str path, bytes raw_path, bytes query,
     list headers, dict extensions,
 ):
-    """The HTTP connection scope (ASGI HTTP specification 2.5). Every container but "asgi" is the request's own."""
+    """The HTTP connection scope (ASGI HTTP specification 2.5). Every container is the request's own."""
     cdef dict scope = template.copy()
+    scope["asgi"] = worker.asgi.copy()
     if http_version != "1.1":
         scope["http_version"] = http_version
     scope["method"] = method

@@ -1,7 +1,7 @@
 """HTTP/1.1 and 1.0 on one sink (RFC 9112): framing, keep-alive, pipelining, and the order of it all.
 
 Knows what a head's framing means and how a response is laid out. Must not know: the kind of transport, the grammar
-(see _parser), the order of ASGI messages (see _exchange).
+(see _parser), the order of ASGI messages (see _http).
 """
 
 from libc.stdint cimport int64_t
@@ -75,6 +75,8 @@ cdef class HTTP1Connection(Connection):
 
     cdef bint may_keep_alive(self, HTTP1Exchange exchange) noexcept
     cdef int response_done(self) except -1
-    cdef int refuse(self, int status, str reason) except -1
+    cdef int refuse(self, int status, str reason, bint is_head) except -1
     cdef int refuse_body(self, int status, str reason) except -1
     cdef int close(self) except -1
+    cdef int linger(self) except -1
+    cdef str peer(self)

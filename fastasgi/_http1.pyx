@@ -209,7 +209,7 @@ async def send_file(HTTP1Exchange exchange, ByteSink sink, file, offset, count, 
             sink.push(False)
             sent += len(piece)
             exchange.blocked = sink.blocked
-            await exchange.sent_awaitable()
+            await exchange.sent()
     if exchange.disconnected or sink.closing:
         raise ClientDisconnected("the client has disconnected")
     if exchange.chunked:
@@ -328,7 +328,9 @@ cdef class HTTP1Connection(Connection):
         if self.exchange is None and not self.sink.blocked and not self.resume_is_scheduled:
             if not self.reading_head:
                 self.reading_head = True
-                self.set_deadline(self.worker.head_timeout_s)
+                if self.scope_template is not None:
+                    self.set_deadline(self.worker.head_timeout_s)
+                # That of a first head runs since the connection was made
         elif self.held_length > self.worker.max_head_bytes:
             self.pause_reading()
         return 0
@@ -374,7 +376,7 @@ cdef class HTTP1Connection(Connection):
             self.process(block, n)
         finally:
             PyMem_RawFree(block)
-        if not self.exchange and self.held_length <= self.worker.max_head_bytes:
+        if self.exchange is None and self.held_length <= self.worker.max_head_bytes:
             self.resume_reading()
         return 0
 
@@ -387,19 +389,22 @@ cdef class HTTP1Connection(Connection):
             self.begin(head)
             return p + n
         if n < 0:
-            self.refuse(head.status, head.reason.decode("ascii"))
+            self.refuse(head.status, head.reason.decode("ascii"), False)
         return p
 
     cdef int begin(self, RequestHead* head) except -1:
         cdef WorkerContext worker = self.worker
         cdef HTTP1Exchange exchange
+        cdef str method = method_of(head)
+        cdef bint is_head = method == "HEAD"
         self.deadline = 0
+        self.unsent = 0
         self.reading_head = False
         self.keep_alive = head.keep_alive
         if worker.max_body_bytes and head.content_length > worker.max_body_bytes:
-            return self.refuse(413, "the body is larger than limit_request_body")
+            return self.refuse(413, "the body is larger than limit_request_body", is_head)
         if worker.max_concurrency and worker.exchange_count >= worker.max_concurrency:
-            return self.refuse(503, "limit_concurrency is reached")
+            return self.refuse(503, "limit_concurrency is reached", is_head)
         if self.scope_template is None:
             self.find_addresses()
         exchange = HTTP1Exchange.__new__(HTTP1Exchange)
@@ -419,8 +424,7 @@ cdef class HTTP1Connection(Connection):
             exchange.body_complete = True
         if worker.access_log is not None:
             exchange.started_at = time.perf_counter()
-        method = method_of(head)
-        exchange.is_head = head.method.n == 4 and method == "HEAD"
+        exchange.is_head = is_head
         exchange.scope = build_scope(
             worker, self.scope_template, "1.1" if head.minor_version else "1.0", method, path_of(head),
             PyBytes_FromStringAndSize(head.path.p, head.path.n),
@@ -546,26 +550,28 @@ cdef class HTTP1Connection(Connection):
         self.set_deadline(self.worker.keep_alive_timeout_s)
         if self.paused and self.held_length <= self.worker.max_head_bytes:
             self.resume_reading()
-        if self.held_length and not self.receiving:
-            self.schedule_resume()
+        if not self.receiving:
+            if self.held_length:
+                self.schedule_resume()
+            elif self.peer_is_done:
+                return self.close()
         return 0
 
-    cdef int refuse(self, int status, str reason) except -1:
+    cdef int refuse(self, int status, str reason, bint is_head) except -1:
         """Answer in the application's place, and close: what follows on this connection can't be trusted."""
         cdef ByteSink sink = self.sink
         cdef bytes line = status_line(status)
         cdef bytes text = line[13:len(line) - 2]
-        self.worker.logger.warning("Request refused with %d: %s", status, reason)
+        self.worker.logger.warning("Request of %s refused with %d: %s", self.peer(), status, reason)
         sink.put(line, len(line))
         sink.put(self.worker.default_lines, len(self.worker.default_lines))
         if status == 503:
             sink.put(b"retry-after: 1\r\n", 16)
         text = b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (
-            len(text), text)
+            len(text), b"" if is_head else text)
         sink.put(text, len(text))
         self.keep_alive = False
-        self.has_rest = True
-        return self.close()
+        return self.linger()
 
     cdef int refuse_body(self, int status, str reason) except -1:
         """The same, once the application may be running."""
@@ -579,23 +585,35 @@ cdef class HTTP1Connection(Connection):
             else:
                 exchange.feed_disconnect()
         if nothing_sent and exchange is not None:
-            return self.refuse(status, reason)
-        self.worker.logger.warning("Connection closed in a request's body: %s", reason)
+            return self.refuse(status, reason, exchange.is_head)
+        self.worker.logger.warning("Connection of %s closed in a request's body: %s", self.peer(), reason)
         return self.close()
 
     cdef int close(self) except -1:
-        """End the connection after what was put. While the client may still be sending, only half of it: a reset
-        could take the response away from it (RFC 9112 section 9.6)."""
-        cdef bint all_read = self.state == READ_HEAD and self.held_length == 0 and not self.has_rest
+        """End the connection after what was put, at once where the client has sent nothing else."""
+        if self.state != READ_HEAD or self.held_length or self.has_rest:
+            return self.linger()
+        self.state = READ_NOTHING
+        if self.sink is None:
+            return 0
+        self.set_deadline(LINGER_S)
+        return self.sink.end()
+
+    cdef int linger(self) except -1:
+        """End our half of the connection. While the client may still be sending, a close would answer with a reset,
+        which could take the response away from it (RFC 9112 section 9.6)."""
         self.state = READ_NOTHING
         self.direct_bytes = 0
         if self.sink is None:
             return 0
         self.set_deadline(LINGER_S)
-        if all_read or self.sink.closing:
-            return self.sink.end()
         self.resume_reading()
         return self.sink.end_gently()
+
+    cdef str peer(self):
+        """The client's address for the error log."""
+        peer = self.sink.extra_info("peername")
+        return "%s:%d" % tuple(peer[:2]) if isinstance(peer, (tuple, list)) else "a unix socket"
 
     # --- Events ---
 
@@ -652,5 +670,5 @@ cdef class HTTP1Connection(Connection):
         if self.state == READ_NOTHING or unsent:
             return self.sink.abort()
         if self.reading_head:
-            return self.refuse(408, "the head did not arrive within timeout_request_head")
+            return self.refuse(408, "the head did not arrive within timeout_request_head", False)
         return self.close()

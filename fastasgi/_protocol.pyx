@@ -14,7 +14,7 @@ cdef extern from "_send.h" nogil:
 
 cdef enum:
     SENDFILE_SIZE = 1048576             # bytes of one sendfile call, between which other connections have their turn
-    UNKNOWN = -2                        # of ServerProtocol.socket
+    UNKNOWN = -2                        # of SocketSink.socket
     NONE = -1
 
 
@@ -103,7 +103,12 @@ cdef class SocketSink(ByteSink):
 
     cdef int writelines(self, list parts) except -1:
         self.transport_holds = True
-        self.transport.writelines(parts)
+        if not self.worker.writes_singly:
+            self.transport.writelines(parts)
+            return 0
+        # asyncio's own writelines() never pauses the protocol on CPython 3.12.0 to 3.12.8 (CVE-2024-12254)
+        for part in parts:
+            self.transport.write(part)
         return 0
 
     cdef int end(self) except -1:

@@ -21,13 +21,12 @@ cdef class Waiter:
         object cancel_message
 
     cdef int call_soon(self) except -1
-    cdef object make_cancelled_error(self)
 
 
 cdef Waiter new_waiter(WorkerContext worker, list waiters)
 # Wakes whoever waits: in place inside our own callbacks, where no task is current; soon otherwise.
 cdef int wake_all(list waiters) except -1
-# A Task that has run up to its first suspension, in `context`. Raises only what asyncio lets end the event loop.
+# A Task that has run up to its first suspension, in `context`. Raises KeyboardInterrupt and SystemExit of that step.
 cdef object start_task(WorkerContext worker, object coroutine, object context)
 # To be called for a task that is suspended: from then on it is in asyncio.all_tasks().
 cdef int register_task(object task) except -1

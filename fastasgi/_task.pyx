@@ -10,6 +10,10 @@ from cpython.weakref cimport PyWeakref_NewRef
 
 from fastasgi._core cimport WorkerContext
 
+cdef extern from "Python.h":
+    int PyGC_Disable() noexcept
+    int PyGC_Enable() noexcept
+
 Task = asyncio.Task
 CancelledError = asyncio.CancelledError
 
@@ -39,17 +43,8 @@ cdef class Waiter:
         if self.state != PENDING:
             self.call_soon()
 
-    def remove_done_callback(self, callback):
-        if self.wakeup != callback:
-            return 0
-        self.wakeup = None
-        return 1
-
     def done(self):
         return self.state != PENDING
-
-    def cancelled(self):
-        return self.state == CANCELLED
 
     def cancel(self, msg=None):
         if self.state != PENDING:
@@ -63,18 +58,9 @@ cdef class Waiter:
 
     def result(self):
         if self.state == CANCELLED:
-            raise self.make_cancelled_error()
+            raise CancelledError() if self.cancel_message is None else CancelledError(self.cancel_message)
         if self.state == PENDING:
             raise asyncio.InvalidStateError("Result is not ready.")
-
-    def exception(self):
-        return self.result()
-
-    def _make_cancelled_error(self):
-        return self.make_cancelled_error()
-
-    cdef object make_cancelled_error(self):
-        return CancelledError() if self.cancel_message is None else CancelledError(self.cancel_message)
 
     cdef int call_soon(self) except -1:
         wakeup, self.wakeup = self.wakeup, None
@@ -104,8 +90,8 @@ cdef int wake_all(list waiters) except -1:
             wakeup, waiter.wakeup = waiter.wakeup, None
             try:
                 run_in_place(waiter.worker, waiter.context, wakeup, waiter)
-            except (KeyboardInterrupt, SystemExit) as stop:
-                waiter.worker.loop.call_soon(raise_again, stop)
+            except (KeyboardInterrupt, SystemExit):
+                pass                    # a Task raises these out of its step, but holds them too
         else:
             waiter.call_soon()
     return 0
@@ -120,10 +106,6 @@ cdef object run_in_place(WorkerContext worker, object context, object step, obje
     finally:
         worker.in_callback = True
         PyContext_Exit(context)
-
-
-def pass_over(task):
-    """Stands in for _all_tasks.add meanwhile: registering a task costs more than all the rest of its constructor."""
 
 
 cdef object start_task(WorkerContext worker, object coroutine, object context):
@@ -141,24 +123,29 @@ cdef object start_task_by_hand(WorkerContext worker, object coroutine, object co
     """CPython 3.11 has no eager_start.
 
     There the constructor schedules the first step by loop.call_soon, and adds the task to the WeakSet behind
-    asyncio.all_tasks(). Both are shadowed on their instances for its length: the step is run here, and the task is
-    listed for the length of the step at a fraction of the cost. No other
-    thread can come between, since the constructor runs no bytecode.
+    asyncio.all_tasks(), which costs more than all the rest of it. Both are shadowed on their instances for its length:
+    the step is run here, and the task is listed for the length of the step at a fraction of the cost. The collector
+    rests meanwhile, since a finalizer may call the loop.
     """
     cdef object task, step, reference
+    cdef int collects = PyGC_Disable()
     worker.loop_attributes["call_soon"] = worker.catch_step
-    REGISTRY_ATTRIBUTES["add"] = pass_over
+    REGISTRY_ATTRIBUTES["add"] = worker.pass_task
     try:
         task = PyObject_Call(Task, (coroutine,), worker.task_arguments)
     finally:
         worker.loop_attributes["call_soon"] = worker.call_soon
         REGISTRY_ATTRIBUTES["add"] = REGISTER_TASK
+        if collects:
+            PyGC_Enable()
     step = worker.step
     worker.step = None
     reference = PyWeakref_NewRef(task, None)
     REGISTRY.add(reference)
     try:
         run_in_place(worker, context, step, None)
+    except (KeyboardInterrupt, SystemExit):
+        pass                            # a Task raises these out of its step, but holds them too
     finally:
         REGISTRY.discard(reference)
     return task
@@ -168,8 +155,3 @@ cdef int register_task(object task) except -1:
     if not TASK_STARTS_EAGERLY:
         REGISTER_TASK(task)
     return 0
-
-
-def raise_again(exception):
-    """A callback for the event loop."""
-    raise exception

@@ -22,6 +22,8 @@ def detect_interface(app: Callable[..., Any]) -> Interface:
     takes receive and send) unless its instances can be awaited. Of other callables the number of arguments
     decides. Raises ConfigError for what looks like WSGI, which is never guessed.
     """
+    while isinstance(app, functools.partial) and inspect.isclass(app.func):
+        app = app.func
     if inspect.isclass(app):
         return "asgi3" if hasattr(app, "__await__") else "asgi2"
     if is_coroutine_callable(app):

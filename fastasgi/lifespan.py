@@ -37,6 +37,11 @@ class Lifespan:
         self._raised = False
         self._given_up = False
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the application's lifespan call has begun and not returned."""
+        return self._task is not None and not self._task.done()
+
     async def startup(self) -> None:
         """Start the application and return when it is ready, has failed, or does not know the protocol."""
         if self._mode == "off":
@@ -97,6 +102,9 @@ class Lifespan:
         }
         try:
             await self._config.loaded_app(scope, self._messages.get, self._send)
+        except SystemExit as error:
+            logger.error("The application's lifespan ended by sys.exit(%r).", error.code)
+            self._raised = self._failed = True
         except (Exception, asyncio.CancelledError) as error:
             self._raised = True
             self._log(error)

@@ -99,8 +99,13 @@ class Server:
         """
         runner = asyncio.Runner(loop_factory=self.config.get_loop_factory())
         with self.capture_signals():
+            serving = runner.get_loop().create_task(self.serve(sockets))
             try:
-                runner.run(self.serve(sockets))
+                while not serving.done():
+                    # An application's sys.exit() ends the event loop, but has failed in its request only.
+                    with contextlib.suppress(SystemExit):
+                        runner.get_loop().run_until_complete(serving)
+                serving.result()
             finally:
                 # Closing the runner waits for every task, also for one that ignores its cancellation.
                 if not self._has_given_up:
@@ -129,11 +134,12 @@ class Server:
         """
         self._loop = asyncio.get_running_loop()
         self._exit_asked, self._force_asked = asyncio.Event(), asyncio.Event()
-        self._access_log = make_access_log(self.config.access_log, self.config.access_log_format)
         listeners = self.config.bind_sockets() if sockets is None else sockets
         _log_process("Started")
         try:
             await self._start_lifespan()
+            # The application's start-up may have set up logging
+            self._access_log = make_access_log(self.config.access_log, self.config.access_log_format)
             self._context = self._make_context()
             for sock in listeners:
                 self.servers.append(await self._listen(sock, self._context))
@@ -149,8 +155,7 @@ class Server:
     async def _start_lifespan(self) -> None:
         starting = asyncio.create_task(self.lifespan.startup())
         if not await self._is_done(starting, None, FORCED_PHASE_TIMEOUT_S):
-            starting.cancel()
-            await asyncio.wait({starting})
+            await self._give_up(starting)
             sys.exit(STARTUP_FAILURE)
         starting.result()
         if self.lifespan.should_exit:
@@ -288,10 +293,15 @@ class Server:
     async def _stop_lifespan(self) -> None:
         stopping = asyncio.create_task(self.lifespan.shutdown())
         if not await self._is_done(stopping, None, FORCED_LIFESPAN_TIMEOUT_S):
-            stopping.cancel()
-            await asyncio.wait({stopping})
+            await self._give_up(stopping)
             return
         stopping.result()
+
+    async def _give_up(self, work: "asyncio.Task[None]") -> None:
+        """Cancel work, and wait for it no longer than lifespan takes to cancel the application."""
+        work.cancel()
+        await asyncio.wait({work}, timeout=2 * FORCED_LIFESPAN_TIMEOUT_S)
+        self._has_given_up = self._has_given_up or not work.done() or self.lifespan.is_running
 
     async def _is_done(
         self, work: "asyncio.Task[None]", timeout_s: float | None, forced_timeout_s: float

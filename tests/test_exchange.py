@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import contextvars
+import gc
 import inspect
 import logging
+import sys
 from typing import Any
 
 import anyio
@@ -1069,3 +1071,46 @@ async def test_work_behind_the_response_outlives_the_connection() -> None:
             await asyncio.sleep(0)
         go_on.set()
         assert await outcome is None
+
+
+async def answering(scope: Any, receive: Any, send: Any) -> None:
+    await respond(send, b"ok")
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="only CPython 3.11 starts tasks by hand")
+@in_loop
+async def test_what_a_finalizer_gives_the_loop_is_not_lost_in_a_start() -> None:
+    called = []
+
+    class Finalized:
+        def __init__(self) -> None:
+            self.cycle = self
+
+        def __del__(self) -> None:
+            asyncio.get_running_loop().call_soon(called.append, 1)
+
+    count = 300
+    thresholds = gc.get_threshold()
+    try:
+        async with served(answering) as server:
+            client = await server.connect()
+            gc.set_threshold(1)
+            for _ in range(count):
+                Finalized()
+                await client.ask(request())
+    finally:
+        gc.set_threshold(*thresholds)
+    gc.collect()
+    await asyncio.sleep(0)
+    assert len(called) == count
+
+
+@in_each_loop
+async def test_a_receive_call_is_an_iterator_that_gives_its_message() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with pytest.raises(StopIteration) as stopped:
+            receive().__next__()
+        assert stopped.value.value == {"type": "http.request", "body": b"", "more_body": False}
+        await respond(send, b"ok")
+
+    assert await talk(app, GET) == OK

@@ -839,3 +839,27 @@ async def test_zerocopysend_of_a_closed_file(file: Path, caplog: pytest.LogCaptu
     opened.close()
     assert await talk(sending(start(), zerocopysend(opened)), GET) == SERVER_ERROR
     assert isinstance(traceback_of(caplog), ValueError)
+
+
+@pytest.mark.parametrize("more", [{"count": -3}, {"offset": -1}])
+@in_loop
+async def test_zerocopysend_of_a_negative_part(file: Path, more: dict[str, int]) -> None:
+    with file.open("rb") as opened:
+        assert await talk(sending(start(), zerocopysend(opened, **more)), GET) == SERVER_ERROR
+
+
+@in_loop
+async def test_pathsend_of_a_pipe_without_a_writer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert await talk(sending(start(), pathsend(tmp_path / "pipe")), GET) == SERVER_ERROR
+
+
+@in_loop
+async def test_headers_that_change_their_message_while_they_are_read() -> None:
+    def headers() -> Iterator[tuple[bytes, bytes]]:
+        yield (b"x-a", b"1")
+        message.clear()
+
+    message = {"type": "http.response.start", "status": 200, "headers": headers(), "trailers": []}
+    answer = await talk(sending(message, body(b"ok")), request("HEAD / HTTP/1.1", CLOSE))
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\nx-a: 1\r\n")

@@ -75,7 +75,15 @@ def test_asgi3_is_detected(app: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "app", [ASGI2Class, asgi2_function, ASGI2Object(), functools.partial(asgi2_function), lambda *args: None]
+    "app",
+    [
+        ASGI2Class,
+        asgi2_function,
+        ASGI2Object(),
+        functools.partial(asgi2_function),
+        functools.partial(ASGI2Class),
+        lambda *args: None,
+    ],
 )
 def test_asgi2_is_detected(app: Any) -> None:
     assert detect_interface(app) == "asgi2"

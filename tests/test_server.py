@@ -1,6 +1,7 @@
 import asyncio
 import functools
 import inspect
+import logging
 import signal
 import socket
 import threading
@@ -568,3 +569,87 @@ def test_a_socket_file_is_gone_after_a_signal(start: Callable[..., ServerProcess
 
 def test_run_has_the_parameters_of_config() -> None:
     assert inspect.signature(fastasgi.run) == inspect.signature(Config)
+
+
+EXITING = """
+    import asyncio, sys
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            while True:
+                message = await receive()
+                await send({"type": message["type"] + ".complete"})
+                if message["type"] == "lifespan.shutdown":
+                    print("shut down", flush=True)
+                    return
+        if scope["path"] == "/later":
+            await asyncio.sleep(0)
+        if scope["path"] != "/":
+            sys.exit(5)
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"ok"})
+"""
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_sys_exit_in_a_handler_is_the_failure_of_its_request(start: Any, loop: str) -> None:
+    process = start(
+        EXITING,
+        "app:app",
+        "--port",
+        "0",
+        "--loop",
+        loop,
+        "--access-log-format",
+        "{path} {status} {header[host]}",
+    )
+    answers = [
+        asyncio.run(fetch(process.port, f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"))
+        for path in ("/now", "/later", "/")
+    ]
+    assert [answer[9:12] for answer in answers] == [b"500", b"500", b"200"]
+    assert process.end(signal.SIGINT) == 0
+    assert process.output == "/now 500 x\n/later 500 x\n/ 200 x\nshut down\n"
+
+
+def test_sys_exit_in_lifespan_startup_is_a_failed_startup(start: Any) -> None:
+    process = start(
+        """
+        import sys
+
+        async def app(scope, receive, send):
+            sys.exit("no database")
+        """,
+        "app:app",
+        "--port",
+        "0",
+    )
+    assert process.wait() == 3
+    assert "no database" in process.log
+    assert "Traceback" not in process.log
+
+
+def test_logging_that_the_application_sets_up_is_followed() -> None:
+    lines = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        lines.append(record.getMessage())
+        return False
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            logging.getLogger("fastasgi.access").addFilter(keep)
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body"})
+
+    async def main() -> None:
+        async with serving(app) as running:
+            await fetch(port_of(running))
+
+    asyncio.run(main())
+    assert [line[line.index('"') :] for line in lines] == ['"GET / HTTP/1.1" 200']
