@@ -49,6 +49,7 @@ cdef class WorkerContext:
         set connections                 # of Connection
         set suspended                   # of Exchange whose application call has not returned
         readonly Py_ssize_t exchange_count      # running application calls, suspended or not
+        Py_ssize_t unanswered_count     # of these, the ones whose response is not complete
         readonly Py_ssize_t request_count       # requests begun since the start
         public object on_max_requests   # called once, without arguments, when max_requests have begun
         readonly bint draining
@@ -124,6 +125,7 @@ cdef class ByteSink:
     cdef int reset(self) except -1              # the same, so that the peer knows something is missing
     cdef int pause_reading(self) except -1
     cdef int resume_reading(self) except -1
+    cdef bint peer_is_gone(self) except -1      # it has closed, though bytes of it may be unread
     cdef Py_ssize_t unsent(self) except -1      # bytes written that the kernel has not taken
     cdef object extra_info(self, str name)      # asyncio.BaseTransport.get_extra_info
 
@@ -136,6 +138,7 @@ cdef class Connection:
         ByteSink sink                   # None once the connection is lost
         double deadline                 # of worker.now, seconds; 0: none
         Py_ssize_t direct_bytes         # body bytes that the next read may put into an object of their own
+        bint watches_peer               # nothing is read, and yet the peer's leaving is to be noticed
 
     cdef int receive(self, char* p, Py_ssize_t n) except -1    # borrows p for the call
     cdef int eof(self) except -1                # the peer sends nothing more
@@ -143,6 +146,8 @@ cdef class Connection:
     cdef int writable(self) except -1           # the sink is no longer blocked
     cdef int drain_and_close(self) except -1    # finish what runs, begin nothing
     cdef int expire(self) except -1             # the deadline has passed
+    cdef inline bint is_due(self) noexcept:     # for the tick to look at
+        return self.watches_peer or 0 < self.deadline <= self.worker.now
     cdef inline void set_deadline(self, double timeout_s) noexcept:
         # 0: none. worker.now is up to one tick old, so that it is never early, and at most two ticks late
         self.deadline = 0 if timeout_s <= 0 else self.worker.now + timeout_s + self.worker.tick_interval_s

@@ -120,10 +120,13 @@ cdef class WorkerContext:
             self.default_lines = self.server_line + self.date_line + self.lines_without_server
         self.in_callback = True
         try:
-            for connection in [c for c in self.connections if 0 < (<Connection>c).deadline <= self.now]:
-                connection.deadline = 0
+            for connection in [c for c in self.connections if (<Connection>c).is_due()]:
                 try:
-                    connection.expire()
+                    if connection.watches_peer and connection.sink.peer_is_gone():
+                        connection.eof()
+                    elif 0 < connection.deadline <= self.now:
+                        connection.deadline = 0
+                        connection.expire()
                 except Exception as error:
                     self.logger.error("A connection's deadline could not be handled", exc_info=error)
         finally:
@@ -313,6 +316,9 @@ cdef class ByteSink:
         raise NotImplementedError
 
     cdef int resume_reading(self) except -1:
+        raise NotImplementedError
+
+    cdef bint peer_is_gone(self) except -1:
         raise NotImplementedError
 
     cdef Py_ssize_t unsent(self) except -1:

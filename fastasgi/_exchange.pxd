@@ -17,11 +17,16 @@ cdef class Exchange:
         list receivers                  # of Waiter: calls of receive() without a message; None: none yet
         list senders                    # of Waiter: calls of send() held back; None: none yet
         bint disconnected               # the client has gone
+        bint is_unanswered              # counted in worker.unanswered_count
         bint blocked                    # the client reads too slowly: send() waits
 
     cdef int start(self) except -1      # call() with the kind of exchange's send function
     cdef int call(self, object send) except -1   # the application, and run it up to its first suspension
     cdef int finish(self, object task) except -1     # the call has returned or raised
+    cdef inline void count_answered(self) noexcept:
+        if self.is_unanswered:
+            self.is_unanswered = False
+            self.worker.unanswered_count -= 1
     cdef int wake_receivers(self) except -1
     cdef int wake_senders(self) except -1
     cdef inline int unblock(self) except -1:

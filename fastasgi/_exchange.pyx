@@ -199,6 +199,8 @@ cdef class Exchange:
         else:
             coroutine = call_app(worker.app, self.scope, PyMethod_New(RECEIVE, self), PyMethod_New(send, self))
         worker.exchange_count += 1
+        worker.unanswered_count += 1
+        self.is_unanswered = True
         # The application may do with its scope what it likes
         self.scope = None if worker.access_log is None else private_copy(self.scope)
         try:
@@ -206,6 +208,7 @@ cdef class Exchange:
         except (KeyboardInterrupt, SystemExit) as stop:
             # An application that calls sys.exit() has failed in this request, no more
             worker.exchange_count -= 1
+            self.count_answered()
             return self.returned(stop)
         if task.done():
             return self.finish(task)
@@ -224,6 +227,7 @@ cdef class Exchange:
     cdef int finish(self, object task) except -1:
         cdef object exception
         self.worker.exchange_count -= 1
+        self.count_answered()
         try:
             exception = task.exception()
         except CancelledError as cancelled:

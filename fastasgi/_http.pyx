@@ -279,9 +279,10 @@ cdef class HTTPExchange(Exchange):
 
     cdef int complete(self) except -1:
         self.state = COMPLETE
+        self.count_answered()
+        self.ended()
         if self.worker.access_log is not None:
             self.log_access()
-        self.ended()
         return self.release()
 
     cdef int release(self) except -1:
@@ -295,13 +296,18 @@ cdef class HTTPExchange(Exchange):
     cdef int log_access(self) except -1:
         cdef dict scope = <dict>self.scope
         self.scope = None
-        return self.worker.access_log.record(
-            scope, self.status, 0 if self.bodiless else self.body_sent, time.perf_counter() - self.started_at)
+        try:
+            self.worker.access_log.record(
+                scope, self.status, 0 if self.bodiless else self.body_sent, time.perf_counter() - self.started_at)
+        except Exception as error:
+            # A formatter or handler of the user's may raise; the exchange is none of its business
+            self.worker.logger.error("Exception in the access log", exc_info=error)
+        return 0
 
     cdef int feed_disconnect(self) except -1:
-        if self.state != COMPLETE and self.state != EXPECT_START and self.headers is None and not self.disconnected:
-            if self.worker.access_log is not None:
-                self.log_access()
+        cdef bint has_begun = self.state != COMPLETE and self.state != EXPECT_START and self.headers is None
+        if has_begun and not self.disconnected and self.worker.access_log is not None:
+            self.log_access()
         self.body = self.more_body = None
         self.body_size = 0
         return Exchange.feed_disconnect(self)

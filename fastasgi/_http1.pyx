@@ -333,6 +333,7 @@ cdef class HTTP1Connection(Connection):
                 # That of a first head runs since the connection was made
         elif self.held_length > self.worker.max_head_bytes:
             self.pause_reading()
+            self.watches_peer = self.exchange is not None
         return 0
 
     cdef int pause_reading(self) except -1:
@@ -343,7 +344,7 @@ cdef class HTTP1Connection(Connection):
 
     cdef int resume_reading(self) except -1:
         if self.paused and self.sink is not None:
-            self.paused = False
+            self.paused = self.watches_peer = False
             self.sink.resume_reading()
         return 0
 
@@ -376,7 +377,9 @@ cdef class HTTP1Connection(Connection):
             self.process(block, n)
         finally:
             PyMem_RawFree(block)
-        if self.exchange is None and self.held_length <= self.worker.max_head_bytes:
+        self.watches_peer = self.paused and self.exchange is not None and self.held_length > 0
+        if self.held_length <= self.worker.max_head_bytes and (
+                self.exchange is None or not self.exchange.wants_call):
             self.resume_reading()
         return 0
 
@@ -403,7 +406,7 @@ cdef class HTTP1Connection(Connection):
         self.keep_alive = head.keep_alive
         if worker.max_body_bytes and head.content_length > worker.max_body_bytes:
             return self.refuse(413, "the body is larger than limit_request_body", is_head)
-        if worker.max_concurrency and worker.exchange_count >= worker.max_concurrency:
+        if worker.max_concurrency and worker.unanswered_count >= worker.max_concurrency:
             return self.refuse(503, "limit_concurrency is reached", is_head)
         if self.scope_template is None:
             self.find_addresses()
@@ -636,6 +639,7 @@ cdef class HTTP1Connection(Connection):
         cdef HTTP1Exchange exchange = self.exchange
         self.state = READ_NOTHING
         self.deadline = 0
+        self.watches_peer = False
         self.sink = None
         self.exchange = None
         self.worker.connections.discard(self)

@@ -11,6 +11,7 @@ from fastasgi._http1 cimport HTTP1Connection
 cdef extern from "_send.h" nogil:
     ptrdiff_t send_now(int socket, const char* p, size_t n)
     void reset_on_close(int socket)
+    bint peer_has_closed(int socket)
 
 cdef enum:
     SENDFILE_SIZE = 1048576             # bytes of one sendfile call, between which other connections have their turn
@@ -139,6 +140,13 @@ cdef class SocketSink(ByteSink):
             if self.socket >= 0:
                 reset_on_close(self.socket)
         return self.abort()
+
+    cdef bint peer_is_gone(self) except -1:
+        if self.transport is None:
+            return False
+        if self.socket == UNKNOWN:
+            self.find_socket()
+        return self.socket >= 0 and peer_has_closed(self.socket)
 
     cdef Py_ssize_t unsent(self) except -1:
         return 0 if self.transport is None else self.transport.get_write_buffer_size()

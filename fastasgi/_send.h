@@ -1,9 +1,16 @@
-// What asyncio's transports don't offer of a stream socket: a write at once, and a reset. Knows no Python.
+// What asyncio's transports don't offer of a stream socket: a write at once, a reset, a look at the peer.
+// Knows no Python.
 #ifndef FASTASGI_SEND_H
 #define FASTASGI_SEND_H
 
 #include <errno.h>
 #include <stddef.h>
+
+#ifdef __linux__
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE // POLLRDHUP
+#endif
+#endif
 
 #ifdef _WIN32
 
@@ -19,8 +26,15 @@ static inline void reset_on_close(int socket)
     (void)socket;
 }
 
+static inline int peer_has_closed(int socket)
+{
+    (void)socket;
+    return 0;
+}
+
 #else
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
@@ -37,6 +51,17 @@ static inline ptrdiff_t send_now(int socket, const char *p, size_t n)
         sent = send(socket, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
     return sent < 0 ? 0 : (ptrdiff_t)sent;
+}
+
+// Linux tells of a FIN behind unread bytes; elsewhere only a reset or a whole close is seen.
+#ifndef POLLRDHUP
+#define POLLRDHUP 0
+#endif
+
+static inline int peer_has_closed(int socket)
+{
+    struct pollfd one = {.fd = socket, .events = POLLRDHUP, .revents = 0};
+    return poll(&one, 1, 0) > 0 && (one.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
 // Has close() send RST instead of FIN. Where the socket knows no such thing, it closes as ever.

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from configparser import RawConfigParser
-from typing import IO, TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, Literal, TextIO
 
 from fastasgi.errors import ConfigError
 
@@ -82,12 +82,17 @@ class DefaultFormatter(logging.Formatter):
     """
 
     def __init__(
-        self, fmt: str | None = None, datefmt: str | None = None, use_colors: bool | None = None
+        self,
+        fmt: str | None = None,
+        datefmt: str | None = None,
+        style: Literal["%", "{", "$"] = "%",
+        use_colors: bool | None = None,
     ) -> None:
-        super().__init__(fmt, datefmt)
-        self.use_colors = self.stream().isatty() if use_colors is None else use_colors
+        super().__init__(fmt, datefmt, style)
+        stream = self.stream()
+        self.use_colors = use_colors if use_colors is not None else stream is not None and stream.isatty()
 
-    def stream(self) -> TextIO:
+    def stream(self) -> TextIO | None:
         """The stream whose being a terminal decides on colours."""
         return sys.stderr
 
@@ -113,11 +118,15 @@ class AccessFormatter(DefaultFormatter):
     """Access log lines: ``%(client_addr)s``, ``%(request_line)s`` and ``%(status_code)s`` of a record."""
 
     def __init__(
-        self, fmt: str | None = ACCESS_FORMAT, datefmt: str | None = None, use_colors: bool | None = None
+        self,
+        fmt: str | None = ACCESS_FORMAT,
+        datefmt: str | None = None,
+        style: Literal["%", "{", "$"] = "%",
+        use_colors: bool | None = None,
     ) -> None:
-        super().__init__(fmt, datefmt, use_colors)
+        super().__init__(fmt, datefmt, style, use_colors)
 
-    def stream(self) -> TextIO:
+    def stream(self) -> TextIO | None:
         """Standard output, where access logs go."""
         return sys.stdout
 
