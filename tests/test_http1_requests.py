@@ -1,6 +1,7 @@
 """What comes in over HTTP/1.x: framing, order, persistence (RFC 9112)."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -178,7 +179,7 @@ async def test_many_pipelined_requests_let_other_connections_have_their_turn() -
 
 @in_loop
 async def test_pipelined_requests_before_the_clients_end_are_all_answered() -> None:
-    async with served(hello) as server:
+    async with served(hello, timeout_keep_alive=1000) as server:
         client = await server.connect()
         client.writer.write(request() * 500)
         client.writer.write_eof()
@@ -325,6 +326,47 @@ async def test_a_long_body_that_the_application_leaves_closes_the_connection() -
         assert response.body == b"hello"
         assert response[b"connection"] == b"close"
         assert await client.rest() == b""
+
+
+@pytest.mark.parametrize("form", ["content-length", "chunked"])
+@in_loop
+async def test_the_rest_of_a_long_body_is_skipped(form: str) -> None:
+    """Only the rest counts, not what the application has received."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        received = 0
+        while scope["method"] == "POST" and received < 2_500_000:
+            received += len((await receive())["body"])
+        await respond(send, b"ok")
+
+    async with served(app) as server:
+        client = await server.connect()
+        begin, end = b"", b""
+        if form == "chunked":
+            begin, end = b"%x\r\n" % 3_000_000, b"\r\n0\r\n\r\n"
+        field = "transfer-encoding: chunked" if form == "chunked" else "content-length: 3000000"
+        response = await client.ask(request("POST / HTTP/1.1", field, body=begin + bytes(2_500_000)))
+        assert (response.body, response.headers) == (b"ok", [(b"content-length", b"2")])
+        await client.write(bytes(1000))
+        other = await server.connect()
+        await other.ask(request())
+        assert (await client.ask(bytes(499_000) + end + request())).body == b"ok"
+
+
+@in_loop
+async def test_an_endless_body_that_the_application_leaves_is_not_read_for_ever() -> None:
+    async with served(hello, timeout_keep_alive=1000) as server:
+        client = await server.connect()
+        data = request("POST / HTTP/1.1", "transfer-encoding: chunked")
+        assert (await client.ask(data)).body == b"hello"
+        with contextlib.suppress(ConnectionError):
+            for _ in range(100):
+                await client.write(b"100000\r\n" + bytes(2**20) + b"\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            assert await client.rest() == b""
+        assert server.context.connection_count <= 1
+        client.close()
+        await server.context.wait_idle()
 
 
 @in_loop
@@ -635,3 +677,57 @@ async def test_pipelined_requests_in_pieces(size: int, http: str, reads: Reads) 
             await client.write(data[i : i + size])
             await reads.until(min(i + size, len(data)))
         assert await client.rest() == b"".join(expected for _, expected in REQUESTS.values()) + LAST_ECHO
+
+
+# --- Bytes held behind a running request ---
+
+
+@in_each_loop
+async def test_a_body_that_begins_among_held_requests_is_read_to_its_end() -> None:
+    begun, go_on, received = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/first":
+            begun.set()
+            await go_on.wait()
+            await respond(send)
+            return
+        size = 0
+        while True:
+            message = await receive()
+            size += len(message["body"])
+            received.set()
+            if not message["more_body"]:
+                break
+        await respond(send, b"%d" % size)
+
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(request("GET /first HTTP/1.1"))
+        await begun.wait()
+        head = ("POST /second HTTP/1.1", "x: " + "y" * 15000, "content-length: 100000")
+        await client.write(request(*head, body=b"z" * 55000))
+        go_on.set()
+        assert (await client.response()).status == 200
+        await received.wait()
+        await client.write(b"z" * 45000)
+        assert (await client.response()).body == b"100000"
+
+
+@in_each_loop
+async def test_a_client_that_leaves_behind_held_requests_is_noticed() -> None:
+    got = asyncio.get_running_loop().create_future()
+    begun = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        begun.set()
+        got.set_result(await receive())
+
+    async with served(app, limit_request_head=4096, timeout_keep_alive=0.1) as server:
+        client = await server.connect()
+        await client.write(request("GET /first HTTP/1.1"))
+        await begun.wait()
+        client.writer.write(b"x" * 20_000)
+        client.writer.transport.abort()
+        assert await got == {"type": "http.disconnect"}
