@@ -14,7 +14,18 @@ from Cython.Compiler import Options
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-MODULES = ("_parser", "_chunked", "_encoder", "_access", "_core", "_task", "_exchange", "_http", "_http1", "_protocol")
+MODULES = (
+    "_parser",
+    "_chunked",
+    "_encoder",
+    "_access",
+    "_core",
+    "_task",
+    "_exchange",
+    "_http",
+    "_http1",
+    "_protocol",
+)
 HEADERS = sorted(str(path) for path in Path("fastasgi").glob("*.h"))
 
 DIRECTIVES = {

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from fastasgi._protocol import ServerProtocol
 from serving import port_of, serving
 
 from fastasgi import Config
+from fastasgi._protocol import ServerProtocol
 
 TEST_S = 20.0
 
