@@ -820,6 +820,83 @@ async def test_zerocopysend_begins_at_the_files_position_and_moves_it(file: Path
         assert (await client.ask(request())).chunks == [FILE[100:110], FILE[110:120]]
 
 
+@in_each_loop
+async def test_zerocopysend_waits_for_what_was_sent_before(file: Path, sendfile: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with file.open("rb") as opened:
+            await send(start())
+            sending.set()
+            for _ in range(5):
+                await send(body(b"x" * 3_000_000, True))
+                await send(zerocopysend(opened, offset=0, more_body=True))
+            await send(body())
+
+    sending = asyncio.Event()
+    async with served(app) as server:
+        client = await server.connect(limit=1000)
+        await client.write(request())
+        await sending.wait()
+        assert (await client.response()).chunks == [b"x" * 3_000_000, FILE] * 5
+
+
+@pytest.mark.parametrize("more", [{"count": -1}, {"offset": -1}, {"count": "1"}, {"offset": 2**70}], ids=str)
+@in_loop
+async def test_zerocopysend_of_no_part(
+    more: dict[str, Any], file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = open_files()
+    with file.open("rb") as opened:
+        assert await talk(sending(start(), zerocopysend(opened, **more)), GET) == SERVER_ERROR
+    traceback_of(caplog)
+    caplog.clear()
+    assert open_files() == before
+
+
+@in_loop
+async def test_a_file_that_shrinks_while_it_is_sent(
+    file: Path, sendfile: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client can tell that it has not all."""
+    os.truncate(file, 100_000_000)
+    async with served(sending(start(), pathsend(file))) as server:
+        client = await server.connect(limit=1000)
+        await client.write(request())
+        assert b"content-length: 100000000\r\n" in await client.reader.readuntil(b"\r\n\r\n")
+        os.truncate(file, 1000)
+        received = 0
+        with contextlib.suppress(ConnectionResetError):
+            while piece := await client.reader.read(2**20):
+                received += len(piece)
+    assert received < 100_000_000
+    assert "of the 100000000 bytes" in str(traceback_of(caplog))
+
+
+@in_each_loop
+async def test_a_file_that_is_given_up(file: Path, sendfile: str, caplog: pytest.LogCaptureFixture) -> None:
+    os.truncate(file, 100_000_000)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start())
+        async with asyncio.timeout(0.05):
+            await send(pathsend(file))
+
+    before = open_files()
+    async with served(app) as server:
+        client = await server.connect(limit=1000)
+        await client.write(request())
+        await client.reader.readuntil(b"\r\n\r\n")
+        while server.context.exchange_count:
+            await asyncio.sleep(0)
+        received = 0
+        with contextlib.suppress(ConnectionResetError):
+            while piece := await client.reader.read(2**20):
+                received += len(piece)
+        assert received < 100_000_000
+    assert isinstance(traceback_of(caplog), TimeoutError)
+    caplog.clear()
+    assert open_files() == before
+
+
 @in_loop
 async def test_zerocopysend_takes_a_descriptor(file: Path) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:

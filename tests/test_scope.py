@@ -242,3 +242,21 @@ async def test_the_access_log_shows_no_path_as_more_than_one_line(caplog: pytest
     [line] = [record.getMessage() for record in caplog.records if record.name == "fastasgi.access"]
     assert line.isprintable()
     assert line.endswith('" 200')
+
+
+@in_loop
+async def test_the_access_log_counts_the_body_that_was_sent(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-length", b"4")] if scope["path"] == "/short" else []
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if scope["path"] == "/stream":
+            await send({"type": "http.response.body", "body": b"ab", "more_body": True})
+        await send({"type": "http.response.body", "body": b"abc"})
+
+    settings = {"access_log": True, "log_level": "info", "access_log_format": "{path} {status} {bytes}"}
+    async with served(app, **settings) as server:
+        client = await server.connect()
+        for method, path in (("GET", "/"), ("GET", "/stream"), ("HEAD", "/"), ("GET", "/short")):
+            await client.ask(request(f"{method} {path} HTTP/1.1"), method)
+    lines = [record.getMessage() for record in caplog.records if record.name == "fastasgi.access"]
+    assert lines == ["/ 200 3", "/stream 200 5", "/ 200 0", "/short 500 21"]
