@@ -39,7 +39,7 @@ cdef class HTTP1Connection(Connection):
         HTTP1Exchange exchange          # whose response is not complete, or None
         int state                       # READ_HEAD and on
         int64_t body_left               # bytes, in READ_LENGTH
-        int64_t body_read               # bytes of the current body, decoded
+        int64_t body_read               # bytes of the current body, decoded; since the response was complete, if it is
         ChunkedDecoder chunks
         bint keep_alive                 # after the current response
         bint receiving                  # receive() is under way further up the stack

@@ -547,6 +547,7 @@ cdef class HTTP1Connection(Connection):
     cdef int response_done(self) except -1:
         self.exchange = None
         self.direct_bytes = 0
+        self.body_read = 0              # from here on, what is read for nobody
         if not self.keep_alive or self.worker.draining:
             return self.close()
         self.sink.push(True)
