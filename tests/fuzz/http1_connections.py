@@ -1,0 +1,387 @@
+"""Whole connections: ServerProtocols on transports in an event loop, with applications and clients."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import uvloop
+from fuzz.http1_invariants import (
+    check_conversation,
+    check_whole,
+    describe,
+    described_call,
+    last_request,
+    whole_requests,
+)
+from fuzz.http1_model import read_requests
+from fuzz.http1_responses import read_responses
+from fuzz.http_applications import COMPLETING, FAILING, STEADY, DeliberateError, Stage
+from fuzz.memory_transport import MemoryTransport
+from fuzz.socket_peer import SocketPeer
+
+from fastasgi._access import AccessLog
+from fastasgi._core import WorkerContext
+from fastasgi._protocol import ServerProtocol
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+FILE_BYTES = 150_000
+QUIET_TURNS = 8
+MAX_TURNS = 5000
+MAX_STEPS = 2000
+# What the largest send() of an application may leave behind in a transport whose peer takes nothing.
+MAX_UNSENT = 1_000_000
+
+DEFAULTS: dict[str, Any] = {
+    "state": {},
+    "headers": [(b"server", b"fuzzed")],
+    "date_header": False,
+    "keep_alive_timeout_s": 5.0,
+    "head_timeout_s": 10.0,
+    "max_request_line_bytes": 8192,
+    "max_head_bytes": 65_536,
+    "max_header_count": 128,
+    "max_body_bytes": 0,
+    "max_concurrency": 0,
+    "max_requests": 0,
+    "header_underscores": "allow",
+}
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {},
+    {"http": "httptools"},
+    {"max_request_line_bytes": 100, "max_head_bytes": 300, "max_header_count": 6},
+    {"max_request_line_bytes": 1000, "max_head_bytes": 100, "header_underscores": "refuse"},
+    {"max_body_bytes": 900, "header_underscores": "drop"},
+    {"keep_alive_timeout_s": 0.0, "root_path": "/root", "state": {"a": []}},
+    {"max_concurrency": 2, "max_requests": 50},
+]
+ACCESS_LOG_FORMATS = [None, "json", "{client} {path} {query} {status} {user_agent} {header[n]}"]
+
+Peer = MemoryTransport | SocketPeer
+
+
+class WatchedProtocol(ServerProtocol):
+    """Tells its SocketPeer when the connection is lost."""
+
+    peer: SocketPeer
+
+    def connection_lost(self, exception: Exception | None) -> None:
+        super().connection_lost(exception)
+        self.peer.is_lost = True
+
+
+class Errors(logging.Handler):
+    """Errors that were logged with a traceback, other than those that applications raise on purpose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Any] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        record.getMessage()
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and not isinstance(error, DeliberateError | asyncio.CancelledError):
+            self.found.append(error)
+
+
+@dataclass
+class Server:
+    """One worker: its application and settings."""
+
+    stage: Stage
+    settings: dict[str, Any]
+    context: WorkerContext
+
+
+@dataclass
+class Client:
+    """What a fuzzed client has done, and the bytes it still has to send."""
+
+    peer: Peer
+    port: int
+    parts: list[bytes]
+    sent: bytearray = field(default_factory=bytearray)
+    is_disturbed: bool = False  # it or the server has ended something early
+    was_reset: bool = False  # by the server
+
+
+class Connections:
+    """Runs cases, each in an event loop and with a worker that cases share."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._file = Path(self._folder.name, "file")
+        self._file.write_bytes(b"f" * FILE_BYTES)
+        self._errors = Errors()
+        self._logger = logging.Logger("fuzz")
+        self._logger.addHandler(self._errors)
+        self._loops = [uvloop.new_event_loop(), asyncio.new_event_loop()]
+        for loop in self._loops:
+            loop.set_exception_handler(lambda _, problem: self._errors.found.append(problem))
+        self._servers: dict[tuple[int, int, int], Server] = {}
+        self._clock_s = 0.0
+
+    def close(self) -> None:
+        """Close the loops; fails where connections or exchanges of ended cases are left."""
+        while self._servers:
+            self._servers.popitem()[1].stage.reset(Random(0), STEADY)
+        for loop in self._loops:
+            loop.close()
+        self._folder.cleanup()
+        gc.collect()
+        kinds = Counter(type(kept).__name__ for kept in gc.get_objects() if is_ours(kept))
+        assert not kinds, kinds
+
+    # --- Cases ---
+
+    def check_steady(self, rng: Random, data: bytes, parts: list[bytes]) -> None:
+        """The applications see just the requests in the data, and nothing depends on how it is split."""
+        loop = self._loops[rng.random() < 0.3]
+        server = self._server(rng, loop)
+        seed = rng.getrandbits(32)
+        outcomes = []
+        for pieces in ([data], parts):
+            server.stage.reset(Random(seed), STEADY)
+            uses_socket = rng.random() < 0.3
+            outcomes.append(loop.run_until_complete(self._run_steady(server, pieces, uses_socket)))
+        requests = whole_requests(data, server.settings)
+        del requests[last_request(server.stage.calls, server.settings) + 1 :]
+        for seen, output, _ in outcomes:
+            assert seen == [describe(request, server.settings) for request in requests]
+            responses = read_responses(output, [request.method for request in requests], True)
+            assert len(requests) <= len(responses) <= len(requests) + 1
+        if server.settings["max_body_bytes"]:
+            # 413 or 400: both may hold
+            return
+        assert outcomes[0] == outcomes[1]
+
+    async def _run_steady(
+        self, server: Server, parts: list[bytes], uses_socket: bool
+    ) -> tuple[list[Any], bytes, bool]:
+        [client] = [await self._connect(server, 0, parts, None, uses_socket)]
+        await self._feed_all(client)
+        await self._settle(server, [client])
+        has_ended = client.peer.has_ended
+        await self._end(server, [client], resets=False)
+        seen = [described_call(call) for call in server.stage.calls if call.has_whole_body]
+        return seen, bytes(client.peer.output).replace(CONTINUE, b""), has_ended
+
+    def check_chaos(self, rng: Random, streams: Sequence[list[bytes]]) -> None:
+        """Whatever clients, applications and a shutdown do, each client gets responses or a close."""
+        loop = self._loops[rng.random() < 0.3]
+        shuts_down = rng.random() < 0.05
+        server = self._make_server(rng, loop) if shuts_down else self._server(rng, loop)
+        server.stage.reset(Random(rng.random()), rng.choice([COMPLETING, COMPLETING + FAILING]))
+        loop.run_until_complete(self._run_chaos(rng, server, streams, shuts_down))
+
+    async def _run_chaos(
+        self, rng: Random, server: Server, streams: Sequence[list[bytes]], shuts_down: bool
+    ) -> None:
+        uses_socket = len(streams) == 1 and rng.random() < 0.3
+        clients = []
+        for number, parts in enumerate(streams):
+            room = rng.choice([None, None, 0, 1000, 100_000])
+            clients.append(await self._connect(server, number, parts, room, uses_socket))
+        for _ in range(MAX_STEPS):
+            sending = [client for client in clients if client.parts]
+            if not sending:
+                break
+            await self._step(rng, server, rng.choice(sending), clients, shuts_down)
+            assert all(unsent_bytes(client.peer) < MAX_UNSENT for client in clients)
+        await self._settle(server, clients)
+        for client in clients:
+            client.peer.take(None)
+        await self._settle(server, clients)
+        for client in clients:
+            client.was_reset = client.peer.is_aborted
+        await self._end(server, clients, resets=rng.random() < 0.3)
+        for client in clients:
+            self._check_client(server, client)
+
+    def _check_client(self, server: Server, client: Client) -> None:
+        # A socket pair has no address; its client is the only one.
+        calls = [
+            call
+            for call in server.stage.calls
+            if call.scope["client"] is None or call.scope["client"][1] == client.port
+        ]
+        sent, got = bytes(client.sent), bytes(client.peer.output)
+        responses = check_conversation(sent, calls, got, server.settings, client.was_reset)
+        if not client.is_disturbed and not client.was_reset:
+            check_whole(responses, calls, read_requests(sent, server.settings))
+
+    async def _step(
+        self, rng: Random, server: Server, client: Client, clients: list[Client], shuts_down: bool
+    ) -> None:
+        kind = rng.random()
+        if kind < 0.8:
+            await self._feed(client)
+        elif kind < 0.93:
+            await self._turn(clients, rng.randint(1, 3))
+        elif kind < 0.97:
+            await self._call(client.peer.take, rng.choice([100, 10_000, 200_000]))
+        elif kind < 0.98:
+            for other in clients:
+                other.is_disturbed = True
+            await self._call(self._tick, server, rng.choice([0.1, 1.0, 6.0, 20.0]))
+        elif kind < 0.99:
+            client.parts.clear()
+            client.is_disturbed = True
+            if client.peer.reads:
+                await self._call(client.peer.feed_eof if rng.random() < 0.5 else client.peer.reset)
+        elif shuts_down:
+            for other in clients:
+                other.is_disturbed = True
+            context = server.context
+            await self._call(
+                rng.choice([context.drain, context.drain, context.disconnect, context.cancel, context.abort])
+            )
+
+    # --- Workers and clients ---
+
+    def _server(self, rng: Random, loop: asyncio.AbstractEventLoop) -> Server:
+        key = (self._loops.index(loop), rng.randrange(len(VARIANTS)), rng.randrange(3))
+        if key not in self._servers:
+            self._servers[key] = self._make_server(Random(repr(key)), loop, key[1])
+        return self._servers[key]
+
+    def _make_server(self, rng: Random, loop: asyncio.AbstractEventLoop, variant: int = 0) -> Server:
+        stage = Stage(str(self._file))
+        settings = {**DEFAULTS, **VARIANTS[variant]}
+        log = AccessLog(format=rng.choice(ACCESS_LOG_FORMATS), write=str.encode)
+        return Server(
+            stage,
+            settings,
+            WorkerContext(
+                loop,
+                rng.choice([stage, lambda *arguments: stage(*arguments)]),
+                logger=self._logger,
+                access_log=rng.choice([None, log]),
+                **settings,
+            ),
+        )
+
+    async def _connect(
+        self, server: Server, port: int, parts: list[bytes], room: int | None, uses_socket: bool
+    ) -> Client:
+        loop = asyncio.get_running_loop()
+        peer: Peer
+        if uses_socket:
+            peer, protocol = await SocketPeer.connect(loop, lambda: WatchedProtocol(server.context), room)
+            protocol.peer = peer
+        else:
+            peer = await self._call(MemoryTransport, loop, ServerProtocol(server.context), room, port)
+        return Client(peer, port, list(parts))
+
+    async def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call from the event loop, where no task is current, as transports call protocols."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def call() -> None:
+            try:
+                future.set_result(function(*arguments))
+            except BaseException as error:
+                future.set_exception(error)
+
+        asyncio.get_running_loop().call_soon(call)
+        return await future
+
+    async def _feed(self, client: Client) -> None:
+        if not client.peer.reads:
+            await self._turn([client])
+            if client.peer.has_ended:
+                client.parts.clear()
+            return
+        part = client.parts.pop(0)
+        rest = await self._call(client.peer.feed, part)
+        client.sent += part[: len(part) - len(rest)]
+        if rest:
+            client.parts.insert(0, rest)
+            await self._turn([client])
+
+    async def _feed_all(self, client: Client) -> None:
+        for _ in range(MAX_TURNS):
+            if not client.parts:
+                return
+            await self._feed(client)
+        raise AssertionError("the server does not read on")
+
+    async def _turn(self, clients: list[Client], count: int = 1) -> None:
+        for _ in range(count):
+            await asyncio.sleep(0)
+            for client in clients:
+                if isinstance(client.peer, SocketPeer):
+                    client.peer.poll()
+
+    async def _settle(self, server: Server, clients: list[Client]) -> None:
+        """Let the loop run until nothing more happens."""
+        before: Any = None
+        quiet = 0
+        for _ in range(MAX_TURNS):
+            await self._turn(clients)
+            context = server.context
+            output_sizes = [len(client.peer.output) for client in clients]
+            now = (context.exchange_count, context.request_count, output_sizes)
+            quiet = quiet + 1 if now == before else 0
+            if quiet > QUIET_TURNS:
+                return
+            before = now
+        raise AssertionError("the server does not come to rest")
+
+    def _tick(self, server: Server, seconds: float) -> None:
+        """Let time pass for the worker."""
+        loop = server.context.loop
+        self._clock_s += seconds
+        now = loop.time() + self._clock_s
+        loop.time = lambda: now
+        try:
+            server.context.tick()
+        finally:
+            del loop.time
+
+    async def _end(self, server: Server, clients: list[Client], resets: bool) -> None:
+        """Let the clients leave; all that belongs to their connections must end."""
+        for client in clients:
+            await self._call(client.peer.reset if resets or not client.peer.reads else client.peer.feed_eof)
+        context = server.context
+        for _ in range(1000):
+            await self._settle(server, clients)
+            if context.connection_count == 0 and context.exchange_count == 0:
+                break
+            await self._call(self._tick, server, 30.0)
+            await asyncio.sleep(0.001)
+            if all(isinstance(client.peer, SocketPeer) for client in clients):
+                # While reading is paused, a real transport does not hear that the peer has left.
+                await self._call(context.abort)
+        assert all(client.peer.is_lost for client in clients)
+        assert context.connection_count == 0
+        assert context.exchange_count == 0
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(context.wait_idle(), 1)
+        assert all(call.has_ended for call in server.stage.calls)
+        if self._errors.found:
+            found, self._errors.found = self._errors.found, []
+            raise AssertionError(f"errors that nobody caused on purpose: {found}") from next(
+                (error for error in found if isinstance(error, BaseException)), None
+            )
+
+
+def is_ours(kept: object) -> bool:
+    """Whether this is an object of the compiled core."""
+    module = type(kept).__module__
+    return isinstance(module, str) and module in (
+        "fastasgi._core", "fastasgi._http1", "fastasgi._http", "fastasgi._exchange", "fastasgi._task",
+        "fastasgi._protocol",
+    ) and type(kept).__name__ not in ("Ready", "cython_function_or_method")  # fmt: skip
+
+
+def unsent_bytes(peer: Peer) -> int:
+    return peer.get_write_buffer_size() if isinstance(peer, MemoryTransport) else 0

@@ -1,0 +1,71 @@
+"""What must hold between the bytes of a client, the calls of the application, and what the client has got."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from fuzz.http1_model import Request, read_requests
+from fuzz.http1_responses import Response, read_responses
+from fuzz.http_applications import FAILING, Call
+
+FAILING_NAMES = {application.__name__ for application in FAILING}
+
+
+def whole_requests(data: bytes, settings: dict[str, Any]) -> list[Request]:
+    """Those that applications which read the whole body before they answer come to the end of."""
+    requests = read_requests(data, settings)
+    return list(itertools.takewhile(lambda request: request.is_whole and not request.is_too_large, requests))
+
+
+def last_request(calls: Sequence[Call], settings: dict[str, Any]) -> int:
+    """The index of the request of an orderly application whose response ended the connection, if any did."""
+    for number, call in enumerate(calls):
+        has_body = call.name == "late_stream" and call.scope["method"] != "HEAD"
+        is_unframed = has_body and call.scope["http_version"] == "1.0"
+        if settings["keep_alive_timeout_s"] == 0 or is_unframed:
+            return number
+    return len(calls)
+
+
+def describe(request: Request, settings: dict[str, Any]) -> tuple[Any, ...]:
+    raw_path = settings.get("root_path", "").encode() + request.raw_path
+    return request.method, raw_path, request.query, request.headers, request.body
+
+
+def described_call(call: Call) -> tuple[Any, ...]:
+    scope = call.scope
+    head = scope["method"], scope["raw_path"], scope["query_string"], scope["headers"]
+    return *head, b"".join(call.body)
+
+
+def check_conversation(
+    sent: bytes, calls: Sequence[Call], got: bytes, settings: dict[str, Any], was_reset: bool
+) -> list[Response]:
+    """The application has seen a beginning of what was sent, each request once; the client got responses."""
+    requests = read_requests(sent, settings)
+    assert len(calls) <= len(requests)
+    for call, request in zip(calls, requests, strict=False):
+        *seen, body = described_call(call)
+        *expected, sent_body = describe(request, settings)
+        assert seen == expected
+        assert sent_body.startswith(body)
+        assert not call.has_whole_body or (request.is_whole and body == sent_body)
+    methods = [call.scope["method"] for call in calls]
+    responses = read_responses(got, methods, not was_reset)
+    assert len(responses) <= len(calls) + 1
+    for number, response in enumerate(responses):
+        assert not response.closes or len(calls) <= number + 1, "a request after the last response"
+    return responses
+
+
+def check_whole(responses: Sequence[Response], calls: Sequence[Call], requests: Sequence[Request]) -> None:
+    """Nobody left early: only failing applications and malformed bodies have no whole response."""
+    if any(call.name in FAILING_NAMES and call.scope["http_version"] == "1.0" for call in calls):
+        # The reset that tells a broken response from a whole one may take earlier ones along.
+        return
+    for number, call in enumerate(calls):
+        request = requests[number]
+        if call.name in FAILING_NAMES or request.is_malformed or request.is_too_large or not request.is_whole:
+            return
+        assert number < len(responses), f"no response from {call.name}"
+        assert responses[number].is_whole, f"no whole response from {call.name}"

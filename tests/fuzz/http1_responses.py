@@ -1,0 +1,70 @@
+"""Reads what a server has sent on one connection, by h11, which accepts only what RFC 9112 does."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import h11
+
+MAX_HEAD_BYTES = 262_144
+
+
+@dataclass
+class Response:
+    """One response, without the interim ones before it."""
+
+    status: int
+    closes: bool
+    is_whole: bool
+    body: bytes
+
+
+def read_responses(data: bytes, methods: Sequence[str], has_ended: bool) -> list[Response]:
+    """The responses to requests of these methods, in order, and of refusals behind them.
+
+    Raises h11.RemoteProtocolError where the bytes are none, and AssertionError for bytes behind a response
+    that closes. Only the last one may be cut short.
+    """
+    responses: list[Response] = []
+    while data:
+        assert not responses or (responses[-1].is_whole and not responses[-1].closes), "bytes behind the end"
+        method = methods[len(responses)] if len(responses) < len(methods) else "GET"
+        response, data = _read_response(data, "HEAD" if method == "HEAD" else "GET", has_ended)
+        if response is not None:
+            responses.append(response)
+    return responses
+
+
+def _read_response(data: bytes, method: str, has_ended: bool) -> tuple[Response | None, bytes]:
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
+    connection.send(h11.Request(method=method, target="/", headers=[("host", "a")]))
+    connection.send(h11.EndOfMessage())
+    connection.receive_data(data)
+    response = None
+    body = bytearray()
+    while True:
+        event = connection.next_event()
+        if isinstance(event, h11.Response):
+            # Without a length the end of the connection is the end of the body.
+            response = Response(event.status_code, connection.their_state is h11.MUST_CLOSE, False, b"")
+            closes = [value for name, value in event.headers if name == b"connection"]
+            response.closes = b"close" in closes
+        elif isinstance(event, h11.Data):
+            body += event.data
+        elif isinstance(event, h11.EndOfMessage):
+            break
+        elif event is h11.NEED_DATA:
+            if not has_ended or response is None:
+                break
+            try:
+                connection.receive_data(b"")
+                event = connection.next_event()
+            except h11.RemoteProtocolError:
+                break
+            assert isinstance(event, h11.EndOfMessage)
+            response.closes = True
+            break
+    if response is None:
+        return None, b""
+    response.is_whole = isinstance(event, h11.EndOfMessage)
+    response.body = bytes(body)
+    return response, connection.trailing_data[0] if response.is_whole else b""
