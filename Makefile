@@ -74,7 +74,7 @@ asan:
 fuzz:
 	FASTASGI_SANITIZE=1 $(MAKE) install-test VENV=$(ASAN_VENV)
 	for target in $(FUZZ_TARGETS); do \
-		$(SANITIZED) FUZZ_SECONDS=$(FUZZ_SECONDS) $(ASAN_VENV)/bin/python $$target || exit 1; \
+		PYTHONPATH=tests $(SANITIZED) FUZZ_SECONDS=$(FUZZ_SECONDS) $(ASAN_VENV)/bin/python $$target || exit 1; \
 	done
 
 docs: install
