@@ -176,7 +176,8 @@ cdef class HTTP1Exchange(HTTPExchange):
             return 0
         connection.exchange = None
         connection.keep_alive = False
-        if self.status and self.headers is None and self.content_length < 0 and not self.chunked:
+        cdef bint ends_with_connection = self.content_length < 0 and not self.chunked and not self.bodiless
+        if ends_with_connection and self.status and self.headers is None:
             # An orderly end would pass for the end of the body
             connection.state = READ_NOTHING
             return connection.sink.reset()
