@@ -827,8 +827,10 @@ async def test_zerocopysend_waits_for_what_was_sent_before(file: Path, sendfile:
             await send(start())
             sending.set()
             for _ in range(5):
-                await send(body(b"x" * 3_000_000, True))
-                await send(zerocopysend(opened, offset=0, more_body=True))
+                await asyncio.gather(
+                    send(body(b"x" * 3_000_000, True)),
+                    send(zerocopysend(opened, offset=0, more_body=True)),
+                )
             await send(body())
 
     sending = asyncio.Event()
