@@ -124,7 +124,11 @@ cdef class SocketSink(ByteSink):
             return self.end()
         self.flush()
         self.closing = True
-        self.transport.write_eof()
+        try:
+            self.transport.write_eof()
+        except OSError:
+            # asyncio's own transport shuts the socket down at once, and the peer may have reset it
+            self.transport.abort()
         return 0
 
     cdef int abort(self) except -1:

@@ -705,6 +705,30 @@ async def test_a_send_that_is_held_back_raises_when_the_client_leaves(
     assert error_records(caplog) == []
 
 
+@pytest.mark.parametrize("size", [2, 100_000])
+@in_each_loop
+async def test_a_response_to_a_client_whose_reset_was_not_seen(
+    size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While a large body is not received nothing is read: it is the response that meets the reset."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        begun.set()
+        await go_on.wait()
+        await respond(send, bytes(size))
+
+    async with served(app) as server:
+        client = await server.connect()
+        client.writer.write(request("POST / HTTP/1.1", "content-length: 1000000000") + bytes(5_000_000))
+        await begun.wait()
+        client.reset()
+        await asyncio.sleep(0)
+        go_on.set()
+        await server.context.wait_idle()
+    assert error_records(caplog) == []
+
+
 @in_loop
 async def test_an_application_that_ignores_its_clients_leaving_is_let_run(
     caplog: pytest.LogCaptureFixture,
