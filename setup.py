@@ -18,11 +18,13 @@ MODULES = (
     "_parser",
     "_chunked",
     "_encoder",
+    "_frames",
     "_access",
     "_core",
     "_task",
     "_exchange",
     "_http",
+    "_websocket",
     "_http1",
     "_protocol",
 )

@@ -23,6 +23,12 @@ cdef class WorkerContext:
 
         # Settings
         double keep_alive_timeout_s     # 0: no connection is kept
+        bint ws                         # WebSockets are served
+        Py_ssize_t ws_max_size          # bytes of a message, inflated
+        Py_ssize_t ws_max_queue         # messages that the application has not received
+        double ws_ping_interval_s       # 0: no pings
+        double ws_ping_timeout_s        # 0: any
+        bint ws_per_message_deflate
         double head_timeout_s
         Py_ssize_t max_head_bytes
         Py_ssize_t max_body_bytes       # 0: no limit
@@ -53,6 +59,7 @@ cdef class WorkerContext:
         readonly Py_ssize_t request_count       # requests begun since the start
         public object on_max_requests   # called once, without arguments, when max_requests have begun
         readonly bint draining
+        bint lingers                    # idle connections may have one more request while this worker drains
         object idle_waiter              # asyncio.Future of wait_idle(), or None
 
         # For the start of tasks, see _task
@@ -66,7 +73,12 @@ cdef class WorkerContext:
         # Memory that one event at a time uses
         ReadBuffer read_buffer          # where the next read goes
         char* scratch                   # READ_SIZE bytes, shared by all connections
-        PyObject* direct                # owned: a bytes object of READ_SIZE that nothing else refers to, or NULL
+        # Blocks: bytes objects with room for READ_SIZE. The kernel writes into one, and the application gets that one.
+        # What it has let go of is used again, until the next tick: memory fresh from the system costs a page fault
+        # for each 4 KiB, half of all that a large upload takes.
+        list blocks
+        Py_ssize_t block_index          # of the one used last
+        PyObject* block                 # the one used last, of the list; or NULL
         char* spare_out                 # an output block that no sink uses now, or NULL
         Py_ssize_t spare_out_capacity   # bytes
 
@@ -76,9 +88,10 @@ cdef class WorkerContext:
 
     cdef int note_idle(self) except -1          # after a connection or an exchange has ended
     cdef ReadBuffer read_buffer_for(self, Py_ssize_t direct_bytes)   # READ_SIZE of writable memory
-    # All n bytes that a read has put at p. Where they fill most of a bytes object that the kernel has written, that
-    # very object; then nothing at p may be used any more.
+    # All n bytes that a read has put at p. Where they fill most of the block, the block itself, in which the kernel may
+    # have written them; then nothing at p may be used any more.
     cdef bytes take_read(self, const char* p, Py_ssize_t n)
+    cdef char* free_block(self) except NULL
 
 
 cdef class ReadBuffer:
@@ -89,9 +102,14 @@ cdef class ReadBuffer:
 
 cdef enum:
     READ_SIZE = 262144                  # bytes of one read, at most
+    BLOCK_COUNT = 32                    # blocks that may be used again
+    BLOCK_MIN = 196608                  # a read of fewer bytes is copied: a block is not worth what would lie idle
     OUT_FLUSH = 131072                  # a sink that holds more writes at once
     OUT_BLOCK = 16384                   # first size of an output block
     JOIN_LIMIT = 16384                  # bodies up to this size are copied behind their head; bytes
+
+
+cdef class Connection
 
 
 cdef class ByteSink:
@@ -128,6 +146,7 @@ cdef class ByteSink:
     cdef bint peer_is_gone(self) except -1      # it has closed, though bytes of it may be unread
     cdef Py_ssize_t unsent(self) except -1      # bytes written that the kernel has not taken
     cdef object extra_info(self, str name)      # asyncio.BaseTransport.get_extra_info
+    cdef int carry(self, Connection connection) except -1       # from now on, instead of the one before
 
 
 cdef class Connection:

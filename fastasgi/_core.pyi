@@ -35,6 +35,12 @@ class WorkerContext:
         logger: logging.Logger,
         access_log: AccessLog | None,
         asgi_version: str = "3.0",
+        ws: bool = True,
+        ws_max_size: int = 16777216,
+        ws_max_queue: int = 32,
+        ws_ping_interval_s: float = 20.0,
+        ws_ping_timeout_s: float = 20.0,
+        ws_per_message_deflate: bool = True,
     ) -> None:
         """Each scope gets a shallow copy of `state`; `headers` start every response.
 
@@ -77,7 +83,7 @@ class WorkerContext:
         To be called each `tick_interval_s` from an event loop's callback, not from a task.
         """
 
-    def drain(self) -> None:
+    def drain(self, lingers: bool = False) -> None:
         """Shutdown, first phase: idle connections close, the others after the exchange that runs."""
 
     def disconnect(self) -> None:

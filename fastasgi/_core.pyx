@@ -10,13 +10,36 @@ import weakref
 from email.utils import formatdate
 
 from cpython.buffer cimport PyBuffer_FillInfo
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, _PyBytes_Resize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from libc.string cimport memcpy
 
 from fastasgi._parser cimport HeadParser, LlhttpHeadParser
+
+cdef extern from *:
+    """
+    #if defined(__GNUC__)
+    #pragma GCC diagnostic push
+    #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    #endif
+    /* Makes the first n bytes of `block`, which must have had room for them when it was made, all of it. */
+    static inline void set_bytes_size(PyObject *block, Py_ssize_t n)
+    {
+        Py_SET_SIZE(block, n);
+        PyBytes_AS_STRING(block)[n] = 0;
+        ((PyBytesObject *)block)->ob_shash = -1;
+    }
+    #if defined(__GNUC__)
+    #pragma GCC diagnostic pop
+    #endif
+    """
+    void set_bytes_size(PyObject* block, Py_ssize_t n) noexcept
+
+# Not Cython's own declarations: these count no reference of their own
+cdef extern from "Python.h":
+    PyObject* PyList_GET_ITEM(object items, Py_ssize_t i) noexcept
+    Py_ssize_t Py_REFCNT(PyObject* o) noexcept
 
 
 cdef class WorkerContext:
@@ -47,6 +70,12 @@ cdef class WorkerContext:
         logger,
         AccessLog access_log,
         str asgi_version="3.0",
+        bint ws=True,
+        Py_ssize_t ws_max_size=16777216,
+        Py_ssize_t ws_max_queue=32,
+        double ws_ping_interval_s=20.0,
+        double ws_ping_timeout_s=20.0,
+        bint ws_per_message_deflate=True,
     ):
         self.loop = loop
         self.app = app
@@ -66,6 +95,12 @@ cdef class WorkerContext:
         self.head_timeout_s = head_timeout_s
         self.max_head_bytes = max_head_bytes
         self.max_body_bytes = max_body_bytes
+        self.ws = ws
+        self.ws_max_size = ws_max_size
+        self.ws_max_queue = ws_max_queue
+        self.ws_ping_interval_s = ws_ping_interval_s
+        self.ws_ping_timeout_s = ws_ping_timeout_s
+        self.ws_per_message_deflate = ws_per_message_deflate
         self.max_concurrency = max_concurrency
         self.max_requests = max_requests
         self.state = state
@@ -92,15 +127,16 @@ cdef class WorkerContext:
         if self.scratch is NULL:
             raise MemoryError()
         self.read_buffer = ReadBuffer()
+        self.blocks = []
         # A quarter of the shortest timeout, so that short ones are kept too, but rarely more than once a second.
-        shortest = min([t for t in (keep_alive_timeout_s, head_timeout_s, 4.0) if t > 0])
+        shortest = min([t for t in (
+            keep_alive_timeout_s, head_timeout_s, ws_ping_interval_s, ws_ping_timeout_s, 4.0) if t > 0])
         self.tick_interval_s = min(1.0, max(0.02, shortest / 4))
         self.tick()
 
     def __dealloc__(self):
         PyMem_RawFree(self.spare_out)
         PyMem_RawFree(self.scratch)
-        Py_XDECREF(self.direct)
 
     @property
     def connection_count(self) -> int:
@@ -108,7 +144,7 @@ cdef class WorkerContext:
         return len(self.connections)
 
     def tick(self) -> None:
-        """Move the clock: expire deadlines, renew the date, write the access log.
+        """Move the clock: expire deadlines, renew the date, write the access log, give unused blocks back.
 
         To be called each tick_interval_s from an event-loop callback, not from a task."""
         cdef Connection connection
@@ -131,13 +167,20 @@ cdef class WorkerContext:
                     self.logger.error("A connection's deadline could not be handled", exc_info=error)
         finally:
             self.in_callback = False
+        self.block = NULL
+        self.blocks.clear()
         if self.access_log is not None:
             self.access_log.flush()
 
-    def drain(self) -> None:
-        """Shutdown, first phase: idle connections close, the others after the exchange that runs."""
+    def drain(self, bint lingers=False) -> None:
+        """Shutdown, first phase: idle connections close, the others after the exchange that runs.
+
+        With lingers idle connections have their keep-alive time for one more request: a client that sends one
+        just now loses it otherwise, and not every client sends it again.
+        """
         cdef Connection connection
         self.draining = True
+        self.lingers = lingers
         for connection in list(self.connections):
             connection.drain_and_close()
 
@@ -185,25 +228,35 @@ cdef class WorkerContext:
             weakref.WeakSet.add(asyncio.tasks._all_tasks, task)
 
     cdef ReadBuffer read_buffer_for(self, Py_ssize_t direct_bytes):
-        if direct_bytes == 0:
-            self.read_buffer.p = self.scratch
-            return self.read_buffer
-        if self.direct is NULL:
-            block = PyBytes_FromStringAndSize(NULL, READ_SIZE)
-            Py_INCREF(block)
-            self.direct = <PyObject*>block
-        self.read_buffer.p = PyBytes_AS_STRING(<object>self.direct)
+        self.read_buffer.p = self.scratch if direct_bytes == 0 else self.free_block()
         return self.read_buffer
 
     cdef bytes take_read(self, const char* p, Py_ssize_t n):
-        cdef bytes data
-        if self.direct is NULL or p != PyBytes_AS_STRING(<object>self.direct) or n < READ_SIZE // 2:
+        cdef char* room
+        if n < BLOCK_MIN:
             return PyBytes_FromStringAndSize(p, n)
-        _PyBytes_Resize(&self.direct, n)
-        data = <bytes>self.direct
-        Py_DECREF(data)
-        self.direct = NULL
-        return data
+        if self.block is NULL or p != PyBytes_AS_STRING(<object>self.block):
+            room = self.free_block()
+            memcpy(room, p, n)
+        set_bytes_size(self.block, n)
+        return <bytes>self.block
+
+    cdef char* free_block(self) except NULL:
+        """READ_SIZE bytes of memory in self.block, which nothing but self.blocks refers to."""
+        cdef Py_ssize_t count = len(self.blocks)
+        for _ in range(count):
+            self.block_index = (self.block_index + 1) % count
+            self.block = PyList_GET_ITEM(self.blocks, self.block_index)
+            if Py_REFCNT(self.block) == 1:
+                set_bytes_size(self.block, READ_SIZE)
+                return PyBytes_AS_STRING(<object>self.block)
+        made = PyBytes_FromStringAndSize(NULL, READ_SIZE)
+        if count < BLOCK_COUNT:
+            self.blocks.append(made)
+        else:
+            self.blocks[self.block_index] = made
+        self.block = <PyObject*>made
+        return PyBytes_AS_STRING(made)
 
 
 cdef class ReadBuffer:
@@ -329,6 +382,9 @@ cdef class ByteSink:
         return 0
 
     cdef object extra_info(self, str name):
+        raise NotImplementedError
+
+    cdef int carry(self, Connection connection) except -1:
         raise NotImplementedError
 
 

@@ -1,12 +1,12 @@
 """An exchange of the http.* messages (ASGI HTTP specification 2.5): their order, and what may stand in them.
 
-Must not know: sinks, transports, HTTP versions, chunking, stream identifiers. A wire's stream object extends
-HTTPExchange with the hooks at its end.
+Must not know: what a sink is for, transports, HTTP versions, chunking, stream identifiers. A wire's stream object
+extends HTTPExchange with the hooks at its end.
 """
 
 from cpython.object cimport PyObject
 
-from fastasgi._core cimport WorkerContext
+from fastasgi._core cimport ByteSink, Connection, WorkerContext
 from fastasgi._exchange cimport Exchange
 
 
@@ -87,6 +87,10 @@ cdef class HTTPExchange(Exchange):
     cdef int put_informational(self, int status, list headers) except -1
     cdef int put_trailers(self) except -1       # self.trailers
     cdef object put_file(self, object file, long long offset, long long count, bint more)   # closes it; an awaitable
+    # The client's switch of protocols is accepted with these fields. The sink carries the other protocol from here on;
+    # switch_to() then gives it its connection, and that the bytes which have come already.
+    cdef ByteSink put_switch(self, list headers)
+    cdef int switch_to(self, Connection connection) except -1
     cdef int reset(self) except -1              # the response can't be completed
     cdef int ended(self) except -1              # the response is complete
 

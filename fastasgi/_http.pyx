@@ -10,7 +10,7 @@ import time
 from cpython.dict cimport PyDict_Next
 from cpython.object cimport PyObject
 
-from fastasgi._core cimport OUT_FLUSH, WorkerContext
+from fastasgi._core cimport OUT_FLUSH, ByteSink, Connection, WorkerContext
 from fastasgi._encoder cimport check_name, check_value
 from fastasgi._exchange cimport READY, Exchange, FailedCall, PauseCall, caused_by_disconnect
 
@@ -371,6 +371,12 @@ cdef class HTTPExchange(Exchange):
         raise NotImplementedError
 
     cdef object put_file(self, object file, long long offset, long long count, bint more):
+        raise NotImplementedError
+
+    cdef ByteSink put_switch(self, list headers):
+        raise NotImplementedError
+
+    cdef int switch_to(self, Connection connection) except -1:
         raise NotImplementedError
 
     cdef int reset(self) except -1:

@@ -10,6 +10,7 @@ from fastasgi._chunked cimport ChunkedDecoder
 from fastasgi._core cimport Connection
 from fastasgi._http cimport HTTPExchange
 from fastasgi._parser cimport RequestHead
+from fastasgi._websocket cimport Handshake, WebSocketExchange
 
 
 cdef class HTTP1Connection
@@ -25,6 +26,15 @@ cdef class HTTP1Exchange(HTTPExchange):
         bint expects_continue           # 100 Continue is due when the application asks for the body
 
     cdef int drop_content_length(self) except -1
+    cdef int drop_connection(self) except -1
+
+
+cdef class HTTP1Handshake(HTTP1Exchange):
+    """The request that opens a WebSocket (RFC 6455 section 4). The application talks to `websocket`, that to this."""
+
+    cdef:
+        WebSocketExchange websocket
+        bytes key                       # of Sec-WebSocket-Key
 
 
 cdef enum:
@@ -53,6 +63,7 @@ cdef class HTTP1Connection(Connection):
         char* held                      # owned: bytes read and not yet understood, or NULL
         Py_ssize_t held_length          # bytes
         Py_ssize_t held_capacity        # bytes
+        Connection successor            # another protocol's, that the sink carries now; None: none
         dict scope_template             # what is the same in all scopes of this connection; None before the first
 
     cdef bint is_worth_parsing(self, const char* p, Py_ssize_t n) noexcept
@@ -67,6 +78,8 @@ cdef class HTTP1Connection(Connection):
     cdef char* read_head(self, char* p, char* end) except NULL
     cdef int begin(self, RequestHead* head) except -1
     cdef int find_addresses(self) except -1
+    cdef HTTP1Exchange new_exchange(self, RequestHead* head, Handshake handshake)
+    cdef int switch_to(self, Connection connection) except -1
     cdef char* read_body(self, char* p, char* end) except NULL
     cdef char* read_chunks(self, char* p, char* end) except NULL
     cdef int after_feed(self) except -1

@@ -12,10 +12,11 @@ from fastasgi._core cimport JOIN_LIMIT, ByteSink, Connection, WorkerContext
 from fastasgi._encoder cimport (
     CHUNK_HEAD_ROOM, fields_size, put_bytes, put_chunk_head, put_decimal, put_fields, status_line,
 )
-from fastasgi._http cimport EXPECT_START, SENDING_FILE, HTTPExchange, build_scope, scope_template
+from fastasgi._http cimport COMPLETE, EXPECT_START, SENDING_FILE, HTTPExchange, build_scope, scope_template
 from fastasgi._parser cimport (
     RequestHead, headers_of, method_of, path_of,
 )
+from fastasgi._websocket cimport Handshake, WebSocketExchange, accept_key, read_handshake, websocket_scope
 
 from fastasgi._exchange import ClientDisconnected
 
@@ -28,6 +29,7 @@ cdef enum:
 
 cdef double LINGER_S = 2.0              # how long a closing connection waits for its peer to close
 cdef double STALL_S = 60.0              # how long a complete response waits for its client to take some of it
+cdef double FIRST_REQUEST_S = 0.5       # how long a draining connection waits for the request it was made for
 
 cdef dict EXTENSIONS_1_0 = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
 cdef dict EXTENSIONS_1_1 = {
@@ -60,6 +62,8 @@ cdef class HTTP1Exchange(HTTPExchange):
                 adds_length = True
         if connection.keep_alive and not connection.may_keep_alive(self):
             connection.keep_alive = False
+        if self.has_connection and not self.wants_close and not connection.keep_alive:
+            self.drop_connection()
 
         p = sink.reserve(
             len(line) + len(worker.default_lines) + self.headers_size + 4 * len(self.headers) + 128
@@ -120,6 +124,11 @@ cdef class HTTP1Exchange(HTTPExchange):
         """RFC 9110 section 8.6: not in a 204."""
         self.headers = [pair for pair in self.headers if pair[0].lower() != b"content-length"]
         self.content_length = -1
+        return 0
+
+    cdef int drop_connection(self) except -1:
+        """The application's "keep-alive" may not contradict the "close" that we send (RFC 9112 section 9.6)."""
+        self.headers = [pair for pair in self.headers if pair[0].lower() != b"connection"]
         return 0
 
     cdef int want_body(self) except -1:
@@ -221,6 +230,39 @@ async def send_file(HTTP1Exchange exchange, ByteSink sink, file, offset, count, 
     exchange.file_sent(more)
 
 
+cdef class HTTP1Handshake(HTTP1Exchange):
+
+    cdef int start(self) except -1:
+        return self.websocket.start()
+
+    cdef int feed_disconnect(self) except -1:
+        self.disconnected = True
+        self.release()
+        return self.websocket.feed_disconnect()
+
+    cdef int log_access(self) except -1:
+        return 0                        # the websocket does, in its own form
+
+    cdef ByteSink put_switch(self, list headers):
+        cdef WorkerContext worker = self.worker
+        cdef ByteSink sink = self.connection.sink
+        cdef bytes accept = accept_key(self.key)
+        cdef bytes line = b"HTTP/1.1 101 Switching Protocols\r\n"
+        cdef bytes switch = b"upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: "
+        cdef char* p = sink.reserve(
+            len(line) + len(worker.default_lines) + len(switch) + len(accept) + 4 + fields_size(headers))
+        p = put_bytes(put_bytes(put_bytes(put_bytes(p, line), worker.default_lines), switch), accept)
+        p = put_fields(put_bytes(p, b"\r\n"), headers)
+        sink.commit(put_bytes(p, b"\r\n"))
+        self.state = COMPLETE
+        return sink
+
+    cdef int switch_to(self, Connection connection) except -1:
+        cdef HTTP1Connection http1 = self.connection
+        self.connection = None
+        return http1.switch_to(connection)
+
+
 cdef class HTTP1Connection(Connection):
 
     def __cinit__(self, WorkerContext worker, ByteSink sink):
@@ -278,6 +320,8 @@ cdef class HTTP1Connection(Connection):
             sink.corked = False
         if sink.out_length:
             sink.flush()
+        if self.successor is not None:
+            return 0
         if self.peer_is_done and self.exchange is None and not self.resume_is_scheduled and not sink.blocked:
             self.state = READ_NOTHING
             sink.end()
@@ -303,6 +347,9 @@ cdef class HTTP1Connection(Connection):
                 p = self.read_body(p, end)
             elif self.state == READ_CHUNKS:
                 p = self.read_chunks(p, end)
+            elif self.successor is not None:
+                self.successor.receive(p, end - p)
+                return end
             else:
                 return end
             # Whatever came of the body is there before the application asks for it
@@ -399,6 +446,7 @@ cdef class HTTP1Connection(Connection):
     cdef int begin(self, RequestHead* head) except -1:
         cdef WorkerContext worker = self.worker
         cdef HTTP1Exchange exchange
+        cdef Handshake handshake = None
         cdef str method = method_of(head)
         cdef bint is_head = method == "HEAD"
         self.deadline = 0
@@ -409,12 +457,14 @@ cdef class HTTP1Connection(Connection):
             return self.refuse(413, "the body is larger than limit_request_body", is_head)
         if worker.max_concurrency and worker.unanswered_count >= worker.max_concurrency:
             return self.refuse(503, "limit_concurrency is reached", is_head)
-        if self.scope_template is None:
-            self.find_addresses()
-        exchange = HTTP1Exchange.__new__(HTTP1Exchange)
-        exchange.worker = worker
-        exchange.connection = self
-        exchange.minor_version = head.minor_version
+        if head.upgrade and worker.ws and method == "GET" and head.minor_version:
+            handshake = read_handshake(headers_of(worker.parser))
+            if handshake is not None and handshake.status == 0 and (head.content_length > 0 or head.chunked):
+                # Behind it bytes would mean one thing here and another to a proxy
+                return self.refuse(400, "a WebSocket handshake has no body", False)
+            if handshake is not None and handshake.status:
+                return self.refuse(handshake.status, handshake.reason, False)
+        exchange = self.new_exchange(head, handshake)
         self.body_read = 0
         if head.content_length > 0:
             self.state = READ_LENGTH
@@ -429,16 +479,64 @@ cdef class HTTP1Connection(Connection):
         if worker.access_log is not None:
             exchange.started_at = time.perf_counter()
         exchange.is_head = is_head
-        exchange.scope = build_scope(
-            worker, self.scope_template, "1.1" if head.minor_version else "1.0", method, path_of(head),
-            PyBytes_FromStringAndSize(head.path.p, head.path.n),
-            PyBytes_FromStringAndSize(head.query.p, head.query.n),
-            headers_of(worker.parser), EXTENSIONS_1_1 if head.minor_version else EXTENSIONS_1_0)
         self.exchange = exchange
         self.start_is_due = True
         worker.request_count += 1
         if worker.request_count == worker.max_requests and worker.on_max_requests is not None:
             worker.on_max_requests()
+        return 0
+
+    cdef HTTP1Exchange new_exchange(self, RequestHead* head, Handshake handshake):
+        cdef HTTP1Handshake opening
+        cdef HTTP1Exchange exchange
+        cdef dict extensions = EXTENSIONS_1_1 if head.minor_version else EXTENSIONS_1_0
+        if self.scope_template is None:
+            self.find_addresses()
+        if handshake is None:
+            exchange = HTTP1Exchange.__new__(HTTP1Exchange)
+        else:
+            exchange = opening = HTTP1Handshake.__new__(HTTP1Handshake)
+        exchange.worker = self.worker
+        exchange.connection = self
+        exchange.minor_version = head.minor_version
+        scope = build_scope(
+            self.worker, self.scope_template, "1.1" if head.minor_version else "1.0", method_of(head), path_of(head),
+            PyBytes_FromStringAndSize(head.path.p, head.path.n),
+            PyBytes_FromStringAndSize(head.query.p, head.query.n),
+            headers_of(self.worker.parser), extensions)
+        if handshake is None:
+            exchange.scope = scope
+            return exchange
+        opening.key = handshake.key
+        opening.websocket = WebSocketExchange.__new__(WebSocketExchange)
+        opening.websocket.worker = self.worker
+        opening.websocket.request = opening
+        opening.websocket.deflate = handshake.deflate
+        opening.websocket.scope = websocket_scope(scope, handshake.subprotocols)
+        return exchange
+
+    cdef int switch_to(self, Connection connection) except -1:
+        """Hand the sink over, and what of the other protocol has been read."""
+        cdef char* held = self.held
+        cdef Py_ssize_t n = self.held_length
+        cdef ByteSink sink = self.sink
+        self.resume_reading()
+        self.exchange = None
+        self.state = READ_NOTHING
+        self.deadline = 0
+        self.successor = connection
+        self.held = NULL
+        self.held_length = self.held_capacity = 0
+        self.worker.connections.discard(self)
+        self.sink = None
+        sink.carry(connection)
+        if not sink.corked:
+            sink.flush()
+        try:
+            if n:
+                connection.receive(held, n)
+        finally:
+            PyMem_RawFree(held)
         return 0
 
     cdef int find_addresses(self) except -1:
@@ -549,7 +647,7 @@ cdef class HTTP1Connection(Connection):
         self.exchange = None
         self.direct_bytes = 0
         self.body_read = 0              # from here on, what is read for nobody
-        if not self.keep_alive or self.worker.draining:
+        if not self.keep_alive or (self.worker.draining and not self.worker.lingers):
             return self.close()
         self.sink.push(True)
         self.set_deadline(self.worker.keep_alive_timeout_s)
@@ -567,11 +665,16 @@ cdef class HTTP1Connection(Connection):
         cdef ByteSink sink = self.sink
         cdef bytes line = status_line(status)
         cdef bytes text = line[13:len(line) - 2]
+        cdef bytes offered
         self.worker.logger.warning("Request of %s refused with %d: %s", self.peer(), status, reason)
         sink.put(line, len(line))
         sink.put(self.worker.default_lines, len(self.worker.default_lines))
         if status == 503:
             sink.put(b"retry-after: 1\r\n", 16)
+        elif status == 426:
+            # RFC 9110 section 15.5.22, RFC 6455 section 4.4
+            offered = b"upgrade: websocket\r\nsec-websocket-version: 13\r\n"
+            sink.put(offered, len(offered))
         text = b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (
             len(text), b"" if is_head else text)
         sink.put(text, len(text))
@@ -659,8 +762,15 @@ cdef class HTTP1Connection(Connection):
         return 0
 
     cdef int drain_and_close(self) except -1:
-        if self.exchange is None and self.state != READ_NOTHING:
-            self.close()
+        cdef double patience_s
+        if self.exchange is not None or self.state == READ_NOTHING:
+            return 0
+        if self.scope_template is not None and not self.reading_head:
+            # Idle: a client has to expect the end of the connection now, but its next request may be under way
+            return 0 if self.worker.lingers else self.close()
+        patience_s = self.worker.keep_alive_timeout_s if self.worker.lingers else FIRST_REQUEST_S
+        if self.deadline == 0 or self.deadline > self.worker.now + patience_s:
+            self.set_deadline(patience_s)
         return 0
 
     cdef int expire(self) except -1:

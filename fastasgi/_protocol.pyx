@@ -38,17 +38,19 @@ cdef class SocketSink(ByteSink):
 
     def buffer_updated(self, Py_ssize_t n):
         cdef WorkerContext worker = self.worker
+        cdef Connection connection = self.connection    # keeps it alive: another may take its place meanwhile
         worker.in_callback = True
         try:
-            self.connection.receive(worker.read_buffer.p, n)
+            connection.receive(worker.read_buffer.p, n)
         finally:
             worker.in_callback = False
 
     def eof_received(self):
         cdef WorkerContext worker = self.worker
+        cdef Connection connection = self.connection
         worker.in_callback = True
         try:
-            return self.connection.eof() == 1
+            return connection.eof() == 1
         finally:
             worker.in_callback = False
 
@@ -91,6 +93,8 @@ cdef class SocketSink(ByteSink):
                     return 0
         self.has_written = True
         self.transport_holds = True
+        if self.transport.is_closing():
+            return 0                    # it has failed, and asyncio's own would log each further write
         self.transport.write(PyBytes_FromStringAndSize(p + sent, n - sent))
         return 0
 
@@ -104,6 +108,8 @@ cdef class SocketSink(ByteSink):
 
     cdef int writelines(self, list parts) except -1:
         self.transport_holds = True
+        if self.transport.is_closing():
+            return 0
         if not self.worker.writes_singly:
             self.transport.writelines(parts)
             return 0
@@ -167,6 +173,10 @@ cdef class SocketSink(ByteSink):
 
     cdef object extra_info(self, str name):
         return self.transport.get_extra_info(name)
+
+    cdef int carry(self, Connection connection) except -1:
+        self.connection = connection
+        return 0
 
     # --- Files ---
 

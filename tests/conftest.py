@@ -6,7 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from serving import ServerProcess
+
+# How long an example takes says how busy the machine is
+settings.register_profile("fastasgi", deadline=None)
+settings.load_profile("fastasgi")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 from typing import Any
 
 import pytest
@@ -99,6 +100,15 @@ async def test_the_application_closes_by_its_connection_header() -> None:
 
     answer = await talk(app, request() + request())
     assert answer == b"HTTP/1.1 200 OK\r\nConnection: Close\r\ncontent-length: 0\r\n\r\n"
+
+
+@in_loop
+async def test_the_application_can_not_keep_a_connection_that_the_client_closes() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, b"", headers=[(b"Connection", b"keep-alive")])
+
+    answer = await talk(app, request("GET / HTTP/1.1", CLOSE) + request())
+    assert answer == b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 @in_loop
@@ -260,6 +270,38 @@ async def test_a_large_body_arrives_whole(form: str) -> None:
         client = await server.connect()
         for _ in range(2):
             assert (await client.ask(data)).body == b"same"
+
+
+@in_each_loop
+async def test_pieces_of_a_body_never_change() -> None:
+    """Their memory is used again, but only once the application has let them go."""
+    kept: list[tuple[bytes, bytearray, int]] = []
+    chance = random.Random(1)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        at = 0
+        more = True
+        while more:
+            message = await receive()
+            piece, more = message["body"], message["more_body"]
+            assert piece == body[at : at + len(piece)]
+            # The same bytes in another object have another hash only if one of the two is out of date
+            assert hash(piece) == hash(bytes(bytearray(piece)))
+            if chance.random() < 0.5:
+                kept.append((piece, bytearray(piece), hash(piece)))
+            at += len(piece)
+        await respond(send, b"%d" % at)
+
+    body = chance.randbytes(12_000_001)
+    data = request("POST / HTTP/1.1", f"content-length: {len(body)}", body=body)
+    async with served(app) as server:
+        clients = [await server.connect() for _ in range(3)]
+        for _ in range(3):
+            for answer in await asyncio.gather(*(client.ask(data) for client in clients)):
+                assert answer.body == b"12000001"
+            for piece, copy, digest in kept:
+                assert piece == copy
+                assert hash(piece) == digest == hash(bytes(copy))
 
 
 @pytest.mark.parametrize("fields", [(), ("content-length: 0",), ("transfer-encoding: chunked",)], ids=str)

@@ -1,0 +1,116 @@
+"""WebSocket frames (RFC 6455) and permessage-deflate (RFC 7692): what a client sends, and the heads of own frames.
+
+Knows the grammar of frames, what may follow what, and the limits. Must not know: asyncio, ASGI, sockets, the handshake,
+what is answered to a ping or a close.
+"""
+
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+
+
+cdef enum Opcode:                       # RFC 6455 section 5.2
+    OP_CONTINUATION = 0
+    OP_TEXT = 1
+    OP_BINARY = 2
+    OP_CLOSE = 8
+    OP_PING = 9
+    OP_PONG = 10
+
+
+# What FrameDecoder.decode returns besides OP_TEXT, OP_BINARY, OP_CLOSE, OP_PING and OP_PONG.
+cdef enum:
+    NEED_DATA = 0
+    FAILED = 16
+
+
+cdef enum:                              # RFC 6455 section 7.4.1
+    CLOSE_PROTOCOL_ERROR = 1002
+    CLOSE_NO_STATUS = 1005              # never on the wire: a Close frame without a code
+    CLOSE_INVALID_DATA = 1007
+    CLOSE_TOO_BIG = 1009
+    CLOSE_INTERNAL_ERROR = 1011
+
+
+cdef enum:
+    MAX_CONTROL_BYTES = 125             # payload of a control frame (RFC 6455 section 5.5)
+    CLIENT_HEAD_ROOM = 14               # bytes of a masked frame's head at most
+    FRAME_HEAD_ROOM = 10                # bytes that put_frame_head writes at most
+
+
+# Writes the head of a server's frame at `p`: not fragmented, not masked. Returns the end of what it wrote.
+cdef char* put_frame_head(char* p, int opcode, bint compressed, Py_ssize_t payload_bytes) noexcept nogil
+
+
+cdef class Inflater:
+    """Inflates the messages of one connection, piece by piece."""
+
+    cdef:
+        int window_bits                 # of the peer's deflater, 8 to 15
+        bint keeps_window               # context takeover: messages may refer to those before them
+        object stream                   # zlib.decompressobj; None where the next message begins a new one
+        bytes source                    # owned: what `stream` gets next
+        bint source_is_last             # nothing of this message follows `source`
+        bint fed                        # `stream` has taken bytes of this message
+        bint pending                    # next_piece() has more to give
+    # The next piece of a message. `source` ends with DEFLATE_TAIL where it is the last one.
+    cdef int feed(self, bytes source, bint last) except -1
+    cdef bytes next_piece(self, Py_ssize_t max_bytes)   # zlib.error: it is no deflate stream
+    cdef int end_message(self) except -1
+
+
+cdef class Deflater:
+    """Deflates the messages of one connection."""
+
+    cdef:
+        int window_bits                 # 9 to 15
+        bint keeps_window               # context takeover: messages may refer to those before them
+        Py_ssize_t min_bytes            # shorter messages are sent plain
+        object stream                   # zlib.compressobj; None where the next message begins a new one
+    cpdef bytes deflate(self, bytes data)       # the payload of a compressed frame; None: send it plain
+
+
+cdef class FrameDecoder:
+    """Reads what one client sends.
+
+    A message that is whole in one read goes from there straight into its str or bytes. Anything else is put together
+    in one buffer, which grows with what has arrived and never by what a head announces; so it doesn't matter into how
+    many fragments a message is cut.
+    """
+
+    cdef:
+        # The last event
+        object data                     # owned: str of a text; bytes of a binary message, a ping or a pong
+        int close_code                  # OP_CLOSE: the peer's, CLOSE_NO_STATUS where it sent none; FAILED: ours
+        str close_reason                # the peer's; or what is wrong, to tell the peer and the log
+
+        # Settings
+        Py_ssize_t max_message_bytes    # of a message's payload, inflated
+        Inflater inflater               # None: permessage-deflate was not negotiated
+
+        # The frame under way
+        bint in_payload                 # its head was read
+        bint over                       # a Close frame came: the rest is thrown away
+        bint failed
+        bint final                      # FIN
+        uint8_t opcode                  # one of Opcode
+        uint8_t part_bytes              # in `part`
+        uint32_t key                    # as its bytes lie in memory; the first is for the next payload byte
+        int64_t left                    # payload bytes still to come
+        # A head that came in part, or the payload of a control frame
+        uint8_t part[MAX_CONTROL_BYTES]
+
+        # The message under way
+        uint8_t message                 # OP_TEXT, OP_BINARY or 0: none
+        bint compressed                 # RSV1 of its first frame
+        int utf8                        # Utf8State behind the text in the buffer
+        PyObject* buffer                # owned: the bytes object in which it is put together, or NULL
+        Py_ssize_t size                 # bytes of it that are used
+        Py_ssize_t capacity             # bytes of it
+
+    # Goes on at *p up to the next event and moves *p behind what it consumed: up to `end` where the event is NEED_DATA.
+    # Borrows the bytes for the call. FAILED stays: the connection can't be read on. Nor can it behind a MemoryError.
+    cdef int decode(self, const char** p, const char* end) except -1
+    cdef inline object take(self):      # the data of the last event, which is no longer kept here
+        data = self.data
+        self.data = None
+        return data
