@@ -1,0 +1,1 @@
+"""A comparison of servers that anyone can repeat: ``python -m bench``. See bench/README.md."""

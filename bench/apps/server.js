@@ -1,0 +1,107 @@
+// The applications' work in Node: node server.js PORT WORKERS [KEY CERTIFICATE].
+// The bodies are those of plain.py, star.py, fast.py and techempower.py.
+'use strict';
+const http = require('http');
+const https = require('https');
+const fs = require('fs');
+const cluster = require('cluster');
+
+const [port, workers, key, certificate] = process.argv.slice(2);
+const BIG = Buffer.alloc(1 << 20, 'x');
+const PIECE = Buffer.alloc(1024, 'y');
+const EVENT_INTERVAL_MS = 100;
+const ADDITION = { id: 0, message: 'Additional fortune added at request time.' };
+const ENTITIES = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&#34;', "'": '&#39;' };
+
+let pool;
+if (process.env.BENCH_DATABASE) {
+  const { Pool } = require('pg');
+  const max = Number(process.env.BENCH_POOL);
+  pool = new Pool({ host: process.env.BENCH_DATABASE, user: 'bench', database: 'bench', max });
+  pool.on('error', (error) => { console.error(error.message); process.exit(1); });
+}
+
+function answer(response, type, body) {
+  response.writeHead(200, { 'content-type': type, 'content-length': Buffer.byteLength(body) });
+  response.end(body);
+}
+
+const answerText = (response, body) => answer(response, 'text/plain', body);
+const answerJSON = (response, value) => answer(response, 'application/json', JSON.stringify(value));
+const escape = (text) => text.replace(/[&<>"']/g, (character) => ENTITIES[character]);
+
+async function randomRow() {
+  const id = 1 + Math.floor(Math.random() * 10000);
+  const result = await pool.query({ name: 'row', text: 'SELECT id, randomnumber FROM world WHERE id = $1', values: [id] });
+  return { id: result.rows[0].id, randomNumber: result.rows[0].randomnumber };
+}
+
+async function fortunes(response) {
+  const { rows } = await pool.query({ name: 'fortunes', text: 'SELECT id, message FROM fortune' });
+  rows.push(ADDITION);
+  rows.sort((a, b) => (a.message < b.message ? -1 : 1));
+  const lines = rows.map((row) => `<tr><td>${row.id}</td><td>${escape(row.message)}</td></tr>`).join('');
+  answer(response, 'text/html; charset=utf-8',
+    '<!DOCTYPE html><html><head><title>Fortunes</title></head><body><table>' +
+    `<tr><th>id</th><th>message</th></tr>${lines}</table></body></html>`);
+}
+
+async function queries(response, text) {
+  const count = Math.min(Math.max(parseInt(text, 10) || 1, 1), 500);
+  const rows = [];
+  for (let i = 0; i < count; i++) rows.push(await randomRow());
+  answerJSON(response, rows);
+}
+
+function events(response) {
+  response.writeHead(200, { 'content-type': 'text/event-stream' });
+  const put = () => response.write(`event: time\ndata: ${(Number(process.hrtime.bigint()) / 1e9).toFixed(6)}\n\n`);
+  put();
+  const timer = setInterval(put, EVENT_INTERVAL_MS);
+  response.on('close', () => clearInterval(timer));
+}
+
+function serve(request, response) {
+  const [path, query] = request.url.split('?');
+  switch (path) {
+    case '/echo': {
+      const pieces = [];
+      request.on('data', (piece) => pieces.push(piece));
+      request.on('end', () => answerText(response, Buffer.concat(pieces)));
+      return;
+    }
+    case '/count': {
+      let length = 0;
+      request.on('data', (piece) => { length += piece.length; });
+      request.on('end', () => answerText(response, String(length)));
+      return;
+    }
+    case '/big': return answerText(response, BIG);
+    case '/stream':
+      response.writeHead(200, { 'content-type': 'text/plain' });
+      for (let i = 0; i < 64; i++) response.write(PIECE);
+      return response.end();
+    case '/events': return events(response);
+    case '/json': return answerJSON(response, { message: 'Hello, World!' });
+    case '/db': return randomRow().then((row) => answerJSON(response, row));
+    case '/queries': return queries(response, new URLSearchParams(query).get('queries'));
+    case '/fortunes': return fortunes(response);
+    default:
+      if (path.startsWith('/items/')) {
+        return answerJSON(response, { id: Number(path.slice(7)), name: new URLSearchParams(query).get('q') });
+      }
+      return answerText(response, 'Hello, World!');
+  }
+}
+
+if (Number(workers) > 1 && cluster.isPrimary) {
+  for (let i = 0; i < Number(workers); i++) cluster.fork();
+  cluster.on('exit', () => process.exit(1));
+  process.on('SIGTERM', () => process.exit(0));
+} else {
+  const server = key
+    ? https.createServer({ key: fs.readFileSync(key), cert: fs.readFileSync(certificate) }, serve)
+    : http.createServer(serve);
+  server.keepAliveTimeout = 75000;
+  server.listen(Number(port), '127.0.0.1', 2048);
+}

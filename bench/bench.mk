@@ -1,0 +1,40 @@
+# The bench's targets. Its environment, .venv-bench, is its own; see bench/README.md.
+#
+#   make bench          every server at every workload: hours; BENCH_ARGS="-s fastasgi,uvicorn -w hello"
+#   make bench-quick    a few of both: under three minutes, once the environment is made
+#   make bench-compare  this checkout against a commit: make bench-compare BASE=main
+#   make bench-micro    time the codecs alone
+#   make bench-guard    fail where a codec takes over 3 % more instructions than recorded (needs valgrind)
+#   make bench-record   record those figures, after a change that is worth them
+#   make bench-test     run tests/test_bench.py with locust, in the bench's environment
+
+BENCH_ARGS ?=
+BASE ?= HEAD
+BENCH_VENV := .venv-bench
+# The bench is run from the checkout, so here its folder has to be on the path.
+BENCH := env -u PYTHONSAFEPATH $(PYTHON) -m bench
+
+.PHONY: bench bench-quick bench-compare bench-micro bench-guard bench-record bench-test
+
+bench:
+	$(BENCH) full $(BENCH_ARGS)
+
+bench-quick:
+	$(BENCH) quick $(BENCH_ARGS)
+
+bench-compare:
+	$(BENCH) compare $(BASE) $(BENCH_ARGS)
+
+bench-micro:
+	$(BENCH) micro $(BENCH_ARGS)
+
+# The suite's environment has a build of this checkout already.
+bench-guard: install
+	env -u PYTHONSAFEPATH $(IN_VENV) -m bench guard --installed $(BENCH_ARGS)
+
+bench-record: install
+	env -u PYTHONSAFEPATH $(IN_VENV) -m bench guard --installed --record
+
+bench-test:
+	$(BENCH) prepare
+	PYTHONPATH=$(BENCH_VENV)/builds/working-tree $(BENCH_VENV)/bin/python -m pytest $(PYTEST_ARGS) tests/test_bench.py

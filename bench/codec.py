@@ -1,0 +1,26 @@
+"""What the micro-benchmarks measure: a library's codec at one input, in one process, without a socket."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Step = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A library at an input."""
+
+    name: str
+    library: str
+    input: str
+    """What is read or written; codecs with the same input are compared."""
+    make: Callable[[], Step]
+    """Imports the library, checks that it does the work, and gives the step that does it once."""
+    guarded: bool = False
+    """CI fails when the step takes more instructions than recorded; see guard.py."""
+
+
+def check(works: bool) -> None:
+    """Raise ValueError where a codec doesn't do the work: its figure would be of something else."""
+    if not works:
+        raise ValueError("the codec doesn't give what it should")

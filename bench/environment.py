@@ -1,0 +1,248 @@
+"""The bench's own environment: pinned packages, builds of fastasgi, the floor, Node's driver, a certificate.
+
+Nothing of it touches the checkout: sources are copied and built inside.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from bench.errors import BenchError
+from bench.servers import SERVERS, Place
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+REQUIREMENTS = HERE / "requirements.txt"
+# For generator, applications, micro-benchmarks, builds and tests/test_bench.py. The servers name their own.
+BASE_PACKAGES = [
+    "locust",
+    "gevent",
+    "starlette",
+    "fastapi",
+    "python-multipart",
+    "jinja2",
+    "asyncpg",
+    "click",
+    "uvloop",
+    "httptools",
+    "h11",
+    "websockets",
+    "wsproto",
+    "gunicorn_h1c",
+    "Cython",
+    "setuptools",
+    "pytest",
+    "pytest-timeout",
+    "hypothesis",
+]
+SOURCES = ("fastasgi", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+
+
+class Environment:
+    """A folder with a virtual environment and what else the turns need."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.programs = self.folder / "bin"
+        self.python = self.programs / "python"
+        self.floor = self.folder / "floor"
+        self.key = self.folder / "key.pem"
+        self.certificate = self.folder / "certificate.pem"
+        self.node_modules = self.folder / "node" / "node_modules"
+        self.generator = (str(self.python), "-m", "bench.generator")
+        """The command of a load generator."""
+        self.notes: list[str] = []
+        """What could not be installed, in a line each. The servers that need it are reported as missing."""
+
+    def place(self, port: int) -> Place:
+        """Where a turn on this port happens."""
+        node = shutil.which("node") or ""
+        return Place(port, self.programs, self.floor, node, self.key, self.certificate)
+
+    def prepare(self) -> None:
+        """Make, or bring up to date, everything but the builds of fastasgi. Raises BenchError.
+
+        The environment is this process's until it ends: another bench would change what this one measures.
+        """
+        self._lock()
+        self._install_packages()
+        self._build_floor()
+        self._install_node_driver()
+        self._make_certificate()
+
+    def _lock(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._locked = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BenchError(
+                f"--environment {self.folder}: another bench uses it; choose another folder"
+            ) from None
+
+    def _install_packages(self) -> None:
+        if not self.python.exists():
+            _run([sys.executable, "-m", "venv", str(self.folder)], "making the environment")
+        servers = sorted({package for server in SERVERS.values() for package in server.packages})
+        wanted = REQUIREMENTS.read_text() + "\n".join([*BASE_PACKAGES, *servers])
+        stamp = self.folder / "installed.txt"
+        if stamp.exists() and stamp.read_text() == wanted:
+            return
+        print("bench: installing the pinned servers and tools", flush=True)
+        try:
+            self._pip(*BASE_PACKAGES, *servers)
+        except BenchError:
+            # One that can't be had here must not keep the others out.
+            self._pip(*BASE_PACKAGES)
+            for server in SERVERS.values():
+                try:
+                    self._pip(*server.packages)
+                except BenchError as error:
+                    self.notes.append(f"{server.title} is missing: {error}")
+            return
+        stamp.write_text(wanted)
+
+    def _pip(self, *arguments: str) -> None:
+        if arguments:
+            pip = [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            _run([*pip, "-c", str(REQUIREMENTS), *arguments], "pip install")
+
+    def _build_floor(self) -> None:
+        source = HERE / "floor.c"
+        if self.floor.exists() and self.floor.stat().st_mtime > source.stat().st_mtime:
+            return
+        try:
+            _run(
+                [os.environ.get("CC", "cc"), "-O2", str(source), "-o", str(self.floor)],
+                "building bench/floor.c",
+            )
+        except BenchError as error:
+            self.notes.append(f"C epoll floor is missing: {error}")
+
+    def _install_node_driver(self) -> None:
+        folder = self.node_modules.parent
+        source = (HERE / "package.json").read_text()
+        copy = folder / "package.json"
+        if not shutil.which("node") or (copy.exists() and copy.read_text() == source):
+            return
+        folder.mkdir(exist_ok=True)
+        copy.write_text(source)
+        try:
+            _run(["npm", "install", "--silent", "--no-audit", "--no-fund"], "npm install", cwd=folder)
+        except BenchError as error:
+            copy.unlink()
+            self.notes.append(f"Node has no PostgreSQL driver: {error}")
+
+    def _make_certificate(self) -> None:
+        if self.certificate.exists():
+            return
+        command = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+        ]
+        command += [
+            "-days",
+            "3650",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        ]
+        command += ["-keyout", str(self.key), "-out", str(self.certificate)]
+        try:
+            _run(command, "making a certificate")
+        except BenchError as error:
+            self.notes.append(f"no TLS: {error}")
+
+    def versions(self) -> dict[str, str]:
+        """The installed distributions and their versions, Node's and PostgreSQL's where they are."""
+        listed = _run([str(self.python), "-m", "pip", "list", "--format", "json"], "pip list")
+        found = {
+            package["name"].lower().replace("_", "-"): package["version"] for package in json.loads(listed)
+        }
+        for name, command in (("node", ["node", "--version"]), ("postgresql", ["psql", "--version"])):
+            if shutil.which(command[0]):
+                number = re.search(r"\d+\.\d+(\.\d+)?", _run(command, name))
+                found[name] = number[0] if number else "unknown"
+        return found
+
+    def build_working_tree(self) -> Path:
+        """Build fastasgi as it stands in the checkout; the folder to put on PYTHONPATH. Raises BenchError."""
+        sources = self.folder / "sources"
+        digest = hashlib.sha256()
+        wanted = set()
+        for path in _source_files(ROOT):
+            data = path.read_bytes()
+            relative = path.relative_to(ROOT)
+            wanted.add(relative)
+            digest.update(f"{relative} {len(data)}\n".encode() + data)
+            copy = sources / relative
+            # What hasn't changed keeps its time, so that only what changed is compiled.
+            if not copy.exists() or copy.read_bytes() != data:
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(data)
+        for path in list(_source_files(sources)):
+            if path.relative_to(sources) not in wanted:
+                path.unlink()
+        return self._build(sources, self.folder / "builds" / "working-tree", digest.hexdigest())
+
+    def build_revision(self, revision: str) -> Path:
+        """Build fastasgi as it was committed at `revision`. Raises BenchError."""
+        name = _run(
+            ["git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"], revision, cwd=ROOT
+        ).strip()
+        with tempfile.TemporaryDirectory() as folder:
+            archive = Path(folder) / "sources.tar"
+            _run(["git", "archive", "-o", str(archive), name, *SOURCES], "git archive", cwd=ROOT)
+            sources = Path(folder) / "sources"
+            with tarfile.open(archive) as opened:
+                opened.extractall(sources, filter="data")
+            return self._build(sources, self.folder / "builds" / name, name)
+
+    def _build(self, sources: Path, build: Path, stamp: str) -> Path:
+        """Build what isn't built yet under this stamp."""
+        note = build / "stamp.txt"
+        if note.exists() and note.read_text() == stamp:
+            return build
+        print(f"bench: building fastasgi ({build.name})", flush=True)
+        shutil.rmtree(build, ignore_errors=True)
+        pip = [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip += ["--no-deps", "--no-build-isolation", "--target", str(build), str(sources)]
+        _run(pip, "building fastasgi")
+        note.write_text(stamp)
+        return build
+
+
+def _source_files(root: Path) -> list[Path]:
+    """The files that fastasgi is built of."""
+    files = [root / name for name in SOURCES if (root / name).is_file()]
+    files += [path for path in (root / "fastasgi").rglob("*") if path.is_file()]
+    return sorted(path for path in files if path.suffix not in (".so", ".pyc"))
+
+
+def _run(command: list[str], what: str, cwd: Path | None = None) -> str:
+    """Run a command; its output. Raises BenchError with the last line of what it wrote on stderr."""
+    try:
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise BenchError(f"{what}: {error.filename or command[0]}: {error.strerror}") from None
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or [
+            f"exit code {done.returncode}"
+        ]
+        raise BenchError(f"{what}: {lines[-1].strip()}")
+    return done.stdout

@@ -1,0 +1,158 @@
+"""Statistics: the middle and spread of a server's turns, and ratios with confidence intervals."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.histogram import Histogram
+from bench.results import good_turns
+
+# Student's t for a two-sided interval of 95 %, by degrees of freedom; beyond, the normal distribution's 1.96
+# and a little: t(n) is 1.96 + 2.4 / n to three digits there.
+_T_95 = (
+    12.706,
+    4.303,
+    3.182,
+    2.776,
+    2.571,
+    2.447,
+    2.365,
+    2.306,
+    2.262,
+    2.228,
+    2.201,
+    2.179,
+    2.160,
+    2.145,
+    2.131,
+)
+
+
+def student_t_95(degrees: int) -> float:
+    """The factor of the standard error that makes a two-sided interval of 95 %."""
+    return _T_95[degrees - 1] if degrees <= len(_T_95) else 1.96 + 2.4 / degrees
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of some turns, with the least and the greatest."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """Raises statistics.StatisticsError where there are none."""
+        return cls(statistics.median(values), min(values), max(values))
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of two means with its confidence interval of 95 %; without one, from a single pair, low and
+    high are None.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    pairs: int
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval leaves 1 out."""
+        return self.low is not None and self.high is not None and not self.low <= 1 <= self.high
+
+
+def ratio_of_pairs(pairs: Sequence[tuple[float, float]]) -> Ratio:
+    """How much greater the first of each pair is than the second.
+
+    A pair is of one round, so that what slowed the machine then is in both. The value is the geometric mean
+    of the pairs' ratios, the interval Student's of their logarithms. Raises ValueError for no pairs, or
+    none above 0.
+    """
+    logarithms = [math.log(first / second) for first, second in pairs]
+    if not logarithms:
+        raise ValueError("no pairs")
+    mean = statistics.fmean(logarithms)
+    if len(logarithms) == 1:
+        return Ratio(math.exp(mean), None, None, 1)
+    error = statistics.stdev(logarithms) / math.sqrt(len(logarithms))
+    half = student_t_95(len(logarithms) - 1) * error
+    return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), len(pairs))
+
+
+def cpu_us(turn: dict[str, Any]) -> float:
+    """CPU time of a request in microseconds, of user space and kernel."""
+    return float(turn["user_us"] + turn["system_us"])
+
+
+def paired(
+    results: dict[str, Any], workload: str, first: str, second: str, measure: str
+) -> list[tuple[float, float]]:
+    """Of the rounds in which both servers brought figures, `rate`, or requests in a second of CPU time
+    (`per_cpu`).
+    """
+
+    def value(turn: dict[str, Any]) -> float:
+        return float(turn["rate"]) if measure == "rate" else 1e6 / cpu_us(turn)
+
+    theirs = {turn["round"]: turn for turn in good_turns(results, workload, second)}
+    return [
+        (value(turn), value(theirs[turn["round"]]))
+        for turn in good_turns(results, workload, first)
+        if turn["round"] in theirs
+        and "rate" in turn
+        # A short turn may take less CPU time than the kernel's clock shows.
+        and (measure == "rate" or (cpu_us(turn) > 0 and cpu_us(theirs[turn["round"]]) > 0))
+    ]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a report shows of one server at one workload with requests."""
+
+    rate: Spread
+    user_us: float
+    system_us: float
+    cpu_us: Spread
+    limits: tuple[str, ...]
+    """What limited the turns, the most frequent first."""
+    generator_busy: float
+    server_busy: float
+    memory_mib: float
+    latencies: Histogram
+    failures: int
+
+    @property
+    def is_lower_bound(self) -> bool:
+        """Whether the server could have done more in half of the turns or more."""
+        return self.limits[0] in ("generator", "shared core", "other processes")
+
+
+def figure_of(turns: list[dict[str, Any]]) -> Figure:
+    """Sum up turns that brought a rate. Raises ValueError where there are none."""
+    if not turns:
+        raise ValueError("no turns")
+    latencies = Histogram()
+    for turn in turns:
+        latencies.merge(Histogram((bucket, count) for bucket, count in turn["latencies"]))
+    limits = [turn["limit"] for turn in turns]
+
+    def median(name: str) -> float:
+        return float(statistics.median(turn[name] for turn in turns))
+
+    return Figure(
+        Spread.of([turn["rate"] for turn in turns]),
+        median("user_us"),
+        median("system_us"),
+        Spread.of([cpu_us(turn) for turn in turns]),
+        tuple(sorted(set(limits), key=lambda limit: -limits.count(limit))),
+        median("generator_busy"),
+        median("server_busy"),
+        median("memory_mib"),
+        latencies,
+        sum(sum(turn["failures"].values()) for turn in turns),
+    )

@@ -1,0 +1,102 @@
+"""The load generator, a process of its own: ``python -m bench.generator``, locust used as a library.
+
+Its standard input is a line of JSON, the job. Once all users are at work and warm it writes ``ready``. A
+line ``go`` opens the window that is measured, ``stop`` closes it; the answer is a line of JSON, see
+Recorder.close.
+"""
+
+# It patches the standard library for gevent: first of all.
+from locust import FastHttpUser  # isort: skip
+
+# mypy: disable-error-code="import-untyped, import-not-found, no-untyped-call"
+
+import json
+import os
+from typing import Any
+
+import gevent
+from gevent.os import tp_read
+from locust.env import Environment
+
+from bench import users
+from bench.recorder import Recorder
+
+REPORT_INTERVAL_S = 0.5
+CONNECT_DEADLINE_S = 60
+READ_BYTES = 1 << 16
+
+
+def read_line() -> str:
+    """A line of standard input, read while the loop goes on. Empty at the end of input.
+
+    The next line is sent only after an answer to this one, so that no read brings more than a line.
+    """
+    pieces = [b""]
+    while not pieces[-1].endswith(b"\n"):
+        piece: bytes = tp_read(0, READ_BYTES)
+        if not piece:
+            return ""
+        pieces.append(piece)
+    return b"".join(pieces).decode().strip()
+
+
+def prepare(job: dict[str, Any], recorder: Recorder) -> Environment:
+    """locust's environment with the user class of the job."""
+    user_class = users.KINDS[job["kind"]]
+    user_class.target = users.Target(job, recorder)
+    scheme = "https" if job.get("tls") else "http"
+    environment = Environment(user_classes=[user_class], host=f"{scheme}://{job['host']}:{job['port']}")
+    if issubclass(user_class, FastHttpUser):
+        user_class.insecure = True
+
+        def note(response_time: float, response_length: int, exception: Exception | None, **_: Any) -> None:
+            if exception:
+                recorder.failed(str(exception))
+            else:
+                recorder.answered(response_time / 1e3, 1, response_length)
+
+        environment.events.request.add_listener(note)
+    else:
+        gevent.spawn(report_forever, recorder, environment)
+    return environment
+
+
+def report_forever(recorder: Recorder, environment: Environment) -> None:
+    """Give locust's statistics what the raw users saw, again and again."""
+    while True:
+        gevent.sleep(REPORT_INTERVAL_S)
+        recorder.report(environment.stats)
+
+
+def main() -> None:
+    """Do the job of standard input."""
+    job = json.loads(read_line())
+    recorder = Recorder(name=job["kind"])
+    environment = prepare(job, recorder)
+    runner = environment.create_local_runner()
+    connections = job["connections"]
+    if job["kind"] == "rated":
+        users.RatedUser.connections, connections = connections, 1
+    runner.start(connections, spawn_rate=max(connections, 1))
+    with gevent.Timeout(CONNECT_DEADLINE_S, False):
+        while runner.user_count < connections or (job["joins"] and recorder.joined < connections):
+            # Users try again, ten times a second: some failures may pass, so many don't.
+            if recorder.refusal or recorder.failures.total() > 10 + connections:
+                break
+            gevent.sleep(0.01)
+    gevent.sleep(job["warmup_s"])
+    print("ready", flush=True)
+    if read_line() == "go":
+        recorder.open()
+        if read_line() == "stop":
+            if job["kind"] not in ("client", "visitor"):
+                recorder.report(environment.stats)
+            figures = recorder.close()
+            figures["locust_requests"] = environment.stats.total.num_requests
+            print(json.dumps(figures), flush=True)
+    # The connections end with the process; to end each user in turn would take longer and show nothing.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""What a reader of the figures has to know of the machine, and which of its cores do what."""
+
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+MAX_GENERATORS = 4
+
+
+@dataclass(frozen=True)
+class Cores:
+    """Which cores the server, the load generators (a process each) and the database run on."""
+
+    server: tuple[int, ...]
+    generators: tuple[int, ...]
+    database: tuple[int, ...]
+
+    @property
+    def shared(self) -> bool:
+        """Whether a generator runs on a core of the server."""
+        return bool(set(self.server) & set(self.generators))
+
+    def as_json(self) -> dict[str, list[int]]:
+        """For the results."""
+        return {name: list(cores) for name, cores in asdict(self).items()}
+
+
+def sibling_groups(cores: set[int]) -> list[tuple[int, ...]]:
+    """The cores, those that share a physical one together."""
+    groups: dict[str, list[int]] = {}
+    for core in sorted(cores):
+        path = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
+        try:
+            name = path.read_text()
+        except OSError:
+            name = str(core)
+        groups.setdefault(name, []).append(core)
+    return [tuple(group) for group in groups.values()]
+
+
+def share_cores(groups: list[tuple[int, ...]], workers: int, database: bool) -> Cores:
+    """Give each worker a physical core, the rest to the database and the generators; share where there are
+    too few.
+
+    A worker's sibling thread stays idle: what ran there would slow the worker.
+    """
+    server = tuple(group[0] for group in groups[:workers]) or groups[0][:1]
+    rest = [core for group in groups[len(server) :] for core in group]
+    if not rest:
+        rest = [groups[-1][-1]]
+    database_cores = (rest.pop(),) if database and len(rest) > 1 else (rest[-1],)
+    return Cores(server, tuple(rest[:MAX_GENERATORS]), database_cores if database else ())
+
+
+def describe(root: Path) -> dict[str, Any]:
+    """The machine, kernel, Python and commit, for the results."""
+    processor = "unknown"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            processor = line.split(":", 1)[1].strip()
+            break
+    memory_kib = int(Path("/proc/meminfo").read_text().split("MemTotal:")[1].split()[0])
+    return {
+        "processor": processor,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(memory_kib / (1 << 20), 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+        "commit": _git(root, "rev-parse", "HEAD"),
+        "changed": bool(_git(root, "status", "--porcelain", "--", "fastasgi", "setup.py")),
+        "load_before": os.getloadavg()[0],
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """What git says, or "unknown" outside a repository."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()

@@ -1,0 +1,87 @@
+"""Runs micro-benchmarks in this process: ``python -m bench.micro time`` or ``python -m bench.micro count``.
+
+``time`` prints a JSON object: for each codec its least nanoseconds a step, or why there are none. ``count``
+runs the guarded codecs for callgrind, each between two calls of getppid, on which callgrind writes what it
+has counted.
+"""
+
+import gc
+import json
+import os
+import sys
+import time
+
+from bench import micro_frames, micro_http1
+from bench.codec import Codec, Step
+
+CODECS = [*micro_http1.CODECS, *micro_frames.CODECS]
+REPEATS = 7
+REPEAT_S = 0.05
+WARM_LOOPS = 200
+COUNTED_LOOPS = 1000
+
+
+def run_loops(step: Step, loops: int) -> None:
+    """Do it so many times."""
+    for _ in range(loops):
+        step()
+
+
+def nothing() -> None:
+    """The step whose cost is that of the loop itself."""
+
+
+def time_step(step: Step) -> float:
+    """Nanoseconds a step takes, the least of several repeats, which other processes disturbed the least."""
+    loops = 1
+    while True:
+        started = time.perf_counter()
+        run_loops(step, loops)
+        taken_s = time.perf_counter() - started
+        if taken_s >= REPEAT_S / 2:
+            break
+        loops *= 2
+    least_s = taken_s
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        run_loops(step, loops)
+        least_s = min(least_s, time.perf_counter() - started)
+    return least_s / loops * 1e9
+
+
+def time_all() -> dict[str, float | str]:
+    """By codec's name: nanoseconds, or why it could not be run."""
+    figures: dict[str, float | str] = {}
+    for codec in CODECS:
+        try:
+            figures[codec.name] = time_step(codec.make())
+        except (ImportError, ValueError) as error:
+            figures[codec.name] = str(error)
+    return figures
+
+
+def guarded() -> list[Codec]:
+    """The codecs whose instructions are counted, in order."""
+    return [codec for codec in CODECS if codec.guarded]
+
+
+def count_all() -> None:
+    """Run the empty step and the guarded codecs, each framed by calls of getppid. Raises what a codec
+    raises.
+    """
+    steps = [nothing, *(codec.make() for codec in guarded())]
+    for step in steps:
+        run_loops(step, WARM_LOOPS)
+    gc.collect()
+    gc.disable()
+    for step in steps:
+        os.getppid()
+        run_loops(step, COUNTED_LOOPS)
+        os.getppid()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "count":
+        count_all()
+    else:
+        print(json.dumps(time_all()))

@@ -1,0 +1,387 @@
+"""One turn: a server is started, probed, driven, measured and stopped."""
+
+import json
+import os
+import selectors
+import subprocess
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import accounting, processes
+from bench.environment import HERE, ROOT, Environment
+from bench.errors import BenchError, MissingError, UnsupportedError
+from bench.histogram import Histogram
+from bench.machine import Cores
+from bench.probe import ProbeError, check_free, free_port, wait_until_up
+from bench.servers import Server
+from bench.workloads import Workload
+
+READY_S = 90.0
+FIGURES_S = 30.0
+POLL_S = 0.05
+# A figure with more failures than this share of its answers is none.
+MAX_FAILURES = 0.01
+
+
+class CrashError(BenchError):
+    """The server or the load generator ended in the middle of a turn."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all turns of a run have in common."""
+
+    environment: Environment
+    groups: list[tuple[int, ...]]
+    seconds: float
+    warmup_s: float
+    logs: Path
+    port: int = 0
+    """0: each turn takes one that is free."""
+    fastasgi: Path | None = None
+    """The build to measure."""
+    database: Any = None
+    """The Database, where one runs."""
+
+
+def take_turn(setup: Setup, server: Server, work: Workload, cores: Cores) -> dict[str, Any]:
+    """Status, reason and figures of one turn; what goes wrong with a server is in there and not raised."""
+    try:
+        return {"status": "ok", **_measure(setup, server, work, cores)}
+    except MissingError as error:
+        return {"status": "missing", "reason": str(error)}
+    except UnsupportedError as error:
+        return {"status": "unsupported", "reason": f"not supported by this server: {error}"}
+    except (BenchError, OSError) as error:
+        return {"status": "failed", "reason": str(error)}
+
+
+def _measure(setup: Setup, server: Server, work: Workload, cores: Cores) -> dict[str, Any]:
+    port = setup.port or free_port()
+    command = server.command(work, setup.environment.place(port))
+    if work.database and setup.database is None:
+        raise MissingError("PostgreSQL is not installed, or did not start (Debian: apt install postgresql)")
+    if server.needs_fastasgi and setup.fastasgi is None:
+        raise MissingError("fastasgi was not built")
+    check_free(port)
+    log = setup.logs / f"{server.name}.log"
+    log.write_text("")
+    variables = _variables(setup, server, work)
+    with processes.Processes() as group:
+        started = time.monotonic()
+        process = group.start(command, cores.server, log, cwd=HERE / "apps", env=variables)
+        generators = Generators(setup, work, cores)
+        if work.kind != "start":
+            # They take a second to import locust; on other cores the server starts meanwhile.
+            generators.start(group)
+        startup_s = wait_until_up(process, port, work, log, started)
+        if not accounting.tree_listens(process.pid, port):
+            raise ProbeError(f"another process answers on port {port}")
+        if work.kind == "start":
+            memory_mib = accounting.tree_memory_mib(process.pid)
+            return {
+                "startup_s": startup_s,
+                "memory_mib": memory_mib,
+                "cpu_s": accounting.tree_cpu(process.pid).total_s,
+            }
+        return _load(setup, work, cores, generators, Watch(process, log), port)
+
+
+def _variables(setup: Setup, server: Server, work: Workload) -> dict[str, str]:
+    """The server's environment: the applications and the build of fastasgi, and the database."""
+    paths = [str(HERE / "apps")] + ([str(setup.fastasgi)] if server.needs_fastasgi else [])
+    variables = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "FASTASGI_"))
+    }
+    variables |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
+    variables["NODE_PATH"] = str(setup.environment.node_modules)
+    if work.database:
+        variables |= {
+            "BENCH_DATABASE": str(setup.database.sockets),
+            "BENCH_POOL": str(setup.database.pool(work.workers)),
+        }
+    return variables
+
+
+class Generators:
+    """The load generators' processes, one on each of their cores."""
+
+    def __init__(self, setup: Setup, work: Workload, cores: Cores) -> None:
+        self._setup, self._work, self._cores = setup, work, cores
+        self._log = setup.logs / "generator.log"
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def start(self, group: processes.Processes) -> None:
+        """Start them in this group; they wait for their jobs. Raises OSError."""
+        variables = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = list(self._setup.environment.generator)
+        count = min(len(self._cores.generators), self._work.connections)
+        if self._work.kind in ("rated", "idle"):
+            count = 1
+        for core in self._cores.generators[:count]:
+            process = group.start(
+                command,
+                (core,),
+                self._log,
+                env=variables,
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            self.processes.append(process)
+
+    def begin(self, port: int) -> None:
+        """Give them their jobs. Raises CrashError."""
+        for number, process in enumerate(self.processes):
+            self._tell(process, json.dumps(self._job(port, number)))
+
+    def _job(self, port: int, number: int) -> dict[str, Any]:
+        work, count = self._work, len(self.processes)
+        return {
+            "host": "127.0.0.1",
+            "port": port,
+            "kind": work.kind,
+            "path": work.path,
+            "connections": work.connections // count + (number < work.connections % count),
+            "joins": work.joins,
+            "depth": work.depth,
+            "rate": work.rate_per_s,
+            "tls": work.tls,
+            "request": work.request.decode("latin-1"),
+            "warmup_s": self._setup.warmup_s,
+            "leads": number == 0,
+        }
+
+    def _tell(self, process: subprocess.Popen[str], line: str) -> None:
+        assert process.stdin is not None
+        try:
+            process.stdin.write(line + "\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            raise CrashError(f"the load generator ended: {processes.last_line(self._log)}") from None
+
+    def tell_all(self, line: str) -> None:
+        """Send each of them a line. Raises CrashError."""
+        for process in self.processes:
+            self._tell(process, line)
+
+    def read_all(self, watch: "Watch", deadline_s: float) -> list[str]:
+        """A line of each. Raises CrashError where one of them, or the server, ends before, or time runs
+        out.
+        """
+        lines = []
+        ends = time.monotonic() + deadline_s
+        for process in self.processes:
+            assert process.stdout is not None
+            with selectors.DefaultSelector() as selector:
+                selector.register(process.stdout, selectors.EVENT_READ)
+                while not selector.select(POLL_S):
+                    watch.check()
+                    if time.monotonic() > ends:
+                        raise CrashError(f"the load generator said nothing for {deadline_s:.0f} s")
+            line = process.stdout.readline()
+            if not line:
+                raise CrashError(f"the load generator ended: {processes.last_line(self._log)}")
+            lines.append(line)
+        return lines
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Sees to it that the server lives."""
+
+    process: subprocess.Popen[str]
+    log: Path
+
+    def check(self) -> None:
+        """Raise CrashError where the server has ended."""
+        code = self.process.poll()
+        if code is not None:
+            how = f"exit code {code}" if code >= 0 else f"signal {-code}"
+            raise CrashError(
+                f"the server crashed in the middle of the run with {how}: {processes.last_line(self.log)}"
+            )
+
+    def sleep(self, seconds: float) -> None:
+        """Let this time pass. Raises CrashError as soon as the server has ended."""
+        ends = time.monotonic() + seconds
+        while (left := ends - time.monotonic()) > 0:
+            time.sleep(min(left, POLL_S))
+            self.check()
+
+
+def _load(
+    setup: Setup, work: Workload, cores: Cores, generators: Generators, watch: Watch, port: int
+) -> dict[str, Any]:
+    """Drive the load for one window and take the figures."""
+    root = watch.process.pid
+    resting_mib = accounting.tree_memory_mib(root)
+    generators.begin(port)
+    generators.read_all(watch, READY_S + setup.warmup_s)
+    generators.tell_all("go")
+    used_before = _cores_used_s(cores)
+    before = accounting.tree_cpu(root)
+    database_before = setup.database.cpu() if work.database else None
+    watch.sleep(setup.seconds)
+    after = accounting.tree_cpu(root)
+    used_after = _cores_used_s(cores)
+    database_cpu_s = (setup.database.cpu() - database_before).total_s if database_before else 0.0
+    memory_mib = accounting.tree_memory_mib(root)
+    generators.tell_all("stop")
+    parts = [json.loads(line) for line in generators.read_all(watch, FIGURES_S)]
+    window = merge(parts)
+    if window["refusal"]:
+        raise UnsupportedError(window["refusal"])
+    return work_out(
+        work,
+        window,
+        after - before,
+        cores=cores,
+        used_s=(used_after[0] - used_before[0], used_after[1] - used_before[1]),
+        memory_mib=memory_mib,
+        resting_mib=resting_mib,
+        database_cpu_s=database_cpu_s,
+    )
+
+
+def _cores_used_s(cores: Cores) -> tuple[float, float]:
+    """Seconds so far in which anything ran on the server's cores and on the generators'."""
+    return accounting.cores_busy_s(frozenset(cores.server)), accounting.cores_busy_s(
+        frozenset(cores.generators)
+    )
+
+
+def merge(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The windows of several generators as one; `busy` is of the busiest."""
+    latencies, lateness, failures, before = Histogram(), Histogram(), Counter[str](), Counter[str]()
+    for part in parts:
+        latencies.merge(Histogram(map(tuple, part["latencies"])))
+        lateness.merge(Histogram(map(tuple, part["lateness"])))
+        failures.update(part["failures"])
+        before.update(part["failures_before"])
+    return {
+        "elapsed_s": sum(part["elapsed_s"] for part in parts) / len(parts),
+        "count": sum(part["count"] for part in parts),
+        "joined": sum(part["joined"] for part in parts),
+        "received_bytes": sum(part["received_bytes"] for part in parts),
+        "overdue": sum(part["overdue"] for part in parts),
+        "busy": max(part["busy"] for part in parts),
+        "latencies": latencies,
+        "lateness": lateness,
+        "failures": dict(failures),
+        "failures_before": dict(before),
+        "refusal": next((part["refusal"] for part in parts if part["refusal"]), ""),
+    }
+
+
+def work_out(
+    work: Workload,
+    window: dict[str, Any],
+    cpu: accounting.CPUTime,
+    *,
+    cores: Cores,
+    used_s: tuple[float, float],
+    memory_mib: float,
+    resting_mib: float,
+    database_cpu_s: float = 0.0,
+) -> dict[str, Any]:
+    """The figures of a window. Raises CrashError where it holds none that could be believed."""
+    count, elapsed_s, failures = window["count"], window["elapsed_s"], sum(window["failures"].values())
+    reasons = Counter(window["failures"]) + Counter(window["failures_before"])
+    reason = max(reasons, key=lambda name: reasons[name], default="no reason is known")
+    if work.joins and window["joined"] < work.connections:
+        raise CrashError(f"{window['joined']} of {work.connections} connections had an answer: {reason}")
+    if work.kind == "idle":
+        if failures:
+            raise CrashError(f"{failures} of {work.connections} connections did not stand: {reason}")
+        return {
+            "memory_mib": memory_mib,
+            "resting_mib": resting_mib,
+            "connection_kib": (memory_mib - resting_mib) * 1024 / work.connections,
+        }
+    if not count:
+        raise CrashError(f"nothing was answered: {reason}")
+    if failures > MAX_FAILURES * count:
+        raise CrashError(f"{failures} failures beside {count} answers: {reason}")
+    server_busy = cpu.total_s / elapsed_s / len(cores.server)
+    lateness_s = window["lateness"].quantile(0.99) if window["lateness"].counts else 0.0
+    return {
+        "rate": count / elapsed_s,
+        "count": count,
+        "elapsed_s": elapsed_s,
+        "received_mib_per_s": window["received_bytes"] / elapsed_s / (1 << 20),
+        "user_us": cpu.user_s / count * 1e6,
+        "system_us": cpu.system_s / count * 1e6,
+        "database_us": database_cpu_s / count * 1e6,
+        "server_busy": server_busy,
+        "generator_busy": window["busy"],
+        "server_cores_used": used_s[0] / elapsed_s / len(cores.server),
+        "generator_cores_used": used_s[1] / elapsed_s / len(cores.generators),
+        "limit": limit_of(
+            work,
+            cores,
+            rate=count / elapsed_s,
+            server=server_busy,
+            server_cores=used_s[0] / elapsed_s / len(cores.server),
+            generator=window["busy"],
+            generator_cores=used_s[1] / elapsed_s / len(cores.generators),
+            database=database_cpu_s / elapsed_s / max(len(cores.database), 1),
+            lateness_s=lateness_s,
+        ),
+        "lateness_p99_s": lateness_s,
+        "memory_mib": memory_mib,
+        "latencies": window["latencies"].as_pairs(),
+        "overdue": window["overdue"],
+        "failures": window["failures"],
+    }
+
+
+BUSY = 0.9
+KEPT_UP = 0.95
+MAX_LATENESS_S = 0.001
+
+
+def limit_of(
+    work: Workload,
+    cores: Cores,
+    *,
+    rate: float,
+    server: float,
+    server_cores: float,
+    generator: float,
+    generator_cores: float,
+    database: float,
+    lateness_s: float,
+) -> str:
+    """What kept the figure from being higher; the shares are of the cores in question, 1 is all of them.
+
+    server              the server used up its cores: the figure is the server's
+    generator           a load generator used up its core, or was late: the server could do more
+    database            PostgreSQL used up its core
+    shared core         server and generator had a core together, and it was used up
+    other processes     a core was used up, and the rest of it by neither
+    rate                the load has a fixed rate, which was kept up
+    waiting             none of these: the latency of each answer, as with a single connection
+    """
+    if lateness_s > MAX_LATENESS_S:
+        return "generator"
+    if work.planned_rate and rate >= KEPT_UP * work.planned_rate:
+        return "rate"
+    if server >= BUSY:
+        return "server"
+    # At a fixed rate the generator turns without rest: its share of a core says nothing, how late it was
+    # does.
+    if generator >= BUSY and work.kind != "rated":
+        return "generator"
+    if database >= BUSY:
+        return "database"
+    if server_cores >= BUSY or generator_cores >= BUSY:
+        if cores.shared:
+            return "shared core"
+        if work.database and database + generator >= BUSY and set(cores.database) & set(cores.generators):
+            return "database"
+        return "other processes"
+    return "waiting"

@@ -1,0 +1,516 @@
+"""locust's users: what each kind does. Runs in the generator process only, under gevent.
+
+A raw user is one connection, driven by callbacks of gevent's loop instead of a greenlet's waits. That is
+several times cheaper, and the difference between a generator that a fast server outruns and one that it
+doesn't.
+"""
+
+# mypy: allow-subclassing-any, disable-error-code="import-untyped, import-not-found, untyped-decorator"
+
+import os
+import socket
+import ssl
+import time
+from collections import deque
+from typing import Any, ClassVar
+
+import gevent
+from gevent.event import Event
+from locust import FastHttpUser, User, constant, task
+from locust.exception import StopUser
+
+from bench import websocket
+from bench.errors import UnsupportedError
+from bench.recorder import Recorder
+from bench.responses import ResponseCounter, ResponseError
+
+READ_BYTES = 1 << 18
+# After a failure a user waits so long before it connects again, so that a dead server isn't hammered.
+RETRY_S = 0.1
+MESSAGE = websocket.build_text(b"x" * 32)
+TIMEOUT_S = 10
+now = time.perf_counter
+
+
+class Target:
+    """The server under load, and where what comes of it is noted. One for all users of the process."""
+
+    def __init__(self, job: dict[str, Any], recorder: Recorder) -> None:
+        self.host, self.port = job["host"], job["port"]
+        self.tls: ssl.SSLContext | None = None
+        if job.get("tls"):
+            # The certificate is the bench's own; what is measured is the server.
+            self.tls = ssl.create_default_context()
+            self.tls.check_hostname, self.tls.verify_mode = False, ssl.CERT_NONE
+        self.request: bytes = job.get("request", "").encode("latin-1")
+        self.depth: int = job.get("depth", 1)
+        self.rate_per_s: float = job.get("rate", 0)
+        self.path: str = job.get("path", "/")
+        self.leads: bool = job.get("leads", True)
+        self.recorder = recorder
+        self._sources = 0
+
+    def connect(self) -> socket.socket:
+        """A connection that doesn't block, from one of many loopback addresses: ports don't run out."""
+        self._sources += 1
+        source = f"127.0.{os.getpid() % 200 + 1}.{self._sources % 250 + 1}"
+        client = socket.socket()
+        try:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client.setsockopt(socket.IPPROTO_IP, getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24), 1)
+            client.bind((source, 0))
+            client.settimeout(TIMEOUT_S)
+            client.connect((self.host, self.port))
+            if self.tls:
+                client = self.tls.wrap_socket(client)
+            client.setblocking(False)
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+
+class Link:
+    """Moves bytes on one connection by callbacks of the loop. `on_data` and `on_lost` are the owner's."""
+
+    def __init__(self, client: socket.socket, on_data: Any, on_lost: Any) -> None:
+        self._client, self.on_data, self._on_lost = client, on_data, on_lost
+        loop = gevent.get_hub().loop
+        self._readable = loop.io(client.fileno(), 1)
+        self._writable = loop.io(client.fileno(), 2)
+        self._unsent = memoryview(b"")
+        self._tls = isinstance(client, ssl.SSLSocket)
+        self._readable.start(self._read)
+
+    def _read(self) -> None:
+        # Nothing may leave a callback of the loop: it would only be printed.
+        try:
+            if not self._tls:
+                data = os.read(self._client.fileno(), READ_BYTES)
+                if not data:
+                    raise ConnectionError("connection closed by the server")
+                self.on_data(data)
+                return
+            while True:
+                data = self._client.recv(READ_BYTES)
+                if not data:
+                    raise ConnectionError("connection closed by the server")
+                self.on_data(data)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        except Exception as error:
+            self.close()
+            self._on_lost(error)
+
+    def send(self, data: bytes) -> None:
+        """Send all of it, what the kernel doesn't take at once as soon as it does. Raises OSError."""
+        self._unsent = memoryview(data)
+        self._write()
+
+    def _write(self) -> None:
+        try:
+            if self._tls:
+                sent = self._client.send(self._unsent)
+            else:
+                sent = os.write(self._client.fileno(), self._unsent)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            sent = 0
+        self._unsent = self._unsent[sent:]
+        if not self._unsent:
+            if self._writable.active:
+                self._writable.stop()
+        elif not self._writable.active:
+            self._writable.start(self._write_more)
+
+    def _write_more(self) -> None:
+        try:
+            self._write()
+        except Exception as error:
+            self.close()
+            self._on_lost(error)
+
+    def close(self) -> None:
+        """End the connection; no callback follows."""
+        for watcher in (self._readable, self._writable):
+            watcher.stop()
+            watcher.close()
+        self._client.close()
+
+
+class RawUser(User):
+    """One connection, held for as long as the user lives and made again where it is lost."""
+
+    abstract = True
+    target: ClassVar[Target]
+    link: Link
+    joined = False
+
+    @task
+    def drive(self) -> None:
+        """The user's one task. locust collects tasks from base classes too: override `work`, not this."""
+        self.work()
+
+    def work(self) -> None:
+        """Keep a connection at work, without end."""
+        while True:
+            self.lost = Event()
+            try:
+                self.link = Link(self.target.connect(), self.on_first_data, self.on_lost)
+            except OSError as error:
+                self.target.recorder.failed(f"connecting: {error}")
+                gevent.sleep(RETRY_S)
+                continue
+            try:
+                self.begin()
+                self.lost.wait()
+            except OSError as error:
+                self.on_lost(error)
+            finally:
+                self.link.close()
+            gevent.sleep(RETRY_S)
+
+    def begin(self) -> None:
+        """The connection stands: forget the last one and send what is first. Raises OSError."""
+        raise NotImplementedError
+
+    def on_first_data(self, data: bytes) -> None:
+        """The connection's first bytes came; `on_data` takes them and all that follow."""
+        if not self.joined:
+            self.joined = True
+            self.target.recorder.joined += 1
+        self.link.on_data = self.on_data
+        self.on_data(data)
+
+    def on_data(self, data: bytes) -> None:
+        """Bytes came. Whatever this raises ends the connection as a failure."""
+        raise NotImplementedError
+
+    def on_lost(self, error: Exception) -> None:
+        """The connection has failed and is closed."""
+        if isinstance(error, UnsupportedError):
+            self.target.recorder.refused(str(error))
+        self.target.recorder.failed(str(error))
+        self.lost.set()
+
+
+class RequestUser(RawUser):
+    """Sends prebuilt requests, `depth` at once: 1 is keep-alive, more is pipelining. Then waits for all
+    answers.
+    """
+
+    def begin(self) -> None:
+        self.counter = ResponseCounter()
+        self.requests = self.target.request * self.target.depth
+        self.send()
+
+    def send(self) -> None:
+        """Send a batch of requests."""
+        self.open_requests, self.received_bytes = self.target.depth, 0
+        self.sent_at = now()
+        self.link.send(self.requests)
+
+    def on_data(self, data: bytes) -> None:
+        self.received_bytes += len(data)
+        count = self.counter.feed(data)
+        if count:
+            self.target.recorder.answered(now() - self.sent_at, count, self.received_bytes)
+            self.received_bytes = 0
+            self.open_requests -= count
+            if self.open_requests < 0:
+                raise ResponseError("more responses than requests")
+            if not self.open_requests:
+                self.send()
+
+
+class IdleUser(RawUser):
+    """Makes one request and then holds the connection."""
+
+    def begin(self) -> None:
+        self.counter = ResponseCounter()
+        self.sent_at = now()
+        self.link.send(self.target.request)
+
+    def on_data(self, data: bytes) -> None:
+        if self.counter.feed(data):
+            self.target.recorder.answered(now() - self.sent_at, 1, len(data))
+
+
+class ReconnectUser(RawUser):
+    """A connection for each request, which the server closes after its response."""
+
+    def work(self) -> None:
+        while True:
+            try:
+                self.exchange()
+            except (OSError, ResponseError) as error:
+                self.target.recorder.failed(str(error))
+                gevent.sleep(RETRY_S)
+
+    def exchange(self) -> None:
+        """Connect, ask, read to the end. Raises OSError or ResponseError."""
+        counter, count, received_bytes, started = ResponseCounter(), 0, 0, now()
+        with self.target.connect() as client:
+            client.settimeout(TIMEOUT_S)
+            client.sendall(self.target.request)
+            while data := client.recv(READ_BYTES):
+                received_bytes += len(data)
+                count += counter.feed(data)
+            count += counter.close()
+        if count != 1:
+            raise ResponseError(f"{count} responses on a connection")
+        self.target.recorder.answered(now() - started, 1, received_bytes)
+
+
+class EventsUser(RawUser):
+    """Holds a stream of server-sent events and takes the age of each from the time that it carries."""
+
+    def begin(self) -> None:
+        self.held = b""
+        self.link.send(self.target.request)
+
+    def on_data(self, data: bytes) -> None:
+        *events, self.held = (self.held + data).split(b"\n\n")
+        time_now = time.monotonic()
+        for event in events:
+            start = event.find(b"data: ")
+            if start < 0:
+                raise ResponseError(f"no event: {event[:60]!r}")
+            age_s = time_now - float(event[start + 6 :].split()[0])
+            self.target.recorder.answered(age_s, 1, len(event) + 2)
+
+
+class WebSocketUser(RawUser):
+    """Sends a text message of 32 bytes when the last one has come back."""
+
+    sends = True
+
+    def begin(self) -> None:
+        self.counter = websocket.MessageCounter()
+        self.open, self.answer = False, b""
+        self.link.send(websocket.build_handshake(self.target.path))
+
+    def send(self) -> None:
+        """Send the next message, if this user does."""
+        if self.sends:
+            self.sent_at = now()
+            self.link.send(MESSAGE)
+
+    def on_data(self, data: bytes) -> None:
+        if not self.open:
+            self.answer += data
+            rest = websocket.read_handshake(self.answer)
+            if rest is None:
+                return
+            self.open, data = True, rest
+            self.send()
+        count = self.counter.feed(data)
+        if count:
+            self.came(count, len(data))
+            self.send()
+
+    def came(self, count: int, received_bytes: int) -> None:
+        """`count` messages came."""
+        self.target.recorder.answered(now() - self.sent_at, count, received_bytes)
+
+
+class BroadcastUser(WebSocketUser):
+    """One of a room in which each message goes to all: the first user of the run sends, all count what
+    comes.
+    """
+
+    users: ClassVar[int] = 0
+    sent_at_for_all: ClassVar[float] = 0.0
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        self.sends = self.target.leads and not BroadcastUser.users
+        BroadcastUser.users += 1
+
+    def send(self) -> None:
+        if self.sends:
+            BroadcastUser.sent_at_for_all = now()
+            self.link.send(MESSAGE)
+
+    def came(self, count: int, received_bytes: int) -> None:
+        if self.target.leads:
+            self.target.recorder.answered(now() - BroadcastUser.sent_at_for_all, count, received_bytes)
+        else:
+            # Another process knows when the message was sent; its latencies stand for all.
+            self.target.recorder.counted(count, received_bytes)
+
+
+class RatedUser(RawUser):
+    """All connections of a load at a fixed rate: one user that holds them.
+
+    A request has its time in the plan and goes out then, or, where its connection is still busy, as soon as
+    that is free. Latency counts from the planned time, so that a stall of the server shows in all requests
+    that it held up and not only in the one that met it (coordinated omission).
+    """
+
+    connections: ClassVar[int] = 1
+
+    def work(self) -> None:
+        lanes = [Lane(self.target) for _ in range(self.connections)]
+        self.target.recorder.overdue = lambda: [due for lane in lanes for due in lane.waiting]
+        interval = 1 / self.target.rate_per_s
+        started, number = now(), 0
+        try:
+            while True:
+                due = started + number * interval
+                wait = due - now()
+                if wait > 0:
+                    # The loop's timers are 1 ms coarse: sleep most of it, then turn until the time has come.
+                    gevent.sleep(max(0, wait - 0.002))
+                    continue
+                lanes[number % len(lanes)].ask(due)
+                number += 1
+                if number % 16 == 0:
+                    gevent.sleep(0)
+        finally:
+            for lane in lanes:
+                lane.close()
+
+
+class Lane:
+    """One connection of a load at a fixed rate, with the planned times of what is not answered yet."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self.waiting: deque[float] = deque()
+        self._link: Link | None = None
+        self._counter = ResponseCounter()
+
+    def ask(self, due: float) -> None:
+        """A request is due."""
+        self.waiting.append(due)
+        if len(self.waiting) == 1:
+            self._target.recorder.lateness.add(max(0.0, now() - due))
+            self._send()
+
+    def _send(self) -> None:
+        try:
+            if self._link is None:
+                self._counter = ResponseCounter()
+                self._link = Link(self._target.connect(), self._on_data, self._on_lost)
+            self._link.send(self._target.request)
+        except OSError as error:
+            self._on_lost(error)
+
+    def _on_data(self, data: bytes) -> None:
+        count = self._counter.feed(data)
+        if count > len(self.waiting):
+            raise ResponseError("more responses than requests")
+        for _ in range(count):
+            self._target.recorder.answered(now() - self.waiting.popleft(), 1, len(data))
+            if self.waiting:
+                self._send()
+
+    def _on_lost(self, error: Exception) -> None:
+        self.close()
+        for _ in self.waiting:
+            self._target.recorder.failed(str(error))
+        self.waiting.clear()
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+
+class ClientUser(FastHttpUser):
+    """locust's own fast client: what a real HTTP client does, cookies and all."""
+
+    target: ClassVar[Target]
+    wait_time = constant(0)
+
+    @task
+    def ask(self) -> None:
+        """One request."""
+        self.client.get(self.target.path)
+
+
+class VisitorUser(FastHttpUser):
+    """Somebody who logs in, browses, posts, and holds a WebSocket all the while."""
+
+    target: ClassVar[Target]
+    wait_time = constant(0)
+
+    def on_start(self) -> None:
+        """Log in, then open the WebSocket with the session's cookie."""
+        self.client.post("/login", {"user": f"visitor{id(self)}", "password": "secret"}, name="log in")
+        cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in self.client.cookiejar)
+        self.feed = self.target.connect()
+        self.feed.settimeout(TIMEOUT_S)
+        self.feed.sendall(websocket.build_handshake("/feed", f"Cookie: {cookies}\r\n"))
+        try:
+            self.messages = websocket.MessageCounter()
+            answer = b""
+            while (rest := websocket.read_handshake(answer)) is None:
+                answer += self.read_feed()
+            self.messages.feed(rest)
+        except (UnsupportedError, OSError) as error:
+            if isinstance(error, UnsupportedError):
+                self.target.recorder.refused(str(error))
+            self.target.recorder.failed(str(error))
+            self.feed.close()
+            raise StopUser from None
+
+    def read_feed(self) -> bytes:
+        """What came on the WebSocket. Raises OSError."""
+        data: bytes = self.feed.recv(READ_BYTES)
+        if not data:
+            raise ConnectionError("WebSocket closed by the server")
+        return data
+
+    @task(10)
+    def browse(self) -> None:
+        """A page of the list."""
+        self.client.get("/items?page=3", name="browse")
+
+    @task(5)
+    def read(self) -> None:
+        """One item."""
+        self.client.get("/items/17", name="read")
+
+    @task(2)
+    def post(self) -> None:
+        """A new item."""
+        self.client.post("/items", json={"name": "a new item", "price": 17.5}, name="post")
+
+    @task(3)
+    def chat(self) -> None:
+        """A message on the WebSocket and its answer."""
+        started, received_bytes, error = now(), 0, None
+        try:
+            self.feed.sendall(MESSAGE)
+            count = 0
+            while not count:
+                data = self.read_feed()
+                received_bytes += len(data)
+                count = self.messages.feed(data)
+        except (OSError, websocket.FrameError) as failure:
+            error = failure
+        self.environment.events.request.fire(
+            request_type="WS",
+            name="chat",
+            response_time=(now() - started) * 1e3,
+            response_length=received_bytes,
+            exception=error,
+            context={},
+        )
+        if error:
+            raise StopUser
+
+
+KINDS: dict[str, Any] = {
+    "request": RequestUser,
+    "idle": IdleUser,
+    "reconnect": ReconnectUser,
+    "events": EventsUser,
+    "websocket": WebSocketUser,
+    "broadcast": BroadcastUser,
+    "rated": RatedUser,
+    "client": ClientUser,
+    "visitor": VisitorUser,
+}

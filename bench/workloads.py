@@ -1,0 +1,241 @@
+"""The workloads: what is asked of a server, by how many users of which kind."""
+
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+# To each client, by the applications in bench/apps.
+EVENTS_PER_S = 10
+# What Chrome sends for a page of a site that the user is logged in to.
+BROWSER_HEADERS = {
+    "Connection": "keep-alive",
+    "Cache-Control": "max-age=0",
+    "sec-ch-ua": '"Chromium";v="142", "Not?A_Brand";v="24"',
+    "sec-ch-ua-mobile": "?0",
+    "sec-ch-ua-platform": '"Linux"',
+    "Upgrade-Insecure-Requests": "1",
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/142.0.0.0 Safari/537.36",
+    "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+    "Sec-Fetch-Site": "same-origin",
+    "Sec-Fetch-Mode": "navigate",
+    "Sec-Fetch-User": "?1",
+    "Sec-Fetch-Dest": "document",
+    "Accept-Encoding": "gzip, deflate, br, zstd",
+    "Accept-Language": "en-US,en;q=0.9,de;q=0.8",
+    "Cookie": "session=eyJ1c2VyIjoxNzAxLCJyb2xlIjoiZWRpdG9yIn0.Zx81Qw.0kq2dV5mX7; theme=dark; consent=all",
+}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One kind of work, the same for every server."""
+
+    name: str
+    title: str
+    path: str = "/"
+    app: str = "plain:app"
+    """Module and name of the ASGI application, in bench/apps."""
+    kind: str = "request"
+    """The kind of user, a key of users.KINDS; or `start`, which only starts the server."""
+    connections: int = 64
+    depth: int = 1
+    """Requests that one connection has open at once."""
+    method: str = "GET"
+    headers: dict[str, str] = field(default_factory=dict)
+    body_bytes: int = 0
+    rate_per_s: int = 0
+    """Of kind `rated`: requests a second of all connections together."""
+    workers: int = 1
+    tls: bool = False
+    database: bool = False
+    unit: str = "requests"
+    expect: bytes = b"Hello, World!"
+    """In the answer to the probe; without it the figure would be of other work."""
+    bare: bool = False
+    """The C epoll floor takes part: fixed bytes for every blank line are the answer."""
+    section: str = "HTTP"
+
+    @property
+    def request(self) -> bytes:
+        """The request, ready to send."""
+        head = f"{self.method} {self.path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
+        if self.method == "POST":
+            head += f"Content-Type: application/octet-stream\r\nContent-Length: {self.body_bytes}\r\n"
+        return head.encode("latin-1") + b"\r\n" + b"a" * self.body_bytes
+
+    @property
+    def joins(self) -> bool:
+        """Whether every user holds a connection, so that the window can wait for the first answer on each."""
+        return self.kind in ("request", "idle", "events", "websocket", "broadcast")
+
+    @property
+    def planned_rate(self) -> float:
+        """Answers a second, where the workload fixes them; else 0."""
+        return EVENTS_PER_S * self.connections if self.kind == "events" else float(self.rate_per_s)
+
+    @property
+    def route(self) -> str:
+        """The path without its query."""
+        return urlsplit(self.path).path
+
+
+def _tech(
+    name: str, title: str, path: str, expect: bytes, *, depth: int = 1, database: bool = True
+) -> Workload:
+    """One of TechEmpower's tests, with its number of connections scaled to one core."""
+    return Workload(
+        f"te-{name}",
+        f"TechEmpower {title}",
+        path,
+        "techempower:app",
+        connections=128 if depth == 1 else 64,
+        depth=depth,
+        expect=expect,
+        database=database,
+        section="TechEmpower",
+    )
+
+
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        Workload("hello", "hello: GET of 13 bytes, 64 connections", bare=True),
+        Workload("hello-1", "hello, 1 connection", connections=1, bare=True),
+        Workload("hello-1000", "hello, 1000 connections", connections=1000, bare=True),
+        Workload("pipeline", "hello, 16 requests at once on each connection", depth=16, bare=True),
+        Workload("browser", "hello with a browser's headers", "/?a=b", headers=BROWSER_HEADERS, bare=True),
+        Workload("client", "hello by locust's FastHttpUser", kind="client", bare=True),
+        Workload(
+            "reconnect",
+            "hello, a connection for each request",
+            kind="reconnect",
+            connections=32,
+            headers={"Connection": "close"},
+        ),
+        Workload("workers-2", "hello with 2 workers", workers=2, section="Workers"),
+        Workload(
+            "workers-2-pipeline", "the same, 16 requests at once", depth=16, workers=2, section="Workers"
+        ),
+        Workload(
+            "starlette", "JSON by Starlette", "/json", "star:app", expect=b'"message"', section="Frameworks"
+        ),
+        Workload(
+            "fastapi",
+            "JSON by FastAPI, a path and a query parameter",
+            "/items/5?q=abc",
+            "fast:app",
+            expect=b'"abc"',
+            section="Frameworks",
+        ),
+        Workload(
+            "post16k",
+            "POST of 16 KiB, echoed",
+            "/echo",
+            method="POST",
+            body_bytes=16384,
+            expect=b"a" * 16384,
+            section="Bodies",
+        ),
+        Workload(
+            "upload1m",
+            "upload of 1 MiB",
+            "/count",
+            connections=16,
+            method="POST",
+            body_bytes=1 << 20,
+            expect=b"1048576",
+            section="Bodies",
+        ),
+        Workload(
+            "download1m",
+            "download of 1 MiB",
+            "/big",
+            connections=16,
+            expect=b"x" * (1 << 20),
+            section="Bodies",
+        ),
+        Workload(
+            "stream",
+            "response of 64 pieces of 1 KiB",
+            "/stream",
+            connections=32,
+            expect=b"y",
+            section="Bodies",
+        ),
+        Workload(
+            "events",
+            "server-sent events, 10 a second to each of 500 clients",
+            "/events",
+            kind="events",
+            connections=500,
+            unit="events",
+            expect=b"data: ",
+            section="Live",
+        ),
+        Workload(
+            "ws-echo",
+            "WebSocket echo of 32 bytes, 64 connections",
+            "/ws",
+            kind="websocket",
+            unit="messages",
+            section="Live",
+        ),
+        Workload(
+            "ws-broadcast",
+            "WebSocket broadcast to 100 clients",
+            "/room",
+            kind="broadcast",
+            connections=100,
+            unit="messages",
+            section="Live",
+        ),
+        Workload("tls", "hello over TLS 1.3", tls=True, section="TLS"),
+        Workload(
+            "rate-1000",
+            "latency at 1000 requests a second",
+            kind="rated",
+            rate_per_s=1000,
+            bare=True,
+            section="Latency",
+        ),
+        Workload(
+            "rate-5000",
+            "latency at 5000 requests a second",
+            kind="rated",
+            rate_per_s=5000,
+            bare=True,
+            section="Latency",
+        ),
+        Workload(
+            "idle", "memory of 10 000 idle connections", kind="idle", connections=10_000, section="Memory"
+        ),
+        Workload(
+            "start", "time from the start to the first answer", kind="start", bare=True, section="Start"
+        ),
+        _tech("json", "JSON", "/json", b'"message"', database=False),
+        _tech(
+            "plaintext",
+            "plaintext, 16 requests at once",
+            "/plaintext",
+            b"Hello, World!",
+            depth=16,
+            database=False,
+        ),
+        _tech("db", "single query", "/db", b"randomNumber"),
+        _tech("queries", "20 queries", "/queries?queries=20", b"randomNumber"),
+        _tech("fortunes", "fortunes", "/fortunes", b"&lt;script&gt;"),
+        Workload(
+            "mixed",
+            "visitors who log in, browse, post and hold a WebSocket",
+            "/items/17",
+            "mixed:app",
+            kind="visitor",
+            connections=50,
+            expect=b'"name"',
+            section="Mixed",
+        ),
+    )
+}
+
+QUICK = ("hello", "pipeline", "starlette", "rate-1000")
