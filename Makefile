@@ -1,7 +1,7 @@
 # The tasks of development. Each makes what it needs from a clean checkout, python3 and a C compiler.
 #
 #   make serve    serve the demo application on http://127.0.0.1:8000
-#   make test     run the suite; PYTEST_ARGS="-n auto -k upload" adds arguments
+#   make test     run the suite in four processes; PYTEST_ARGS="-k upload" for other arguments
 #   make lint     ruff, mypy --strict, cython-lint, clang-format, the C headers under strict warnings
 #   make asan     run the compiled modules' tests on an AddressSanitizer and UBSan build (Linux, gcc)
 #   make fuzz     run the fuzz targets on that build, FUZZ_SECONDS each
@@ -11,6 +11,7 @@
 #   make format   let ruff and clang-format rewrite the sources
 #   make clean    remove all that the other targets made
 #
+# bench/bench.mk has the targets that measure: make bench, bench-quick, bench-compare and others.
 # Another interpreter: make test PYTHON=python3.12 VENV=.venv-3.12
 
 PYTHON ?= python3
@@ -18,7 +19,8 @@ VENV ?= .venv
 ASAN_VENV ?= .venv-asan
 DIST_VENV ?= .venv-dist
 SERVE_ARGS ?= --host 127.0.0.1 --port 8000
-PYTEST_ARGS ?=
+# Many tests wait for processes: twice as many of them as processors keep those busy
+PYTEST_ARGS ?= -n 4 --dist worksteal
 FUZZ_SECONDS ?= 60
 
 SOURCES := setup.py pyproject.toml $(shell find fastasgi -type f ! -name '*.so' ! -path '*/__pycache__/*')
@@ -26,7 +28,7 @@ HEADERS := $(wildcard fastasgi/*.h)
 CYTHON_SOURCES := $(wildcard fastasgi/*.pyx fastasgi/*.pxd)
 # What drives the compiled modules in one process. Frameworks and curl are too slow, or hang, under the sanitizers.
 ASAN_TESTS ?= $(addprefix tests/test_,parser.py chunked.py parser_differential.py http1_requests.py http1_responses.py \
-	http1_refusals.py exchange.py scope.py timeouts.py interfaces.py)
+	http1_refusals.py exchange.py scope.py timeouts.py interfaces.py mask.py frames.py websocket.py)
 FUZZ_TARGETS := $(wildcard tests/fuzz/fuzz_*.py)
 HEADER_WARNINGS := -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wcast-qual -Wvla -Werror
 
@@ -36,6 +38,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 IN_VENV := $(VENV)/bin/python
 PIP_INSTALL := $(IN_VENV) -m pip install --quiet
+
+.DEFAULT_GOAL := serve
+include bench/bench.mk
 
 # Python's own allocator would hide overruns and leaks from the sanitizer. The preloaded library reaches every
 # program that a test starts: what isn't Python is to be started without LD_PRELOAD (curl hangs with it).
@@ -57,7 +62,7 @@ lint: $(VENV)/.requirements-dev.txt
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	PATH="$(VENV)/bin:$$PATH" cython-lint $(CYTHON_SOURCES)
-	$(VENV)/bin/clang-format --dry-run -Werror $(HEADERS)
+	$(VENV)/bin/clang-format --dry-run -Werror $(HEADERS) $(wildcard bench/*.c)
 	for header in $(HEADERS); do \
 		printf '#include "%s"\nextern int unit;\n' $$header | $(CC) $(HEADER_WARNINGS) -I. -fsyntax-only -x c - || exit 1; \
 	done
@@ -96,7 +101,7 @@ install-test: $(VENV)/.installed $(VENV)/.requirements-test.txt
 
 clean:
 	rm -rf build dist *.egg-info .venv .venv-* .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find fastasgi tests -name __pycache__ -exec rm -rf {} +
+	find fastasgi tests bench -name __pycache__ -exec rm -rf {} +
 	rm -f fastasgi/*.so
 
 # A copy that an earlier build left in build/ would be installed again after its source was removed.

@@ -1,46 +1,123 @@
 """The command ``fastasgi [OPTIONS] APP``: an option for each setting of Config."""
 
 import dataclasses
+import functools
+import os
 import platform
-from typing import Any, ClassVar
+from typing import Any
 
 import click
 
 from fastasgi import __version__
 from fastasgi.config import Config
-from fastasgi.errors import ConfigError
-from fastasgi.server import exit_with, run
-from fastasgi.setting import Setting, default_of, option_of, settings_of
+from fastasgi.errors import FastasgiError
+from fastasgi.reload import watched_folders, watchfiles
+from fastasgi.server import exit_with, run_config
+from fastasgi.setting import (
+    NotOffered,
+    Setting,
+    choices_of,
+    default_of,
+    descriptions_of,
+    nearest,
+    off_option_of,
+    option_of,
+    settings_of,
+)
+from fastasgi.sources import Given, collect, listing, make_config, unknown_variables
 
 
-class LinesType(click.types.StringParamType):
-    """A text; an environment variable holds one a line."""
+class WrongUsage(click.ClickException):
+    """A command line that can't be understood: shown as one line."""
 
-    envvar_list_splitter: ClassVar[str] = "\n"
-
-
-def _option(field: dataclasses.Field[Any], described: Setting) -> click.Option:
-    """The option of one setting. Its value is None where it isn't given: the default stays Config's."""
-    name = option_of(field.name, described)
-    details: dict[str, Any] = {
-        "default": None,
-        "help": f"{described.help} [default: {default_of(field, described)}]",
-    }
-    if described.kind == "switch":
-        # What is off unless asked for needs no way to say so.
-        names = name if field.default is False else f"{name}/--no-{name.removeprefix('--')}"
-        return click.Option([names, field.name], is_flag=True, **details)
-    if described.choices:
-        details["type"] = click.Choice(described.choices, case_sensitive=False)
-    elif described.kind == "headers":
-        details |= {"type": LinesType(), "multiple": True, "metavar": "NAME:VALUE"}
-    else:
-        details["type"] = {"whole": click.INT, "number": click.FLOAT}.get(described.kind, click.STRING)
-        details["metavar"] = described.unit.upper() or _METAVARS.get(described.kind)
-    return click.Option([name, field.name], **details)
+    exit_code = 2
 
 
-_METAVARS = {"octal": "OCTAL", "path": "PATH"}
+class SettingOption(click.Option):
+    """The option of one setting. It takes any text, for Config to check; it is None where it isn't given."""
+
+    def __init__(self, field: dataclasses.Field[Any], described: Setting) -> None:
+        self.group = described.group
+        self.choices = described.choices
+        name = option_of(field.name, described)
+        details: dict[str, Any] = {
+            "default": None,
+            "help": f"{described.help} [default: {default_of(field, described)}]",
+        }
+        if described.kind == "switch":
+            names = f"{name}/{off_option_of(field.name, described)}"
+            super().__init__([names, field.name], is_flag=True, **details)
+            return
+        if described.choices:
+            metavar = f"[{'|'.join(choices_of(described))}]"
+        else:
+            metavar = described.unit.upper() or _METAVARS[described.kind]
+        is_repeated = described.kind in ("headers", "list")
+        super().__init__([name, field.name], multiple=is_repeated, metavar=metavar, **details)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """What a shell may complete a value to."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(choice) for choice in self.choices if choice.startswith(incomplete.lower())]
+
+
+_METAVARS = {
+    "text": "TEXT",
+    "path": "PATH",
+    "whole": "INTEGER",
+    "count": "INTEGER|auto",
+    "number": "NUMBER",
+    "octal": "OCTAL",
+    "headers": "NAME:VALUE",
+    "list": "TEXT",
+    "object": "PATH",
+}
+
+
+class SettingsCommand(click.Command):
+    """A command that shows its options under their groups and each mistake as one line."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, a section a group."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None and isinstance(param, click.Option):
+                groups.setdefault(getattr(param, "group", "Configuration and help"), []).append(record)
+        for group, records in groups.items():
+            with formatter.section(group):
+                formatter.write_dl(records)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments into the context. Raises WrongUsage."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise WrongUsage(self._mend_of_option(ctx, error.option_name)) from None
+        except click.BadOptionUsage as error:
+            raise WrongUsage(self._mend_of_value(ctx, error.option_name)) from None
+        except click.UsageError as error:
+            message = " ".join(error.format_message().split())
+            raise WrongUsage(f"{message.rstrip('.')}; see fastasgi --help") from None
+
+    def _mend_of_option(self, ctx: click.Context, option: str) -> str:
+        name = option.removeprefix("--").removeprefix("no-").replace("-", "_")
+        described = descriptions_of(Config).get(name)
+        if isinstance(described, NotOffered):
+            return f"{option} is not supported by fastasgi: {described.instead}"
+        params = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        options = [each for param in params for each in (*param.opts, *param.secondary_opts)]
+        # A letter is not enough to tell what was meant
+        meant = nearest(option, options) if option.startswith("--") else None
+        mend = f"did you mean {meant}?" if meant else "fastasgi --help lists them"
+        return f"no option {option!r}: {mend}"
+
+    def _mend_of_value(self, ctx: click.Context, option: str) -> str:
+        param = next(each for each in self.get_params(ctx) if option in (*each.opts, *each.secondary_opts))
+        if isinstance(param, click.Option) and param.is_flag:
+            return f"{option} takes no value: write {' or '.join((*param.opts, *param.secondary_opts))}"
+        return f"{option} needs a value: write {option} {param.metavar}"
 
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -50,23 +127,65 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
         ctx.exit()
 
 
-def _serve(app: str, **options: Any) -> None:
-    settings = {name: value for name, value in options.items() if value not in (None, ())}
-    settings.setdefault("app_dir", "")
+def _run(config: str | None, print_config: bool, check_config: bool, **command_line: Any) -> None:
+    # Nothing outside changes a process's environment, but env_file does, and it sets no settings
+    environ = dict(os.environ)
+    collect_settings = functools.partial(collect, command_line, environ, config)
     try:
-        run(app, **settings)
-    except ConfigError as error:
+        if print_config or check_config:
+            _print_config(collect_settings(), environ, check_config)
+        else:
+            run_config(lambda: make_config(collect_settings()))
+    except FastasgiError as error:
         exit_with(error)
 
 
-main = click.Command(
+def _print_config(given: dict[str, Given], environ: dict[str, str], is_check: bool) -> None:
+    """Print all settings; a check then goes on to all that needs no socket. Raises as ``fastasgi.run``."""
+    config = make_config(given)
+    click.echo(listing(config, given), nl=False)
+    for line in unknown_variables(environ):
+        click.echo(line, err=True)
+    if is_check:
+        if config.reload:
+            watchfiles()
+            watched_folders(config)
+        config.get_loop_factory()
+        config.load()
+        click.echo("The configuration is valid.")
+
+
+main = SettingsCommand(
     "fastasgi",
-    callback=_serve,
+    callback=_run,
     help="Serve the ASGI or WSGI application APP, written module:attribute.",
-    context_settings={"auto_envvar_prefix": "FASTASGI"},
+    epilog=(
+        "Each setting can also be given in the environment, as FASTASGI_TIMEOUT_KEEP_ALIVE=10, and in a TOML "
+        "file, as timeout_keep_alive=10 in the table [tool.fastasgi] of pyproject.toml. The command line "
+        "goes before the environment, the environment before the file."
+    ),
     params=[
-        click.Argument(["app"], envvar="FASTASGI_APP"),
-        *(_option(field, described) for field, described in settings_of(Config) if described.on_command_line),
+        click.Argument(["app"], required=False, metavar="APP"),
+        *(
+            SettingOption(field, described)
+            for field, described in settings_of(Config)
+            if described.on_command_line
+        ),
+        click.Option(
+            ["--config"],
+            metavar="FILE",
+            help="TOML file of settings. [default: FASTASGI_CONFIG, or pyproject.toml in the current folder]",
+        ),
+        click.Option(
+            ["--check-config"],
+            is_flag=True,
+            help="Check all settings, import the application, print as --print-config does, and exit.",
+        ),
+        click.Option(
+            ["--print-config"],
+            is_flag=True,
+            help="Print each setting, its value and where that was given, and exit.",
+        ),
         click.Option(
             ["--version"],
             is_flag=True,

@@ -15,7 +15,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fastasgi.errors import AppImportError, ConfigError
 from fastasgi.importer import import_from_string
@@ -27,8 +27,18 @@ from fastasgi.interfaces import (
     takes_no_arguments,
 )
 from fastasgi.logging import LOG_LEVELS, LOGGING_CONFIG, LogConfig, check_access_log_format, configure_logging
+from fastasgi.process import check_process_settings
 from fastasgi.setting import check_settings, markdown_table, not_offered, setting
-from fastasgi.sockets import SocketFile, adopt_descriptor, bind_tcp, bind_unix, describe
+from fastasgi.sockets import (
+    Bind,
+    SocketFile,
+    adopt_descriptor,
+    bind_tcp,
+    bind_unix,
+    describe,
+    parse_bind,
+    systemd_sockets,
+)
 from fastasgi.wsgi import from_wsgi
 
 if TYPE_CHECKING:
@@ -36,10 +46,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("fastasgi.error")
 
+DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 GRACE_TIMEOUT_S = 30.0
+RELOAD_GRACE_S = 1.0  # the same where a developer waits
 
-_APP, _LISTEN, _HTTP = "Application", "Listening", "HTTP"
-_LOG, _LIMIT, _TIMEOUT, _PROCESS = "Logging", "Limits", "Timeouts", "Process"
+_APP, _LISTEN, _HTTP, _WEBSOCKET = "Application", "Listening", "HTTP", "WebSockets"
+_LOG, _LIMIT, _TIMEOUT = "Logging", "Limits", "Timeouts"
+_PROCESS, _RELOAD = "Processes", "Reload"
 
 
 @dataclass(eq=False)
@@ -50,9 +63,14 @@ class Config:
     """
 
     app: ASGIApp | Callable[..., Any] | str
-    host: str = setting("text", "127.0.0.1", _LISTEN, "Address or host name to listen on.")
+    host: str = setting("text", DEFAULT_HOST, _LISTEN, "Address or host name to listen on.")
     port: int = setting(
-        "whole", 8000, _LISTEN, "Port to listen on; 0 takes a free one and prints it.", least=0, most=65535
+        "whole",
+        DEFAULT_PORT,
+        _LISTEN,
+        "Port to listen on; 0 takes a free one and prints it.",
+        least=0,
+        most=65535,
     )
     uds: str | os.PathLike[str] | None = setting(
         "path", None, _LISTEN, "Listen on a Unix socket at this path instead of host and port."
@@ -68,23 +86,62 @@ class Config:
         "text",
         "auto",
         _PROCESS,
-        "Event loop; auto is uvloop where it is installed.",
-        choices=("auto", "uvloop", "asyncio"),
+        "Event loop: auto is uvloop where it is installed, none what asyncio takes itself; "
+        "or the import string of a function that makes one.",
+        choices=("auto", "uvloop", "asyncio", "none"),
+        takes_import_string=True,
     )
     http: str = setting(
         "text",
         "auto",
         _HTTP,
-        "Parser of HTTP/1.x requests; auto is fastasgi's own.",
-        choices=("auto", "fastasgi", "httptools"),
+        "Parser of HTTP/1.x requests; auto is fastasgi's own, and so is h11, which uvicorn knows.",
+        choices=("auto", "fastasgi", "httptools", "h11"),
     )
     http2: bool = not_offered(False)
-    ws: str = not_offered("auto", "none")
-    ws_max_size: int = not_offered(16 * 1024 * 1024)
-    ws_max_queue: int = not_offered(32)
-    ws_ping_interval: float | None = not_offered(20.0)
-    ws_ping_timeout: float | None = not_offered(20.0)
-    ws_per_message_deflate: bool = not_offered(True)
+    ws: str = setting(
+        "text",
+        "auto",
+        _WEBSOCKET,
+        "Whether WebSockets are served; uvicorn's other values mean auto.",
+        choices=("auto", "none", "websockets", "websockets-sansio", "wsproto"),
+    )
+    ws_max_size: int = setting(
+        "whole",
+        16 * 1024 * 1024,
+        _WEBSOCKET,
+        "Length of a message, inflated; beyond it the WebSocket is closed with 1009.",
+        unit="bytes",
+        least=1,
+    )
+    ws_max_queue: int = setting(
+        "whole",
+        32,
+        _WEBSOCKET,
+        "Messages that wait for the application before the client is read no more.",
+        least=1,
+    )
+    ws_ping_interval: float | None = setting(
+        "number",
+        20.0,
+        _WEBSOCKET,
+        "Time between pings; 0 for none.",
+        unit="seconds",
+        least=0,
+        optional=True,
+    )
+    ws_ping_timeout: float | None = setting(
+        "number",
+        20.0,
+        _WEBSOCKET,
+        "Time that a client has to answer a ping before it is closed with 1011; 0 for any.",
+        unit="seconds",
+        least=0,
+        optional=True,
+    )
+    ws_per_message_deflate: bool = setting(
+        "switch", True, _WEBSOCKET, "Compress messages where the client offers it (RFC 7692)."
+    )
     lifespan: str = setting(
         "text",
         "auto",
@@ -123,12 +180,47 @@ class Config:
         "Interface of the application; auto tells ASGI 2 from 3.",
         choices=("auto", "asgi3", "asgi2", "wsgi"),
     )
-    reload: bool = not_offered(False)
-    reload_dirs: list[str] | str | None = not_offered(None, [], ())
-    reload_delay: float = not_offered(0.25)
-    reload_includes: list[str] | str | None = not_offered(None, [], ())
-    reload_excludes: list[str] | str | None = not_offered(None, [], ())
-    workers: int | None = not_offered(None, 1, instead="start one process, or several behind one --fd")
+    reload: bool = setting(
+        "switch",
+        False,
+        _RELOAD,
+        "Restart the worker when files change, for development. Needs the reload extra.",
+    )
+    reload_dirs: list[str] | str | None = setting(
+        "list",
+        None,
+        _RELOAD,
+        "Folder to watch; may be repeated.",
+        option_name="reload-dir",
+        default_text="current folder",
+    )
+    reload_delay: float = setting(
+        "number", 0.25, _RELOAD, "Time within which changes count as one.", unit="seconds", least=0
+    )
+    reload_includes: list[str] | str | None = setting(
+        "list",
+        None,
+        _RELOAD,
+        "Glob of files to watch as well, or a folder; may be repeated.",
+        option_name="reload-include",
+        default_text="*.py",
+    )
+    reload_excludes: list[str] | str | None = setting(
+        "list",
+        None,
+        _RELOAD,
+        "Glob of files not to watch, or a folder; may be repeated.",
+        option_name="reload-exclude",
+        default_text=".*, .py[cod], .sw.*, ~*",
+    )
+    workers: int | str | None = setting(
+        "count",
+        None,
+        _PROCESS,
+        "Worker processes behind a supervisor; auto is one for each processor that may be used.",
+        least=1,
+        default_text="no supervisor, one process",
+    )
     proxy_headers: bool = not_offered(True, False)
     server_header: bool = setting("switch", True, _HTTP, "Send the server header.")
     date_header: bool = setting("switch", True, _HTTP, "Send the date header.")
@@ -175,7 +267,15 @@ class Config:
         least=0,
         default_text=f"{GRACE_TIMEOUT_S:g}",
     )
-    timeout_worker_healthcheck: int = not_offered(5)
+    timeout_worker_healthcheck: float = setting(
+        "number",
+        5,
+        _TIMEOUT,
+        "Time that a worker's event loop may stand still; then its stacks are logged and it is replaced; "
+        "0 for any.",
+        unit="seconds",
+        least=0,
+    )
     callback_notify: Callable[[], Awaitable[None]] | None = setting(
         "object",
         None,
@@ -252,22 +352,138 @@ class Config:
         least=0,
     )
 
+    bind: list[str] | str | None = setting(
+        "list",
+        None,
+        _LISTEN,
+        "Address to listen on instead of host and port: HOST:PORT, [IPV6]:PORT, unix:PATH or fd://NUMBER; "
+        "may be repeated.",
+        default_text="host and port, or systemd's sockets",
+    )
+    preload: bool = setting(
+        "switch",
+        False,
+        _PROCESS,
+        "Import the application before workers are forked, so that they share memory.",
+    )
+    limit_worker_rss: int | None = setting(
+        "whole",
+        None,
+        _LIMIT,
+        "Resident memory beyond which a worker gets a successor. Linux only.",
+        unit="MiB",
+        least=1,
+    )
+    limit_worker_lifetime: float | None = setting(
+        "number", None, _LIMIT, "Age at which a worker gets a successor.", unit="seconds", least=1
+    )
+    timeout_worker_startup: float = setting(
+        "number",
+        60,
+        _TIMEOUT,
+        "Time that a worker has to become ready; 0 for any.",
+        unit="seconds",
+        least=0,
+    )
+    timeout_drain: float = setting(
+        "number",
+        0,
+        _TIMEOUT,
+        "Time for which a server told to stop serves on, while health_path answers 503.",
+        unit="seconds",
+        least=0,
+    )
+    health_path: str | None = setting(
+        "text",
+        None,
+        _APP,
+        "Path at which the server itself answers health checks: 200, and 503 once it is to stop.",
+    )
+    pid_file: str | os.PathLike[str] | None = setting("path", None, _PROCESS, "File for the process id.")
+    process_name: str | None = setting(
+        "text", None, _PROCESS, "Name of the processes as ps shows it; needs the setproctitle package."
+    )
+    cpu_affinity: str | None = setting(
+        "text",
+        None,
+        _PROCESS,
+        "Bind each worker to one processor: auto, or numbers such as 0,2,4-7. Linux only.",
+    )
+    user: str | None = setting("text", None, _PROCESS, "User to become once sockets are bound.")
+    group: str | None = setting(
+        "text", None, _PROCESS, "Group to become once sockets are bound.", default_text="the user's"
+    )
+    umask: int | str | None = setting(
+        "octal",
+        None,
+        _PROCESS,
+        "File mode mask of the workers.",
+        least=0,
+        most=0o777,
+        default_text="not changed",
+    )
+
     loaded: bool = field(default=False, init=False)
     loaded_app: Any = field(default=None, init=False, repr=False)
     asgi_version: str = field(default="3.0", init=False)
     encoded_headers: list[tuple[bytes, bytes]] = field(default_factory=list, init=False, repr=False)
-    socket_file: SocketFile | None = field(default=None, init=False, repr=False)
+    socket_files: list[SocketFile] = field(default_factory=list, init=False, repr=False)
+    is_bound_to_host: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.log_level = _checked_log_level(self.log_level)
+        if self.workers is None:
+            self.workers = os.environ.get("WEB_CONCURRENCY") or None
         check_settings(self)
         if self.headers is None:
             self.headers = []
+        self._check_together()
         self.configure_logging()
         if self.access_log_format is not None:
             check_access_log_format(self.access_log_format)
         if self.env_file is not None:
             _load_environment(self.env_file)
+
+    def _check_together(self) -> None:
+        """Check what no setting tells alone."""
+        for text in self.bind or ():
+            parse_bind(text)
+        if self.health_path is not None and not self.health_path.startswith("/"):
+            raise ConfigError(f"health_path {self.health_path!r}: give a path that begins with a slash")
+        if self.app_dir is not None and not os.path.isdir(self.app_dir or "."):
+            raise ConfigError(f"app_dir {os.fspath(self.app_dir)!r} is not a folder: name one that exists")
+        check_process_settings(self)
+        if not self.is_supervised:
+            return
+        if os.name != "posix":
+            raise ConfigError("workers and reload are not supported on Windows: leave them out")
+        if self.reload and self.preload:
+            raise ConfigError("preload can't be used with reload: leave one of them out")
+        if not isinstance(self.app, str) and not self.preload and (self.reload or self.worker_count > 1):
+            what = "reload" if self.reload else "workers"
+            raise ConfigError(f"{what} needs app as an import string such as 'main:app', not the object")
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether a supervisor starts worker processes; otherwise the one process serves."""
+        if self.reload or self.preload or self.limit_worker_rss or self.limit_worker_lifetime:
+            return True
+        # An application that is an object can't be handed to another process; one worker needs none
+        return self.workers is not None and (isinstance(self.app, str) or self.workers != 1)
+
+    @property
+    def worker_count(self) -> int:
+        """The number of worker processes."""
+        if self.reload or self.workers is None:
+            return 1
+        return available_processors() if self.workers == "auto" else int(self.workers)
+
+    @property
+    def grace_timeout_s(self) -> float:
+        """Time that running requests have to end once the server stops."""
+        if self.timeout_graceful_shutdown is not None:
+            return self.timeout_graceful_shutdown
+        return RELOAD_GRACE_S if self.reload else GRACE_TIMEOUT_S
 
     def configure_logging(self) -> None:
         """Set the loggers up as log_config, log_level, access_log and use_colors say."""
@@ -334,6 +550,14 @@ class Config:
 
     def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
         """What makes the event loop. Raises ConfigError where the loop asked for is not installed."""
+        if self.loop == "none":
+            return asyncio.new_event_loop
+        if ":" in self.loop:
+            try:
+                return cast(Callable[[], asyncio.AbstractEventLoop], import_from_string(self.loop))
+            except AppImportError as error:
+                reason = str(error).removeprefix(f"app {self.loop!r}: ").partition(";")[0]
+                raise ConfigError(f"loop {self.loop!r} can't be imported: {reason}") from None
         if self.loop == "asyncio" or (self.loop == "auto" and importlib.util.find_spec("uvloop") is None):
             return asyncio.SelectorEventLoop if sys.platform != "win32" else asyncio.new_event_loop
         try:
@@ -345,16 +569,41 @@ class Config:
         return new_event_loop
 
     def bind_sockets(self) -> list[socket.socket]:
-        """Bind what fd, uds, or host and port name, without listening; a host may have several addresses.
+        """Bind what bind, fd, uds, or host and port name, without listening. A host may have many addresses.
 
-        A Unix socket's file is ``socket_file``, for whoever closes the socket to remove. Raises BindError.
+        With none of them given systemd's sockets are taken where there are some. The files of Unix sockets
+        are ``socket_files``, for whoever closes the sockets to remove. Raises BindError.
         """
+        if self.bind:
+            return self._bind_all([parse_bind(text) for text in self.bind])
         if self.fd is not None:
-            return [adopt_descriptor(self.fd)]
+            return self._bind_all([Bind(fd=self.fd)])
         if self.uds is not None:
-            sock, self.socket_file = bind_unix(str(self.uds), int(self.uds_permissions))
-            return [sock]
-        return bind_tcp(self.host, self.port)
+            return self._bind_all([Bind(path=str(self.uds))])
+        passed = systemd_sockets() if (self.host, self.port) == (DEFAULT_HOST, DEFAULT_PORT) else []
+        self.is_bound_to_host = not passed
+        return passed or self._bind_all([Bind(host=self.host, port=self.port)])
+
+    def _bind_all(self, binds: list[Bind]) -> list[socket.socket]:
+        sockets: list[socket.socket] = []
+        try:
+            for bind in binds:
+                if bind.fd is not None:
+                    sockets.append(adopt_descriptor(bind.fd))
+                elif bind.path is not None:
+                    sock, file = bind_unix(bind.path, int(self.uds_permissions))
+                    sockets.append(sock)
+                    self.socket_files.append(file)
+                else:
+                    sockets += bind_tcp(bind.host, bind.port, is_shared=self.is_supervised)
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            for file in self.socket_files:
+                file.remove()
+            self.socket_files.clear()
+            raise
+        return sockets
 
     def bind_socket(self) -> socket.socket:
         """Bind an inheritable socket for ``Server.run(sockets=[...])``, log its address. Raises BindError."""
@@ -362,13 +611,21 @@ class Config:
         for other in others:
             other.close()
         sock.set_inheritable(True)
-        self.log_listening(sock)
+        self.log_listening([sock])
         return sock
 
-    def log_listening(self, sock: socket.socket) -> None:
-        """Log the address of a bound socket as users are to type it."""
-        host = self.host if self.fd is None else None
-        logger.info("fastasgi running on %s (Press CTRL+C to quit)", describe(sock, host))
+    def log_listening(self, sockets: list[socket.socket]) -> None:
+        """Log the addresses of bound sockets as users are to type them; of a host only the first."""
+        host = self.host if self.is_bound_to_host else None
+        for sock in sockets[:1] if self.is_bound_to_host else sockets:
+            logger.info("fastasgi running on %s (Press CTRL+C to quit)", describe(sock, host))
+
+
+def available_processors() -> int:
+    """The number of processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _checked_log_level(level: Any) -> str | int | None:
@@ -395,14 +652,48 @@ def _load_environment(path: str | os.PathLike[str]) -> None:
 
 def settings_document() -> str:
     """The text of docs/settings.md."""
-    return (
-        "# Settings\n\n"
-        "Each setting is a command line option, an environment variable and a parameter of `fastasgi.run`\n"
-        "and `fastasgi.Config`. The variable is `FASTASGI_` and the name in Python, in capitals, such as\n"
-        "`FASTASGI_TIMEOUT_KEEP_ALIVE=10`; several headers are separated by newlines. An option goes before\n"
-        "its environment variable. An option that is on has an opposite, as in `--no-access-log`.\n\n"
-        + markdown_table(Config)
-    )
+    introduction = """\
+# Settings
+
+Each setting is a command line option, an environment variable, a key in a TOML file, and a parameter
+of `fastasgi.run` and `fastasgi.Config`. The command line goes before the environment, the environment
+before the file, the file before the default.
+
+- `fastasgi --print-config` prints each setting, its value and where that was given.
+- `fastasgi --check-config` also imports the application. It ends with exit code 0 where all is right
+  as far as it can be known without binding an address, otherwise with one line that says what to mend.
+
+On the **command line**, a switch has an opposite, as in `--no-access-log`.
+
+In the **environment**, the variable is `FASTASGI_` and the name in Python, in capitals:
+`FASTASGI_TIMEOUT_KEEP_ALIVE=10`. `FASTASGI_APP` names the application. A switch is true, yes, on or 1,
+or false, no, off or 0. A list has one item a line; the addresses of `FASTASGI_BIND` may also be
+separated by commas. An empty variable is not set. `WEB_CONCURRENCY` gives `workers` where
+`FASTASGI_WORKERS` does not.
+
+The **file** is the one that `--config` or `FASTASGI_CONFIG` names, otherwise the `pyproject.toml` of the
+current folder if it has a table `[tool.fastasgi]`. A `pyproject.toml` has the settings in that table,
+any other file in that table or at its top level. Keys are the names in Python, with `_` or `-`:
+
+```toml
+[tool.fastasgi]
+app = "main:app"
+bind = ["127.0.0.1:8000", "unix:/run/shop.sock"]
+uds-permissions = "660"
+timeout-keep-alive = 10
+headers = ["X-Frame-Options: DENY"]
+```
+
+Values have TOML's types; octal permissions are in quotes. `log_config` may be a table. Paths are
+relative to the current folder, as on the command line. A reload by SIGHUP reads the file again.
+
+To listen, `bind` goes before `fd`, `fd` before `uds`, and `uds` before `host` and `port`. An address
+from one place goes before all addresses from a later place: `--port 9000` before `bind` in a file.
+
+In **Python**, `fastasgi.run` and `fastasgi.Config` read no file and no variable but `WEB_CONCURRENCY`.
+
+"""
+    return introduction + markdown_table(Config)
 
 
 if __name__ == "__main__":

@@ -222,6 +222,28 @@ def _read(path: str) -> Any:
             raise ValueError(str(error)) from None
 
 
+def log_process(what: str, kind: str) -> None:
+    """Log that this process, of some kind, has ``Started`` or ``Finished``."""
+    text = f"{what} {kind} process [%d]"
+    color_text = f"{what} {kind} process [{styled('%d', '36')}]"
+    logging.getLogger("fastasgi.error").info(text, os.getpid(), extra={"color_message": color_text})
+
+
+def reopen_log_files() -> None:
+    """Open the files of all handlers again: what has moved them gets a new file under the old name."""
+    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    handlers = {handler for logger in loggers for handler in getattr(logger, "handlers", ())}
+    for handler in handlers:
+        if isinstance(handler, logging.FileHandler) and handler.stream is not None:
+            handler.acquire()
+            try:
+                handler.flush()
+                handler.stream.close()
+                handler.stream = handler._open()
+            finally:
+                handler.release()
+
+
 def make_access_log(enabled: bool, line_format: str | None) -> "AccessLog | None":
     """The worker's access log, or None where nothing would be written.
 
@@ -262,7 +284,11 @@ def _direct_writer(handler: "logging.StreamHandler[TextIO]") -> Callable[[str], 
     def write(lines: str) -> None:
         handler.acquire()
         try:
-            handler.stream.write(lines)
+            try:
+                handler.stream.write(lines)
+            except UnicodeEncodeError as error:
+                # A format's own text may need more than the stream's encoding has
+                handler.stream.write(lines.encode(error.encoding, "backslashreplace").decode(error.encoding))
             handler.flush()
         except Exception:
             handler.handleError(logging.makeLogRecord({"msg": "access log", "name": "fastasgi.access"}))

@@ -17,9 +17,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 from fastasgi._core import WorkerContext
 from fastasgi._protocol import ServerProtocol
-from fastasgi.config import GRACE_TIMEOUT_S, Config
-from fastasgi.errors import FastasgiError
-from fastasgi.logging import make_access_log, styled
+from fastasgi.config import Config
+from fastasgi.errors import ConfigError, FastasgiError
+from fastasgi.health import with_health_check
+from fastasgi.logging import log_process, make_access_log, reopen_log_files
+from fastasgi.notify import Notifier
+from fastasgi.pidfile import PidFile
+from fastasgi.process import apply_process_settings
 from fastasgi.sockets import listen_error
 
 if TYPE_CHECKING:
@@ -32,6 +36,7 @@ STARTUP_FAILURE = 3  # exit code
 
 NOTICE_AFTER_S = 0.1  # of waiting for requests before the log says so
 PHASE_TIMEOUT_S = 2.0  # for requests to end once they are disconnected, and once more when they are cancelled
+DRAINING_TICK_S = 0.1  # between looks at deadlines while connections are to end
 FORCED_PHASE_TIMEOUT_S = 0.1  # the same after a second signal
 FORCED_LIFESPAN_TIMEOUT_S = 2.0  # for the application's own shutdown after a second signal
 
@@ -65,6 +70,8 @@ class Server:
         self._context: WorkerContext | None = None
         self._access_log: AccessLog | None = None
         self._tick_handle: asyncio.TimerHandle | None = None
+        self.is_succeeded = False  # another process serves our sockets: no client need notice the end
+        self.is_draining = False
 
     @property
     def should_exit(self) -> bool:
@@ -125,7 +132,7 @@ class Server:
             await self.main_loop()
         finally:
             await self.shutdown(sockets)
-        _log_process("Finished")
+        log_process("Finished", "server")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Bind, start the application, listen. ``config`` must be loaded and ``lifespan`` set.
@@ -135,7 +142,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._exit_asked, self._force_asked = asyncio.Event(), asyncio.Event()
         listeners = self.config.bind_sockets() if sockets is None else sockets
-        _log_process("Started")
+        log_process("Started", "server")
         try:
             await self._start_lifespan()
             # The application's start-up may have set up logging
@@ -144,7 +151,7 @@ class Server:
             for sock in listeners:
                 self.servers.append(await self._listen(sock, self._context))
             if sockets is None:
-                self.config.log_listening(listeners[0])
+                self.config.log_listening(listeners)
         except BaseException:
             self._stop_listening(listeners)
             await self._stop_lifespan()
@@ -163,9 +170,12 @@ class Server:
 
     def _make_context(self) -> WorkerContext:
         config = self.config
+        app = config.loaded_app
+        if config.health_path is not None:
+            app = with_health_check(app, config.health_path, lambda: self.is_draining)
         context = WorkerContext(
             asyncio.get_running_loop(),
-            config.loaded_app,
+            app,
             state=self.lifespan.state,
             root_path=config.root_path,
             http=config.http,
@@ -183,6 +193,12 @@ class Server:
             logger=logger,
             access_log=self._access_log,
             asgi_version=config.asgi_version,
+            ws=config.ws != "none" and config.interface != "wsgi",
+            ws_max_size=config.ws_max_size,
+            ws_max_queue=config.ws_max_queue,
+            ws_ping_interval_s=config.ws_ping_interval or 0,
+            ws_ping_timeout_s=config.ws_ping_timeout or 0,
+            ws_per_message_deflate=config.ws_per_message_deflate,
         )
         context.on_max_requests = self._stop_at_max_requests
         return context
@@ -211,7 +227,10 @@ class Server:
     def _tick(self) -> None:
         assert self._loop is not None
         assert self._context is not None
-        self._tick_handle = self._loop.call_later(self._context.tick_interval_s, self._tick)
+        interval_s = self._context.tick_interval_s
+        if self._context.draining:
+            interval_s = min(interval_s, DRAINING_TICK_S)  # somebody waits for the last connection to close
+        self._tick_handle = self._loop.call_later(interval_s, self._tick)
         self._context.tick()
 
     async def main_loop(self) -> None:
@@ -237,7 +256,11 @@ class Server:
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, let running requests end within their times, and stop the application."""
+        await self._drain()
         logger.info("Shutting down")
+        # Each turn of the event loop accepts what waits on the sockets
+        for _ in range(2):
+            await asyncio.sleep(0)
         self._stop_listening(sockets or [])
         try:
             await self._end_requests()
@@ -248,21 +271,32 @@ class Server:
                 self._access_log.flush()
             await self._stop_lifespan()
 
+    async def _drain(self) -> None:
+        """Serve on for timeout_drain; health checks, and responses by their close, tell that it will end."""
+        self.is_draining = True
+        if not self.is_succeeded and self.config.timeout_drain > 0 and not self._force_exit:
+            logger.info("Draining for %g seconds", self.config.timeout_drain)
+            if self._context is not None:
+                self._context.drain(lingers=True)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._force_asked.wait(), self.config.timeout_drain)
+
     def _stop_listening(self, sockets: list[socket.socket]) -> None:
         for server in self.servers:
             server.close()
         for sock in sockets:
             sock.close()
-        if self.config.socket_file is not None:
-            self.config.socket_file.remove()
+        for file in self.config.socket_files:
+            file.remove()
 
     async def _end_requests(self) -> None:
         context = self._context
         if context is None:
             return
-        grace_s = self.config.timeout_graceful_shutdown
-        phases = [
-            (context.drain, GRACE_TIMEOUT_S if grace_s is None else grace_s, ""),
+        # With --reload the successor waits for our end
+        lingers = self.is_succeeded and not self.config.reload
+        phases: list[tuple[Callable[[], None], float, str]] = [
+            (functools.partial(context.drain, lingers), self.config.grace_timeout_s, ""),
             (context.disconnect, PHASE_TIMEOUT_S, "Disconnecting %d request(s), graceful shutdown is over."),
             (context.cancel, PHASE_TIMEOUT_S, "Cancelling %d request(s), graceful shutdown is over."),
             (context.abort, FORCED_PHASE_TIMEOUT_S, "Giving up %d request(s) that ignore cancellation."),
@@ -274,6 +308,9 @@ class Server:
                 if message and context.exchange_count:
                     logger.error(message, context.exchange_count)
                 begin()
+                if self._tick_handle is not None:
+                    self._tick_handle.cancel()
+                    self._tick()
                 if await self._is_done(idle, timeout_s, FORCED_PHASE_TIMEOUT_S):
                     break
                 notice.cancel()
@@ -345,12 +382,6 @@ class Server:
         self.should_exit = True
 
 
-def _log_process(what: str) -> None:
-    text = f"{what} server process [%d]"
-    color_text = f"{what} server process [{styled('%d', '36')}]"
-    logger.info(text, os.getpid(), extra={"color_message": color_text})
-
-
 def _flush_streams() -> None:
     """Write what is buffered: the signal about to be raised may end the process without."""
     for stream in (sys.stdout, sys.stderr):
@@ -381,17 +412,92 @@ def run(*args: Any, **settings: Any) -> None:
     with one line where the application can't be imported or the address can't be listened on, 3 where the
     application fails to start.
     """
-    config = Config(*args, **settings)
-    server = Server(config)
+    run_config(functools.partial(Config, *args, **settings))
+
+
+def run_config(make_config: Callable[[], Config]) -> None:
+    """As ``run``, with what make_config returns; a supervisor calls it again for a reload."""
+    _refuse_inside_worker()
+    environ = dict(os.environ)  # without what env_file adds: each worker reads that itself
+    config = make_config()
     try:
-        config.load_app()
-        server.run()
-    except KeyboardInterrupt:
-        pass
+        if config.is_supervised:
+            _supervise(config, make_config, environ)
+        else:
+            _serve_alone(config)
+    except ConfigError:
+        raise
     except FastasgiError as error:
         exit_with(error)
+
+
+def _refuse_inside_worker() -> None:
+    """A worker that imports the user's script anew would start servers without end."""
+    specification = getattr(sys.modules["__main__"], "__spec__", None)
+    if getattr(specification, "name", None) == "fastasgi.worker":
+        raise ConfigError(
+            "run() was called while a worker imports the application: put the call under "
+            "if __name__ == '__main__':"
+        )
+
+
+def _supervise(config: Config, make_config: Callable[[], Config], environ: dict[str, str]) -> None:
+    from fastasgi.supervisor import Supervisor
+
+    sys.exit(Supervisor(config, make_config, environ).run())
+
+
+def _serve_alone(config: Config) -> None:
+    server = _Service(config)
+    sockets = None
+    with server.at_exit:
+        if config.pid_file is not None:
+            pid_file = PidFile(os.fspath(config.pid_file))
+            pid_file.write()
+            server.at_exit.callback(pid_file.remove)
+        if config.user is not None or config.group is not None:
+            # The application is imported with the rights it will have, the sockets are bound with ours
+            sockets = config.bind_sockets()
+            for sock in sockets:
+                sock.listen(config.backlog)
+            config.log_listening(sockets)
+        apply_process_settings(config, 0)
+        if hasattr(signal, "SIGUSR1"):
+            signal.signal(signal.SIGUSR1, lambda *_: reopen_log_files())
+        try:
+            config.load_app()
+            server.run(sockets)
+        except KeyboardInterrupt:
+            pass
     if not server.started:
         sys.exit(STARTUP_FAILURE)
+
+
+class _Service(Server):
+    """A server that is a process of its own, and tells systemd how it fares."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._notifier = Notifier()
+        self.at_exit = contextlib.ExitStack()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._notifier.ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._notifier.stopping()
+        await super().shutdown(sockets)
+
+    def _tick(self) -> None:
+        super()._tick()
+        self._notifier.watchdog()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As Server's; what is to go with the process goes before the signal that may end it is raised."""
+        with super().capture_signals(), self.at_exit:
+            yield
 
 
 def exit_with(error: FastasgiError) -> None:

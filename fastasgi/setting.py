@@ -1,13 +1,15 @@
-"""What is known of one setting: its meaning, unit and limits; how a value is checked and documented.
+"""What is known of one setting: meaning, unit and limits; how a value is read, checked, shown, documented.
 
 Knows no particular setting and no command line library.
 """
 
 import dataclasses
+import difflib
+import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
@@ -15,7 +17,9 @@ from fastasgi.errors import ConfigError
 
 T = TypeVar("T")
 
-Kind = Literal["text", "path", "whole", "number", "switch", "octal", "headers", "object"]
+Kind = Literal["text", "path", "whole", "count", "number", "switch", "octal", "headers", "list", "object"]
+
+HIDDEN = "(hidden)"  # what is shown of a secret
 
 FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.1: token
 FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 §5.5
@@ -30,12 +34,19 @@ class Setting:
     help: str  # one or two sentences
     unit: str = ""
     choices: tuple[str, ...] = ()
+    takes_import_string: bool = False  # besides its choices
     least: float | None = None
     most: float | None = None
     optional: bool = False  # None is a value too
     on_command_line: bool = True
+    is_secret: bool = False  # its value is never shown
     option_name: str = ""  # where it isn't the setting's own name with dashes
     default_text: str = ""  # what stands for the default where None does not explain itself
+
+    @property
+    def is_in_python_only(self) -> bool:
+        """Whether no text can stand for a value: a function, for example."""
+        return self.kind == "object" and not self.on_command_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +67,8 @@ def setting(
     **details: Any,
 ) -> T:
     """A dataclass field with its Setting, typed as its default; details are Setting's other fields."""
-    described = Setting(kind=kind, group=group, help=help, optional=default is None, **details)
+    details.setdefault("optional", default is None)
+    described = Setting(kind=kind, group=group, help=help, **details)
     default_of_field: dict[str, Any] = {"default": default}
     if default_factory is not None:
         default_of_field = {"default_factory": default_factory}
@@ -69,12 +81,23 @@ def not_offered(default: T, *others: object, instead: str = "leave it out") -> T
     return dataclasses.field(default=default, metadata={"setting": described})
 
 
-def settings_of(owner: Any) -> Iterator[tuple[dataclasses.Field[Any], Setting]]:
-    """The fields of a dataclass that are settings, with their descriptions, in their order."""
+def _described_fields(owner: Any) -> Iterator[tuple[dataclasses.Field[Any], Setting | NotOffered]]:
     for field in dataclasses.fields(owner):
         described = field.metadata.get("setting")
+        if isinstance(described, Setting | NotOffered):
+            yield field, described
+
+
+def settings_of(owner: Any) -> Iterator[tuple[dataclasses.Field[Any], Setting]]:
+    """The fields of a dataclass that are settings, with their descriptions, in their order."""
+    for field, described in _described_fields(owner):
         if isinstance(described, Setting):
             yield field, described
+
+
+def descriptions_of(owner: Any) -> dict[str, Setting | NotOffered]:
+    """What is known of each parameter of a dataclass that is a setting, offered or not, by name."""
+    return {field.name: described for field, described in _described_fields(owner)}
 
 
 def option_of(name: str, described: Setting) -> str:
@@ -82,33 +105,93 @@ def option_of(name: str, described: Setting) -> str:
     return f"--{described.option_name or name.replace('_', '-')}"
 
 
+def off_option_of(name: str, described: Setting) -> str:
+    """The command line's name of a switch to turn it off: ``--no-access-log``."""
+    return f"--no-{option_of(name, described).removeprefix('--')}"
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The one of the names that somebody who wrote `name` may have meant."""
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return close[0] if close else None
+
+
+def init_values(owner: Any) -> dict[str, Any]:
+    """What makes an equal dataclass instance: all its parameters."""
+    return {field.name: getattr(owner, field.name) for field in dataclasses.fields(owner) if field.init}
+
+
+def settings_that_differ(one: Any, other: Any, names: tuple[str, ...]) -> list[str]:
+    """Those of the names whose values differ between two instances."""
+    return [name for name in names if getattr(one, name) != getattr(other, name)]
+
+
 def check_settings(owner: Any) -> None:
     """Check each setting of a dataclass instance and bring it to its own type. Raises ConfigError."""
-    for field in dataclasses.fields(owner):
-        described = field.metadata.get("setting")
+    for field, described in _described_fields(owner):
         value = getattr(owner, field.name)
         if isinstance(described, Setting):
             setattr(owner, field.name, check(field.name, described, value))
-        elif isinstance(described, NotOffered) and value not in described.harmless:
+        elif value not in described.harmless:
             raise ConfigError(f"{field.name} {value!r} is not supported by fastasgi: {described.instead}")
 
 
 def check(name: str, described: Setting, value: Any) -> Any:
-    """The value in the setting's own type. Raises ConfigError: the setting, the value and the mend."""
+    """The value in the setting's own type. Raises ConfigError: the setting, the value and the mend.
+
+    The line begins with the setting's name.
+    """
     if described.kind == "object" or (value is None and described.optional):
         return value
     if described.kind == "headers":
         return _check_headers(name, value)
     converted = _CONVERT[described.kind](value)
     if converted is None or not _within(described, converted):
-        raise ConfigError(f"{name} {value!r}: give {expected(described)}")
+        given = HIDDEN if described.is_secret else repr(value)
+        raise ConfigError(f"{name} {given}: give {expected(described)}")
     return converted
+
+
+def from_text(described: Setting, text: str) -> Any:
+    """What a text of the command line or the environment stands for; lists are one item a line.
+
+    A text that stands for nothing is returned as it is, for ``check`` to refuse.
+    """
+    if described.kind in ("list", "headers"):
+        return [line.strip() for line in text.split("\n") if line.strip()]
+    if described.kind in ("text", "path", "object") and not described.choices:
+        return text
+    text = text.strip()
+    if described.choices:
+        return text.lower() if text.lower() in described.choices else text
+    if described.kind == "switch":
+        return _SWITCHES.get(text.lower(), text)
+    if described.kind in ("whole", "count") and re.fullmatch("[+-]?[0-9]{1,18}", text):
+        return int(text)
+    if described.kind == "number":
+        try:
+            return float(text)
+        except ValueError:
+            return text
+    return text
+
+
+_SWITCHES = {
+    "true": True, "yes": True, "on": True, "1": True,
+    "false": False, "no": False, "off": False, "0": False,
+}  # fmt: skip
+
+
+def choices_of(described: Setting) -> tuple[str, ...]:
+    """The choices of a setting as they are shown."""
+    return (*described.choices, "module:attribute") if described.takes_import_string else described.choices
 
 
 def expected(described: Setting) -> str:
     """What a setting takes, in words: ``a whole number from 0 to 65535``."""
     if described.choices:
-        return f"{', '.join(described.choices[:-1])} or {described.choices[-1]}"
+        *others, last = choices_of(described)
+        return f"{', '.join(others)} or {last}"
     text = _WORDS[described.kind]
     if described.kind == "octal":
         return text
@@ -123,6 +206,8 @@ _WORDS = {
     "text": "a text",
     "path": "a path",
     "whole": "a whole number",
+    "count": "auto, or a whole number",
+    "list": "texts",
     "number": "a number",
     "switch": "True or False",
     "octal": "octal permissions such as 660",
@@ -131,7 +216,10 @@ _WORDS = {
 
 def _within(described: Setting, value: Any) -> bool:
     if described.choices:
-        return value in described.choices
+        is_import_string = described.takes_import_string and re.fullmatch(r"[\w.]+:[\w.]+", value)
+        return value in described.choices or bool(is_import_string)
+    if not isinstance(value, int | float):
+        return True
     return (described.least is None or value >= described.least) and (
         described.most is None or value <= described.most
     )
@@ -147,12 +235,29 @@ def _path(value: Any) -> str | None:
 
 
 def _whole(value: Any) -> int | None:
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value):
+        return int(value)  # what os.environ gives
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def _count(value: Any) -> int | str | None:
+    return "auto" if value == "auto" else _whole(value)
+
+
+def _list(value: Any) -> list[str] | None:
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list | tuple) or not all(isinstance(text, str) for text in values):
+        return None
+    return list(values)
+
+
 def _number(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return value if is_number else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:  # a whole number beyond all floats
+        return None
 
 
 def _switch(value: Any) -> bool | None:
@@ -169,6 +274,8 @@ _CONVERT: dict[Kind, Callable[[Any], Any]] = {
     "text": _text,
     "path": _path,
     "whole": _whole,
+    "count": _count,
+    "list": _list,
     "number": _number,
     "switch": _switch,
     "octal": _octal,
@@ -177,7 +284,10 @@ _CONVERT: dict[Kind, Callable[[Any], Any]] = {
 
 def _check_headers(name: str, value: Any) -> list[tuple[str, str]]:
     pairs = []
-    for pair in value or ():
+    entries = [value] if isinstance(value, str) else value or ()
+    if not isinstance(entries, list | tuple):
+        raise ConfigError(f"{name} {value!r}: give a list of name:value")
+    for pair in entries:
         parts = pair.split(":", 1) if isinstance(pair, str) else pair
         if not isinstance(parts, tuple | list) or [type(part) for part in parts] != [str, str]:
             raise ConfigError(f"{name} {pair!r}: give name:value, or in Python a (name, value) pair")
@@ -192,15 +302,33 @@ def _check_headers(name: str, value: Any) -> list[tuple[str, str]]:
 
 def default_of(field: dataclasses.Field[Any], described: Setting) -> str:
     """A setting's default as documentation shows it."""
-    if described.default_text:
-        return described.default_text
-    if field.default is None:
+    return described.default_text or shown(described, field.default)
+
+
+def shown(described: Setting, value: Any) -> str:
+    """A checked value as one line for people to read; a secret is not shown."""
+    if value is None:
         return "not set"
-    if described.kind == "switch":
-        return "on" if field.default else "off"
+    if described.is_secret:
+        return HIDDEN
+    if isinstance(value, bool):
+        return "on" if value else "off"
     if described.kind == "octal":
-        return f"{field.default:o}"
-    return str(field.default) or "empty"
+        return f"{value:o}"
+    if isinstance(value, float):
+        return f"{int(value) if value.is_integer() else value}"
+    if isinstance(value, list):
+        text = ", ".join(item if isinstance(item, str) else ": ".join(item) for item in value)
+    else:
+        text = json.dumps(value, default=str) if isinstance(value, dict) else str(value)
+    return as_line(text)
+
+
+def as_line(text: str) -> str:
+    """A text as one line for people to read."""
+    if not text:
+        return "empty"
+    return text if text.isprintable() else repr(text)
 
 
 def markdown_table(owner: type) -> str:
@@ -208,10 +336,12 @@ def markdown_table(owner: type) -> str:
     groups: dict[str, list[str]] = {}
     for field, described in settings_of(owner):
         limits = (
-            "" if described.kind in ("text", "path", "switch", "object", "headers") else expected(described)
+            ""
+            if described.kind in ("text", "path", "switch", "object", "headers", "list")
+            else expected(described)
         )
         if described.choices:
-            limits = "\\|".join(described.choices)
+            limits = "\\|".join(choices_of(described))
         cells = [
             f"`{option_of(field.name, described)}`" if described.on_command_line else "",
             f"`{field.name}`",

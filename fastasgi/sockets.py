@@ -5,17 +5,53 @@ A socket is bound here and made to listen by the event loop. Knows no event loop
 
 import errno
 import os
+import re
 import socket
 import stat
 from dataclasses import dataclass
+from typing import Any
 
-from fastasgi.errors import BindError
+from fastasgi.errors import BindError, ConfigError
 
 
-def bind_tcp(host: str, port: int) -> list[socket.socket]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """One thing to listen on: a descriptor, the path of a Unix socket, or host and port."""
+
+    fd: int | None = None
+    path: str | None = None
+    host: str = ""
+    port: int = 0
+
+
+def parse_bind(text: str) -> Bind:
+    """What a text means: ``HOST:PORT``, ``[IPV6]:PORT``, ``:PORT``, ``unix:PATH`` or ``fd://NUMBER``.
+
+    Raises ConfigError.
+    """
+    if (match := re.fullmatch(r"unix:(?://)?([^\0]+)", text)) and match[1] != "//":
+        return Bind(path=match[1])
+    if match := re.fullmatch(r"fd://([0-9]{1,9})", text):
+        return Bind(fd=int(match[1]))
+    match = re.fullmatch(r"(?:\[([^\[\]\0]+)\]|([^\[\]:\0]*)):([0-9]{1,5})", text)
+    if match is None or int(match[3]) > 65535:
+        raise ConfigError(f"bind {text!r}: give HOST:PORT, [IPV6]:PORT, unix:PATH or fd://NUMBER")
+    return Bind(host=match[1] or match[2] or "", port=int(match[3]))
+
+
+def systemd_sockets() -> list[socket.socket]:
+    """The listening sockets that systemd has passed to this process: sd_listen_fds(3). Raises BindError."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    count = os.environ.get("LISTEN_FDS", "")
+    return [adopt_descriptor(3 + i) for i in range(int(count))] if re.fullmatch("[0-9]{1,4}", count) else []
+
+
+def bind_tcp(host: str, port: int, *, is_shared: bool = False) -> list[socket.socket]:
     """Bind every address that host stands for: one, or IPv4 and IPv6. An empty host stands for all addresses.
 
-    Port 0 takes a free port, the same one for each address. Raises BindError.
+    Port 0 takes a free port, the same one for each address. A shared socket lets ``another_of`` make more for
+    its address. Raises BindError.
     """
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -29,7 +65,7 @@ def bind_tcp(host: str, port: int) -> list[socket.socket]:
         for family, address in dict.fromkeys((info[0], info[4]) for info in found):
             taken = sockets[0].getsockname()[1] if sockets else port
             try:
-                sockets.append(_bind_address(family, (address[0], taken, *address[2:])))
+                sockets.append(_bind_address(family, (address[0], taken, *address[2:]), is_shared))
             except OSError as error:
                 # The resolver also names families that this machine has switched off.
                 if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
@@ -44,9 +80,26 @@ def bind_tcp(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def _bind_address(family: int, address: tuple[object, ...]) -> socket.socket:
+def another_of(sock: socket.socket) -> socket.socket:
+    """One more socket for the address of a shared one. Raises OSError."""
+    return _new_socket(sock.family, sock.getsockname(), True)
+
+
+def _bind_address(family: int, address: tuple[Any, ...], is_shared: bool) -> socket.socket:
+    sock = _new_socket(family, address, False)
+    if not is_shared or not hasattr(socket, "SO_REUSEPORT"):
+        return sock
+    # A first socket that is not shared finds out whether another server has the port: shared ones would not
+    taken = sock.getsockname()
+    sock.close()
+    return _new_socket(family, taken, True)
+
+
+def _new_socket(family: int, address: tuple[Any, ...], is_shared: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
+        if is_shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if os.name == "posix":  # elsewhere it would let two servers share the port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

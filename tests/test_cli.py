@@ -16,7 +16,7 @@ from serving import ServerProcess
 import fastasgi
 from fastasgi import cli
 from fastasgi.config import Config
-from fastasgi.setting import settings_of
+from fastasgi.setting import init_values, settings_of
 
 APP = """
 async def app(scope, receive, send):
@@ -40,17 +40,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def given(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """The settings that a command line gives to run()."""
+def config_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Config]:
+    """The Config that a command line makes."""
 
-    def given(*arguments: str, **environment: str) -> dict[str, Any]:
-        seen: dict[str, Any] = {}
-        monkeypatch.setattr(cli, "run", lambda app, **settings: seen.update(settings, app=app))
+    def config_of(*arguments: str, **environment: str) -> Config:
+        made: list[Config] = []
+        monkeypatch.setattr(cli, "run_config", lambda make_config: made.append(make_config()))
         result = CliRunner().invoke(cli.main, list(arguments), env=environment)
         assert result.exit_code == 0, result.output
-        return seen
+        return made[0]
 
-    return given
+    return config_of
 
 
 def invoke(*arguments: str) -> Result:
@@ -62,59 +62,89 @@ def invoke(*arguments: str) -> Result:
 
 def test_every_setting_has_an_option() -> None:
     on_command_line = {field.name for field, described in settings_of(Config) if described.on_command_line}
-    assert {param.name for param in cli.main.params} == on_command_line | {"app", "version"}
+    others = {"app", "config", "check_config", "print_config", "version"}
+    assert {param.name for param in cli.main.params} == on_command_line | others
 
 
 def test_every_setting_is_a_parameter_of_config() -> None:
     assert {field.name for field, _ in settings_of(Config)} <= set(inspect.signature(Config).parameters)
 
 
-def test_what_is_not_given_is_left_to_config(given: Any) -> None:
-    assert given("app:app") == {"app": "app:app", "app_dir": ""}
+def test_what_is_not_given_is_left_to_config(config_of: Any) -> None:
+    assert init_values(config_of("app:app")) == init_values(Config("app:app", app_dir=""))
 
 
 @pytest.mark.parametrize(
     ("arguments", "name", "value"),
     [
         (["--port", "0"], "port", 0),
+        (["--port=0"], "port", 0),
         (["--fd", "3"], "fd", 3),
         (["--timeout-keep-alive", "2.5"], "timeout_keep_alive", 2.5),
         (["--no-access-log"], "access_log", False),
         (["--access-log"], "access_log", True),
         (["--no-use-colors"], "use_colors", False),
         (["--factory"], "factory", True),
+        (["--no-factory"], "factory", False),
         (["--loop", "ASYNCIO"], "loop", "asyncio"),
         (["--log-level", "trace"], "log_level", "trace"),
-        (["--uds-permissions", "660"], "uds_permissions", "660"),
-        (["--header", "A:b", "--header", "C: d:e"], "headers", ("A:b", "C: d:e")),
-        (["--app-dir", "src"], "app_dir", "src"),
+        (["--uds-permissions", "660"], "uds_permissions", 0o660),
+        (["--header", "A:b", "--header", "C: d:e"], "headers", [("A", "b"), ("C", "d:e")]),
+        (["--bind", ":0", "--bind", "unix:x"], "bind", [":0", "unix:x"]),
+        (["--reload-dir", "a", "--reload-dir", "b"], "reload_dirs", ["a", "b"]),
+        (["--reload-include", "*.html"], "reload_includes", ["*.html"]),
+        (["--reload-exclude", "*_test.py"], "reload_excludes", ["*_test.py"]),
+        (["--workers", "4"], "workers", 4),
+        (["--workers", "auto"], "workers", "auto"),
+        (["--limit-max-requests", "9"], "limit_max_requests", 9),
+        (["--app-dir", "."], "app_dir", "."),
     ],
 )
-def test_an_option_becomes_a_setting(given: Any, arguments: list[str], name: str, value: Any) -> None:
-    settings = given(*arguments, "app:app")
-    assert settings[name] == value
-    Config(print, **{name: value})
+def test_an_option_becomes_a_setting(config_of: Any, arguments: list[str], name: str, value: Any) -> None:
+    for line in ([*arguments, "app:app"], ["app:app", *arguments]):
+        assert getattr(config_of(*line), name) == value
+
+
+def test_the_application_may_come_from_the_environment_or_the_file(folder: Path, config_of: Any) -> None:
+    (folder / "pyproject.toml").write_text("[tool.fastasgi]\napp = 'three:app'")
+    assert config_of().app == "three:app"
+    assert config_of(FASTASGI_APP="two:app").app == "two:app"
+    assert config_of("one:app", FASTASGI_APP="two:app").app == "one:app"
+
+
+def test_the_option_config_names_a_file(folder: Path, config_of: Any) -> None:
+    (folder / "one.toml").write_text("port = 1")
+    (folder / "two.toml").write_text("port = 2")
+    assert config_of("--config", "one.toml", "app:app", FASTASGI_CONFIG="two.toml").port == 1
+    assert config_of("app:app", FASTASGI_CONFIG="two.toml").port == 2
+
+
+def test_an_option_goes_before_its_environment_variable(config_of: Any) -> None:
+    assert config_of("--port", "1", "app:app", FASTASGI_PORT="2").port == 1
+    assert config_of("--no-factory", "app:app", FASTASGI_FACTORY="1").factory is False
 
 
 @pytest.mark.parametrize(
-    ("variable", "text", "name", "value"),
+    "option",
     [
-        ("FASTASGI_PORT", "0", "port", 0),
-        ("FASTASGI_ACCESS_LOG", "false", "access_log", False),
-        ("FASTASGI_FACTORY", "1", "factory", True),
-        ("FASTASGI_HEADERS", "A: b c\nD:e", "headers", ("A: b c", "D:e")),
-        ("FASTASGI_APP", "shop:app", "app", "shop:app"),
+        *("--host", "--port", "--uds", "--fd", "--loop", "--http", "--interface", "--lifespan", "--workers"),
+        *("--reload", "--reload-dir", "--reload-include", "--reload-exclude", "--reload-delay", "--env-file"),
+        *(
+            "--log-config",
+            "--log-level",
+            "--access-log",
+            "--no-access-log",
+            "--use-colors",
+            "--no-use-colors",
+        ),
+        *("--root-path", "--header", "--server-header", "--no-server-header", "--date-header"),
+        *("--no-date-header", "--backlog", "--limit-concurrency", "--limit-max-requests"),
+        *("--limit-max-requests-jitter", "--timeout-keep-alive", "--timeout-graceful-shutdown"),
+        *("--timeout-worker-healthcheck", "--app-dir", "--factory", "--version"),
     ],
 )
-def test_an_environment_variable_becomes_a_setting(
-    given: Any, variable: str, text: str, name: str, value: Any
-) -> None:
-    arguments = [] if name == "app" else ["app:app"]
-    assert given(*arguments, **{variable: text})[name] == value
-
-
-def test_an_option_goes_before_its_environment_variable(given: Any) -> None:
-    assert given("--port", "1", "app:app", FASTASGI_PORT="2")["port"] == 1
+def test_uvicorns_options_have_their_names(option: str) -> None:
+    assert any(option in (*param.opts, *param.secondary_opts) for param in cli.main.params)
 
 
 def test_help_shows_each_option_with_its_default() -> None:
@@ -127,6 +157,21 @@ def test_help_shows_each_option_with_its_default() -> None:
     assert "--access-log / --no-access-log" in text
 
 
+def test_help_has_a_section_for_each_group() -> None:
+    text = invoke("--help").stdout
+    assert text.startswith("Usage: fastasgi [OPTIONS] APP\n")
+    groups = {described.group for _, described in settings_of(Config)} | {"Configuration and help"}
+    assert set(re.findall(r"^(\w.*):$", text, re.M)) == groups
+    timeouts = text.split("Timeouts:\n")[1].split("\n\n")[0]
+    assert set(re.findall(r"^  --([a-z]+)", timeouts, re.M)) == {"timeout"}
+
+
+def test_a_shell_may_complete_choices() -> None:
+    loop = next(param for param in cli.main.params if param.name == "loop")
+    items = loop.shell_complete(click.Context(cli.main), "a")
+    assert [item.value for item in items] == ["auto", "asyncio"]
+
+
 def test_version() -> None:
     result = invoke("--version")
     assert result.exit_code == 0
@@ -137,7 +182,7 @@ def test_the_command_is_a_click_command() -> None:
     assert isinstance(cli.main, click.Command)
 
 
-# Mistakes: one line, exit code 1, or 2 where the command line is wrong
+# Mistakes: one line, exit code 1, or 2 where a setting is wrong
 
 
 @pytest.mark.parametrize(
@@ -174,16 +219,49 @@ def test_a_mistake_is_one_line(folder: Path, arguments: list[str], code: int, li
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ([], "Missing argument 'APP'."),
-        (["--port", "x", "app:app"], "Invalid value for '--port': 'x' is not a valid integer."),
-        (["--http", "x", "app:app"], "Invalid value for '--http': 'x' is not one of 'auto', "),
-        (["--workers", "2", "app:app"], "No such option"),
+        ([], "name the application, for example main:app"),
+        (["--prot", "1", "app:app"], "no option '--prot': did you mean --port?"),
+        (["--prot=1", "app:app"], "no option '--prot': did you mean --port?"),
+        (["--no-acces-log", "app:app"], "no option '--no-acces-log': did you mean --no-access-log?"),
+        (["-w", "4", "app:app"], "no option '-w': fastasgi --help lists them"),
+        (["--a\nb", "app:app"], r"no option '--a\nb': fastasgi --help lists them"),
+        (
+            ["--reset-contextvars", "app:app"],
+            "--reset-contextvars is not supported by fastasgi: leave it out",
+        ),
+        (["app:app", "--port"], "--port needs a value: write --port INTEGER"),
+        (["app:app", "--loop"], "--loop needs a value: write --loop [auto|uvloop|asyncio"),
+        (["--reload=1", "app:app"], "--reload takes no value: write --reload or --no-reload"),
+        (["--check-config=1", "app:app"], "--check-config takes no value: write --check-config"),
+        (["app:app", "a\nb"], "Got unexpected extra argument (a b); see fastasgi --help"),
+        (["--port", "x", "app:app"], "port 'x': give a whole number from 0 to 65535"),
+        (["--port", "", "app:app"], "port '': give a whole number from 0 to 65535"),
+        (["--http", "x", "app:app"], "http 'x': give auto, fastasgi, httptools or h11"),
+        (["--log-level", "x", "app:app"], "log_level 'x': give critical, error, warning, "),
+        (["--workers", "few", "app:app"], "workers 'few': give auto, or a whole number, 1 or more"),
+        (["--workers", "0", "app:app"], "workers 0: give auto, or a whole number, 1 or more"),
+        (
+            ["--config", "none.toml", "app:app"],
+            "config file 'none.toml' can't be read: No such file or directory",
+        ),
     ],
 )
-def test_a_wrong_command_line_is_clicks_usage_error(arguments: list[str], line: str) -> None:
+def test_a_wrong_command_line_is_one_line(folder: Path, arguments: list[str], line: str) -> None:
     result = invoke(*arguments)
-    assert result.exit_code == 2
-    assert f"Error: {line}" in result.stderr
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"Error: {line}")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--prot", "1", "app:app"], ["--port", "x", "app:app"], []])
+def test_a_wrong_command_line_ends_the_process_with_one_line(
+    start: Callable[..., ServerProcess], arguments: list[str]
+) -> None:
+    process = start(APP, *arguments)
+    assert process.wait() == 2
+    assert process.output == ""
+    assert len(process.errors) == 1
+    assert process.log.startswith("Error: ")
 
 
 def test_a_port_in_use_is_one_line(folder: Path) -> None:

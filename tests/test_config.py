@@ -10,7 +10,7 @@ import pytest
 
 from fastasgi.config import LOGGING_CONFIG, Config, settings_document
 from fastasgi.errors import AppImportError, ConfigError
-from fastasgi.setting import NotOffered, Setting
+from fastasgi.setting import NotOffered, Setting, descriptions_of
 
 
 async def app(scope, receive, send):
@@ -39,6 +39,12 @@ def test_the_documentation_is_up_to_date() -> None:
     ("name", "value", "expected"),
     [
         ("port", 65535, 65535),
+        ("port", "8001", 8001),
+        ("workers", "auto", "auto"),
+        ("workers", "2", 2),
+        ("bind", ":0", [":0"]),
+        ("bind", (":0", "unix:x"), [":0", "unix:x"]),
+        ("reload_dirs", ["src"], ["src"]),
         ("uds_permissions", "0o600", 0o600),
         ("uds_permissions", "660", 0o660),
         ("uds_permissions", 0o640, 0o640),
@@ -50,10 +56,11 @@ def test_the_documentation_is_up_to_date() -> None:
         ("headers", None, []),
         ("headers", [["X-A", " b "], ("X-B", "")], [("X-A", "b"), ("X-B", "")]),
         ("headers", ["X-A: http://b"], [("X-A", "http://b")]),
+        ("headers", "X-A: b", [("X-A", "b")]),
     ],
 )
 def test_a_value_is_brought_to_its_type(name: str, value: Any, expected: Any) -> None:
-    assert getattr(Config(app, **{name: value}), name) == expected
+    assert getattr(Config("main:app", **{name: value}), name) == expected
 
 
 @pytest.mark.parametrize(
@@ -61,14 +68,16 @@ def test_a_value_is_brought_to_its_type(name: str, value: Any, expected: Any) ->
     [
         ("port", 65536, "a whole number from 0 to 65535"),
         ("port", -1, "a whole number from 0 to 65535"),
-        ("port", "8000", "a whole number from 0 to 65535"),
+        ("port", "80 ", "a whole number from 0 to 65535"),
+        ("port", "-1", "a whole number from 0 to 65535"),
+        ("workers", 0, "auto, or a whole number, 1 or more"),
+        ("workers", "many", "auto, or a whole number, 1 or more"),
+        ("reload_dirs", [1], "texts"),
         ("port", True, "a whole number from 0 to 65535"),
         ("port", None, "a whole number from 0 to 65535"),
         ("host", 1, "a text"),
         ("uds", b"x", "a path"),
         ("fd", -1, "a whole number, 0 or more"),
-        ("http", "h11", "auto, fastasgi or httptools"),
-        ("loop", "none", "auto, uvloop or asyncio"),
         ("lifespan", "no", "auto, on or off"),
         ("interface", "rsgi", "auto, asgi3, asgi2 or wsgi"),
         ("header_underscores", "", "allow, drop or refuse"),
@@ -82,6 +91,7 @@ def test_a_value_is_brought_to_its_type(name: str, value: Any, expected: Any) ->
         ("timeout_keep_alive", -0.5, "a number of seconds, 0 or more"),
         ("timeout_keep_alive", float("nan"), "a number of seconds, 0 or more"),
         ("timeout_request_head", float("inf"), "a number of seconds, 0 or more"),
+        ("timeout_request_head", 10**400, "a number of seconds, 0 or more"),
         ("uds_permissions", "888", "octal permissions such as 660"),
         ("uds_permissions", 0o1777, "octal permissions such as 660"),
     ],
@@ -95,6 +105,8 @@ def test_a_wrong_value_is_named_with_its_mend(name: str, value: Any, mend: str) 
 @pytest.mark.parametrize(
     ("value", "mend"),
     [
+        (1, "1: give a list of name:value"),
+        ({"X-A": "b"}, "give a list of name:value"),
         ([1], "give name:value"),
         (["X-A"], "give name:value"),
         ([("X-A",)], "give name:value"),
@@ -110,41 +122,51 @@ def test_a_wrong_header_is_named(value: Any, mend: str) -> None:
         Config(app, headers=value)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("ws", "websockets"),
-        ("ws_max_size", 1),
-        ("http2", True),
-        ("workers", 2),
-        ("reload", True),
-        ("reload_dirs", ["src"]),
-        ("ssl_certfile", "cert.pem"),
-        ("ssl_context_factory", print),
-        ("forwarded_allow_ips", "*"),
-        ("h11_max_incomplete_event_size", 1024),
-        ("reset_contextvars", True),
-    ],
-)
-def test_what_is_not_offered_is_refused_by_name(name: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=f"^{name} .* is not supported by fastasgi: "):
-        Config(app, **{name: value})
+NOT_OFFERED = [
+    (name, described)
+    for name, described in descriptions_of(Config).items()
+    if isinstance(described, NotOffered)
+]
+
+
+@pytest.mark.parametrize(("name", "described"), NOT_OFFERED, ids=[name for name, _ in NOT_OFFERED])
+def test_what_is_not_offered_is_refused_by_name_unless_it_asks_for_nothing(
+    name: str, described: NotOffered
+) -> None:
+    for value in described.harmless:
+        assert getattr(Config(app, **{name: value}), name) == value
+    with pytest.raises(ConfigError, match=f"^{name} 'x' is not supported by fastasgi: "):
+        Config(app, **{name: "x"})
+
+
+def test_one_worker_and_no_reload_ask_for_nothing() -> None:
+    config = Config(app, workers=1, reload=False, reload_dirs=[])
+    assert not config.is_supervised
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("settings", "line"),
     [
-        ("ws", "none"),
-        ("workers", 1),
-        ("reload", False),
-        ("reload_dirs", []),
-        ("proxy_headers", False),
-        ("proxy_headers", True),
-        ("ssl_certfile", None),
+        ({"bind": "x"}, "bind 'x': give HOST:PORT, [IPV6]:PORT, unix:PATH or fd://NUMBER"),
+        ({"health_path": "x"}, "health_path 'x': give a path that begins with a slash"),
+        ({"app_dir": "none"}, "app_dir 'none' is not a folder: name one that exists"),
+        ({"reload": True, "preload": True}, "preload can't be used with reload: "),
+        ({"workers": 2}, "workers needs app as an import string such as 'main:app', "),
+        ({"reload": True}, "reload needs app as an import string such as 'main:app', "),
     ],
 )
-def test_what_asks_for_nothing_is_accepted(name: str, value: Any) -> None:
-    assert getattr(Config(app, **{name: value}), name) == value
+def test_settings_that_can_not_be_used_begin_their_line(settings: dict[str, Any], line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config(app, **settings)
+    assert str(caught.value).startswith(line)
+
+
+def test_web_concurrency_gives_workers_that_are_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "3")
+    assert Config("main:app").workers == 3
+    assert Config("main:app", workers=2).workers == 2
+    monkeypatch.setenv("WEB_CONCURRENCY", "")
+    assert Config("main:app").workers is None
 
 
 # The application
@@ -309,3 +331,11 @@ def test_a_users_logging_config_stays_as_it_is() -> None:
     before = repr(LOGGING_CONFIG)
     Config(app, use_colors=True)
     assert repr(LOGGING_CONFIG) == before
+
+
+def test_loop_may_be_an_import_string() -> None:
+    factory = Config("main:app", loop="asyncio:SelectorEventLoop").get_loop_factory()
+    assert factory is asyncio.SelectorEventLoop
+    assert Config("main:app", loop="none").get_loop_factory() is asyncio.new_event_loop
+    with pytest.raises(ConfigError, match=r"^loop 'no_such:thing' can't be imported: "):
+        Config("main:app", loop="no_such:thing").get_loop_factory()

@@ -1,6 +1,7 @@
 """How a server process ends: its phases, what each kind of request sees of them, and the exit codes."""
 
 import contextlib
+import re
 import signal
 import socket
 import time
@@ -317,3 +318,136 @@ def test_the_exit_code_after_the_last_request(start: Start, connect: Connect) ->
     client.rest()
     assert process.wait() == 0
     assert clean(process) == ["startup", "shutdown"]
+
+
+# What a client may have sent just before the end
+
+
+def half(path: str) -> tuple[bytes, bytes]:
+    """A request in two parts, cut inside its head."""
+    whole = request(f"GET {path} HTTP/1.1")
+    return whole[:9], whole[9:]
+
+
+@each_loop
+def test_a_request_under_way_to_a_new_connection_is_answered(
+    start: Start, connect: Connect, loop: str
+) -> None:
+    process = begin(start, "20", "--loop", loop, "--timeout-keep-alive", "30")
+    idle, fresh, begun, again = [connect(process) for _ in range(4)]
+    first, second = half("/hello")
+    begun.send(first)
+    for connection in (idle, again):
+        connection.send(request("GET /hello HTTP/1.1"))
+        connection.until(b"hello")
+    again.send(first)
+    # What the server has read of this one says that it has read the others too
+    last = connect(process)
+    last.send(request("GET /hello HTTP/1.1"))
+    last.until(b"hello")
+    process.process.send_signal(signal.SIGTERM)
+    assert idle.rest() == b""
+    assert last.rest() == b""
+    fresh.send(request("GET /hello HTTP/1.1"))
+    begun.send(second)
+    again.send(second)
+    for connection in (fresh, begun, again):
+        answer = connection.rest()
+        assert answer.endswith((b"hello\r\n0\r\n\r\n", b"\r\n\r\nhello"))
+        assert b"\r\nconnection: close\r\n" in answer
+    assert process.wait() == -signal.SIGTERM
+    clean(process)
+
+
+@each_loop
+def test_a_client_that_sends_nothing_or_half_does_not_hold_the_end_up(
+    start: Start, connect: Connect, loop: str
+) -> None:
+    process = begin(start, "20", "--loop", loop, "--timeout-keep-alive", "30")
+    silent, begun = connect(process), connect(process)
+    begun.send(half("/hello")[0])
+    asked_at = time.monotonic()
+    assert process.end() == -signal.SIGTERM
+    assert time.monotonic() - asked_at < 6  # half a second and two ticks
+    assert silent.rest() == b""
+    assert re.fullmatch(rb"|HTTP/1\.1 408 (?s:.*)", begun.rest())
+    clean(process)
+
+
+PID_APP = """
+import os
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    body = b"%06d" % os.getpid()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"6")]})
+    await send({"type": "http.response.body", "body": body})
+"""
+
+
+def begin_worker(start: Start, keep_alive_s: str) -> ServerProcess:
+    process = start(
+        PID_APP,
+        "app:app",
+        "--port",
+        "0",
+        "--workers",
+        "1",
+        "--no-access-log",
+        "--timeout-keep-alive",
+        keep_alive_s,
+    )
+    process.wait_for("Started server process")
+    return process
+
+
+def test_a_worker_that_is_succeeded_answers_once_more_on_idle_connections(
+    start: Start, connect: Connect
+) -> None:
+    process = begin_worker(start, "15")
+    idle, fresh = connect(process), connect(process)
+    idle.send(request("GET / HTTP/1.1"))
+    pid = answer_of(idle)[1]
+    process.process.send_signal(signal.SIGHUP)
+    process.wait_for("Shutting down")
+    process.wait_for("Reloaded")
+    new = connect(process)
+    new.send(request("GET / HTTP/1.1"))
+    new_head, new_pid = answer_of(new)
+    assert new_pid != pid
+    assert b"connection: close" not in new_head
+    for connection in (idle, fresh):
+        connection.send(request("GET / HTTP/1.1"))
+        head, by = answer_of(connection)
+        assert by == pid
+        assert b"\r\nconnection: close\r\n" in head
+        assert connection.rest() == b""
+    process.wait_for("Finished server process")
+    new.send(request("GET / HTTP/1.1"))
+    assert answer_of(new)[1] == new_pid
+    assert process.end() == 0
+
+
+def answer_of(connection: Connection) -> tuple[bytes, bytes]:
+    """Head and body of an answer of PID_APP."""
+    received = b""
+    while b"\r\n\r\n" not in received or len(received.partition(b"\r\n\r\n")[2]) < 6:
+        piece = connection.socket.recv(65536)
+        assert piece, received
+        received += piece
+    head, _, body = received.partition(b"\r\n\r\n")
+    return head + b"\r\n", body
+
+
+def test_a_worker_that_is_succeeded_waits_no_longer_than_it_keeps_connections(
+    start: Start, connect: Connect
+) -> None:
+    process = begin_worker(start, "1")
+    idle = connect(process)
+    idle.send(request("GET / HTTP/1.1"))
+    answer_of(idle)
+    process.process.send_signal(signal.SIGHUP)
+    process.wait_for("Shutting down")
+    assert idle.rest() == b""
+    process.wait_for("Finished server process")
+    assert process.end() == 0

@@ -1,15 +1,31 @@
+import contextlib
 import errno
+import http.client
 import os
 import socket
 import stat
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from serving import WAIT_S, ServerProcess
 
 from fastasgi import sockets
-from fastasgi.errors import BindError
-from fastasgi.sockets import adopt_descriptor, bind_tcp, bind_unix, describe
+from fastasgi.errors import BindError, ConfigError
+from fastasgi.sockets import Bind, adopt_descriptor, another_of, bind_tcp, bind_unix, describe, parse_bind
+
+APP = """
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"hi"})
+"""
+
+Start = Callable[..., ServerProcess]
 
 
 @pytest.fixture
@@ -181,3 +197,252 @@ def test_a_closed_descriptor_is_named(listener: socket.socket) -> None:
     os.close(fd)
     with pytest.raises(BindError, match=f"fd {fd} is no socket"):
         adopt_descriptor(fd)
+
+
+# What a bind text means
+
+
+@pytest.mark.parametrize(
+    ("text", "bind"),
+    [
+        ("127.0.0.1:80", Bind(host="127.0.0.1", port=80)),
+        ("localhost:0", Bind(host="localhost", port=0)),
+        (":65535", Bind(host="", port=65535)),
+        ("[::1]:8000", Bind(host="::1", port=8000)),
+        ("[fe80::1%eth0]:8000", Bind(host="fe80::1%eth0", port=8000)),
+        ("unix:app.sock", Bind(path="app.sock")),
+        ("unix:/run/app.sock", Bind(path="/run/app.sock")),
+        ("unix:///run/app.sock", Bind(path="/run/app.sock")),
+        ("unix://app.sock", Bind(path="app.sock")),
+        ("unix:a:80", Bind(path="a:80")),
+        ("fd://0", Bind(fd=0)),
+        ("fd://17", Bind(fd=17)),
+    ],
+)
+def test_bind_texts(text: str, bind: Bind) -> None:
+    assert parse_bind(text) == bind
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", ":", "8000", "localhost", "localhost:", "localhost:http", "localhost:65536", "localhost:-1",
+        "localhost:+1", "localhost: 80", "localhost:80 ", "localhost:\u0661", "::1", "::1:80",
+        "[::1]", "[::1]80", "[]:80", "[[::1]]:80", "[::1:80", "http://localhost:80", "localhost:80/", "unix:",
+        "unix://", "unix:\0a", "unix:a\0", "a\0:80", "[\0]:80", "fd:", "fd://", "fd://x", "fd://-1", "fd://9999999999",
+    ],
+)  # fmt: skip
+def test_texts_that_are_no_bind(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_bind(text)
+    assert str(caught.value) == f"bind {text!r}: give HOST:PORT, [IPV6]:PORT, unix:PATH or fd://NUMBER"
+
+
+@given(
+    st.one_of(
+        st.text(max_size=20),
+        st.text(alphabet="unix:/fd[]0123456789ab.\0", max_size=20),
+        st.from_regex(r"(unix:|fd://|\[|)[a:0-9]*\]?:?[0-9]{0,6}", fullmatch=True),
+    )
+)
+def test_no_text_does_anything_else(text: str) -> None:
+    try:
+        bind = parse_bind(text)
+    except ConfigError:
+        return
+    assert 0 <= bind.port <= 65535
+    assert bind.path != ""
+    assert "\0" not in f"{bind.path}{bind.host}"
+
+
+# Sockets that share an address
+
+
+def test_a_shared_socket_has_others_of_its_address() -> None:
+    [first] = bind_tcp("127.0.0.1", 0, is_shared=True)
+    with first, another_of(first) as second, another_of(second) as third:
+        assert first.getsockname() == second.getsockname() == third.getsockname()
+        for sock in (first, second, third):
+            sock.listen()
+
+
+@pytest.mark.parametrize("ours", [False, True])
+@pytest.mark.parametrize("theirs", [False, True])
+def test_a_port_in_use_is_found_in_spite_of_sharing(ours: bool, theirs: bool) -> None:
+    [sock] = bind_tcp("127.0.0.1", 0, is_shared=theirs)
+    with sock:
+        sock.listen()
+        with pytest.raises(BindError, match="the port is in use; stop the other server"):
+            bind_tcp("127.0.0.1", sock.getsockname()[1], is_shared=ours)
+
+
+def test_a_second_server_with_workers_is_refused(start: Start) -> None:
+    first = start(APP, "app:app", "--port", "0", "--workers", "1")
+    second = start(APP, "app:app", "--port", str(first.port), "--workers", "1")
+    assert second.wait() == 1
+    assert second.log.startswith(f"Error: can't listen on 127.0.0.1:{first.port}: the port is in use; stop ")
+    assert len(second.errors) == 1
+    assert get(("127.0.0.1", first.port)) == b"hi"
+
+
+# The process
+
+
+def get(address: tuple[str, int] | str) -> bytes:
+    """The body of the answer from host and port, or from a Unix socket."""
+    if isinstance(address, str):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(WAIT_S)
+        sock.connect(address)
+    else:
+        sock = socket.create_connection(address, timeout=WAIT_S)
+    connection = http.client.HTTPConnection("localhost", timeout=WAIT_S)
+    connection.sock = sock
+    with contextlib.closing(connection):
+        connection.request("GET", "/")
+        return connection.getresponse().read()
+
+
+each_kind = pytest.mark.parametrize("kind", [(), ("--workers", "2")], ids=["alone", "workers"])
+
+
+def listening_ports(pid: int) -> dict[str, int]:
+    """The TCP ports on which a process listens: host to port."""
+    found = {}
+    inodes = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd") if fd.isdigit()}
+    for name, host in (("tcp", "127.0.0.1"), ("tcp6", "::1")):
+        for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+                found[host] = int(fields[1].rpartition(":")[2], 16)
+    return found
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@each_kind
+def test_several_binds(start: Start, tmp_path: Path, kind: tuple[str, ...]) -> None:
+    arguments = ["--bind", "127.0.0.1:0", "--bind", "[::1]:0", "--bind", "unix:app.sock", *kind]
+    process = start(APP, "app:app", *arguments)
+    process.wait_for("(?s)" + (2 if kind else 1) * "appears unsupported.*")
+    if not kind:
+        process.wait_for("running on")
+    ports = listening_ports(process.process.pid)
+    assert set(ports) == {"127.0.0.1", "::1"}
+    for _ in range(4):
+        assert get(("127.0.0.1", ports["127.0.0.1"])) == b"hi"
+        assert get(("::1", ports["::1"])) == b"hi"
+        assert get(str(tmp_path / "app.sock")) == b"hi"
+    process.end()
+    assert not (tmp_path / "app.sock").exists()
+
+
+def test_one_bind_of_several_that_fails_leaves_nothing(
+    start: Start, tmp_path: Path, listener: socket.socket
+) -> None:
+    port = listener.getsockname()[1]
+    process = start(APP, "app:app", "--bind", "unix:app.sock", "--bind", f"127.0.0.1:{port}")
+    assert process.wait() == 1
+    assert process.errors[-1].startswith(f"Error: can't listen on 127.0.0.1:{port}: the port is in use")
+    assert not (tmp_path / "app.sock").exists()
+
+
+# Moves descriptors to 3 and on and becomes the server, as a service manager starts it
+LAUNCHER = """
+import fcntl, os, sys
+fds, count, pid, *arguments = sys.argv[1:]
+for i, fd in enumerate([fcntl.fcntl(int(fd), fcntl.F_DUPFD_CLOEXEC, 100) for fd in fds.split()]):
+    os.dup2(fd, 3 + i)
+os.environ.update(LISTEN_FDS=count, LISTEN_PID=pid or str(os.getpid()))
+os.execv(sys.executable, [sys.executable, *arguments])
+"""
+
+
+def launch(
+    folder: Path, passed: list[socket.socket], count: str, pid: str, *arguments: str
+) -> "subprocess.Popen[str]":
+    """Start what arguments say with these sockets from descriptor 3 on."""
+    (folder / "app.py").write_text(APP)
+    (folder / "launcher.py").write_text(LAUNCHER)
+    fds = [sock.fileno() for sock in passed]
+    return subprocess.Popen(
+        [sys.executable, "launcher.py", " ".join(map(str, fds)), count, pid, *arguments],
+        cwd=folder,
+        pass_fds=fds,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def inherited() -> Iterator[list[socket.socket]]:
+    """Two listening sockets, with descriptors that are none of those that they are passed as."""
+    made = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    yield made
+    close(made)
+
+
+@pytest.mark.parametrize("kind", [[], ["--workers", "2"]], ids=["alone", "workers"])
+def test_systemds_sockets_are_served(tmp_path: Path, inherited: list[socket.socket], kind: list[str]) -> None:
+    with launch(tmp_path, inherited, "2", "", "-m", "fastasgi", "app:app", *kind) as process:
+        try:
+            for sock in inherited:
+                for _ in range(2):
+                    assert get(sock.getsockname()) == b"hi"
+        finally:
+            process.terminate()
+            _, said = process.communicate(timeout=WAIT_S)
+    assert "Traceback" not in said
+    assert f"running on http://127.0.0.1:{inherited[0].getsockname()[1]} " in said
+
+
+@pytest.mark.parametrize("kind", [[], ["--workers", "2"]], ids=["alone", "workers"])
+def test_a_descriptor_is_served(tmp_path: Path, inherited: list[socket.socket], kind: list[str]) -> None:
+    arguments = ["-m", "fastasgi", "app:app", "--bind", "fd://4", *kind]
+    with launch(tmp_path, inherited, "0", "1", *arguments) as process:
+        try:
+            assert get(inherited[1].getsockname()) == b"hi"
+        finally:
+            process.terminate()
+            _, said = process.communicate(timeout=WAIT_S)
+    assert "Traceback" not in said
+
+
+COUNT = """
+from fastasgi import Config
+from fastasgi.errors import BindError
+from fastasgi.sockets import systemd_sockets
+try:
+    print([sock.getsockname()[1] for sock in systemd_sockets()])
+    print([sock.getsockname()[1] for sock in Config("app:app", bind=["127.0.0.1:0"]).bind_sockets()])
+except BindError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("count", "pid"), [("2", "1"), ("0", ""), ("-1", ""), ("two", ""), ("", ""), ("99999", ""), ("2", "self")]
+)
+def test_systemds_sockets_are_not_taken_by_others(
+    tmp_path: Path, inherited: list[socket.socket], count: str, pid: str
+) -> None:
+    with launch(tmp_path, inherited, count, pid, "-c", COUNT) as process:
+        out, said = process.communicate(timeout=WAIT_S)
+    assert said == ""
+    assert out.splitlines()[0] == "[]"
+
+
+def test_systemds_sockets_give_way_to_a_bind(tmp_path: Path, inherited: list[socket.socket]) -> None:
+    with launch(tmp_path, inherited, "2", "", "-c", COUNT) as process:
+        out, said = process.communicate(timeout=WAIT_S)
+    assert said == ""
+    passed, bound = out.splitlines()
+    ports = [sock.getsockname()[1] for sock in inherited]
+    assert passed == str(ports)
+    assert bound not in (str(ports), str(ports[:1]), str(ports[1:]))
+
+
+def test_systemds_descriptor_that_is_no_socket_is_named(tmp_path: Path) -> None:
+    with launch(tmp_path, [], "1", "", "-c", COUNT) as process:
+        out, _ = process.communicate(timeout=WAIT_S)
+    assert out.startswith("fd 3 is no ")

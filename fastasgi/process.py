@@ -1,0 +1,146 @@
+"""What a worker process sets on itself before the application is imported: user, umask, processors, name."""
+
+import importlib
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from fastasgi.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fastasgi.config import Config
+
+MOST_ID = 2**32 - 2  # the number above stands for no change in chown(2) and setregid(2)
+
+
+def apply_process_settings(config: "Config", slot: int) -> None:
+    """Become what config says; `slot` is the worker's number from 0. Raises ConfigError."""
+    if config.process_name is not None:
+        _set_name(f"{config.process_name}: worker {slot}")
+    if config.cpu_affinity is not None:
+        _set_affinity(config.cpu_affinity, slot)
+    if config.umask is not None:
+        os.umask(int(config.umask))
+    _drop_privileges(config.user, config.group)
+
+
+def check_process_settings(config: "Config") -> None:
+    """Raise ConfigError for what ``apply_process_settings`` could not do."""
+    _check_privileges(config.user, config.group)
+    if config.process_name is not None:
+        _titles()
+    if config.cpu_affinity is not None:
+        if not hasattr(os, "sched_setaffinity"):
+            raise ConfigError("cpu_affinity can't be set on this platform: leave it out")
+        _check_processors(config.cpu_affinity)
+
+
+def _titles() -> Any:
+    try:
+        return importlib.import_module("setproctitle")
+    except ModuleNotFoundError:
+        raise ConfigError("process_name needs the setproctitle package: pip install setproctitle") from None
+
+
+def _set_name(name: str) -> None:
+    _titles().setproctitle(name)
+
+
+def parse_processors(text: str) -> list[int]:
+    """The processor numbers of ``0,2,4-7``; ``auto`` is all that may be used. Raises ConfigError."""
+    if text == "auto":
+        return sorted(os.sched_getaffinity(0))
+    numbers: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,4})(?:-([0-9]{1,4}))?\s*", part)
+        if match is None or int(match[1]) > int(match[2] or match[1]):
+            raise ConfigError(f"cpu_affinity {text!r}: give auto, or processor numbers such as 0,2,4-7")
+        numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return numbers
+
+
+def _check_processors(text: str) -> None:
+    """Try each processor: only the kernel knows which ones this process may use. Raises ConfigError."""
+    before = os.sched_getaffinity(0)
+    try:
+        for processor in parse_processors(text):
+            _bind_to(processor, text)
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _set_affinity(text: str, slot: int) -> None:
+    processors = parse_processors(text)
+    _bind_to(processors[slot % len(processors)], text)
+
+
+def _bind_to(processor: int, text: str) -> None:
+    try:
+        os.sched_setaffinity(0, {processor})
+    except OSError as error:
+        raise ConfigError(
+            f"cpu_affinity {text!r}: no processor {processor} here ({error.strerror}); choose others, or auto"
+        ) from None
+
+
+def find_user(user: str | None) -> Any:
+    """The password database's entry of a user name or number. Raises ConfigError."""
+    if user is None:
+        return None
+    import pwd
+
+    try:
+        return pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+    except (KeyError, ValueError, OverflowError):
+        raise ConfigError(f"user {user!r} is not known here: give a user's name or number") from None
+
+
+def find_group(group: str | None) -> int | None:
+    """The number of a group name or number. Raises ConfigError."""
+    if group is None:
+        return None
+    import grp
+
+    try:
+        gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    except (KeyError, ValueError):
+        gid = -1
+    if not 0 <= gid <= MOST_ID:
+        raise ConfigError(f"group {group!r} is not known here: give a group's name or number")
+    return gid
+
+
+def _find(user: str | None, group: str | None) -> tuple[Any, int | None]:
+    """The user's entry and the group's number, by default the user's own. Raises ConfigError."""
+    entry = find_user(user)
+    gid = find_group(group)
+    return entry, entry.pw_gid if gid is None and entry is not None else gid
+
+
+def _not_permitted(user: str | None, group: str | None) -> ConfigError:
+    return ConfigError(
+        f"user {user!r}, group {group!r}: only root may change them; start as root, or leave them out"
+    )
+
+
+def _check_privileges(user: str | None, group: str | None) -> None:
+    entry, gid = _find(user, group)
+    if gid is None or os.geteuid() == 0:
+        return
+    if gid != os.getegid() or (entry is not None and entry.pw_uid != os.geteuid()):
+        raise _not_permitted(user, group)
+
+
+def _drop_privileges(user: str | None, group: str | None) -> None:
+    entry, gid = _find(user, group)
+    try:
+        if entry is not None and gid is not None and os.geteuid() == 0:
+            os.initgroups(entry.pw_name, gid)
+        elif gid is not None and os.geteuid() == 0:
+            os.setgroups([gid])
+        if gid is not None and gid != os.getegid():
+            os.setgid(gid)
+        if entry is not None and entry.pw_uid != os.geteuid():
+            os.setuid(entry.pw_uid)
+    except PermissionError:
+        raise _not_permitted(user, group) from None

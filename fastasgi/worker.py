@@ -1,0 +1,164 @@
+"""The inside of a worker process: serves as its supervisor says, and ends when the supervisor is gone.
+
+A worker and its supervisor talk over one socket pair. The worker sends single bytes: READY once it accepts
+connections, BEAT whenever its event loop has turned, RETIRE instead of BEAT when it wants a successor. The
+supervisor first sends a spawned worker its order, later SUCCEEDED or HURRY; the end of its stream says that
+it has died. SIGTERM stops
+a worker gracefully, a second one at once; SIGUSR1 reopens log files; SIGUSR2 writes the stacks of all threads
+to stderr.
+"""
+
+import contextlib
+import faulthandler
+import logging
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from fastasgi.config import Config
+from fastasgi.errors import FastasgiError
+from fastasgi.logging import reopen_log_files
+from fastasgi.process import apply_process_settings
+from fastasgi.server import STARTUP_FAILURE, Server, exit_with
+
+logger = logging.getLogger("fastasgi.error")
+
+READY, BEAT, RETIRE = b"r", b".", b"m"  # from worker to supervisor
+SUCCEEDED = b"s"  # from supervisor to worker: stop accepting now, another serves your sockets
+HURRY = b"h"  # from supervisor to worker: stop at once
+
+# Blocked where a worker starts, until it handles them
+HELD_SIGNALS = (
+    signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2,
+)  # fmt: skip
+
+ORPHAN_GRACE_S = 2.0  # for requests, once the supervisor is gone
+ORPHAN_LIFE_S = 4.0  # at the most
+
+
+class WorkerServer(Server):
+    """A Server that tells its supervisor how it fares. Signals are handled here from before the start on."""
+
+    def __init__(self, config: Config, control: socket.socket) -> None:
+        super().__init__(config)
+        self._control = control
+        self._is_retiring = False
+
+    def _tell(self, message: bytes) -> None:
+        # A supervisor that does not read is suspended, which does not matter, or gone, which watch() sees
+        with contextlib.suppress(OSError):
+            self._control.send(message, socket.MSG_DONTWAIT)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then tell the supervisor."""
+        await super().startup(sockets)
+        self._tell(READY)
+
+    def _tick(self) -> None:
+        super()._tick()
+        self._tell(RETIRE if self._is_retiring else BEAT)
+
+    def _stop_at_max_requests(self) -> None:
+        if not self._is_retiring:
+            self._is_retiring = True
+            self._tell(RETIRE)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Does nothing: ``serve`` has set the handlers."""
+        yield
+
+    def watch(self) -> None:
+        """Follow the supervisor, in a thread of its own: a busy event loop must not keep an orphan alive."""
+        while True:
+            try:
+                command = self._control.recv(1)
+            except OSError:
+                command = b""
+            if command == SUCCEEDED:
+                self.is_succeeded = True
+                self.should_exit = True
+            if command == HURRY:
+                self.should_exit = True
+                self.force_exit = True
+            if not command:
+                break
+        self.config.timeout_graceful_shutdown = min(ORPHAN_GRACE_S, self.config.grace_timeout_s)
+        self.config.timeout_drain = 0
+        self.should_exit = True
+        time.sleep(ORPHAN_LIFE_S)
+        os._exit(1)
+
+
+def serve(config: Config, slot: int, sockets: list[socket.socket], control: socket.socket) -> None:
+    """Serve until told to stop; the exit code is SystemExit's, or 0."""
+    server = WorkerServer(config, control)
+    # A terminal sends SIGINT, SIGHUP and SIGQUIT to supervisor and workers; the supervisor decides
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, lambda *_: reopen_log_files())
+    faulthandler.register(signal.SIGUSR2, all_threads=True)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
+    threading.Thread(target=server.watch, name="fastasgi-supervisor-watch", daemon=True).start()
+    try:
+        apply_process_settings(config, slot)
+        if not config.loaded:
+            _load(config)
+        # Until now SIGTERM has ended the process: an import may take long
+        signal.signal(signal.SIGTERM, server.handle_exit)
+        server.run(sockets)
+    except FastasgiError as error:
+        exit_with(error)
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
+
+
+def _load(config: Config) -> None:
+    try:
+        config.load()
+    except FastasgiError:
+        raise
+    except Exception as error:
+        # Where the user reads the log, not on stderr alone
+        logger.error("The application could not be loaded\n", exc_info=error)
+        sys.exit(1)
+
+
+def _receive_order(control: socket.socket) -> dict[str, Any]:
+    with control.makefile("rb", buffering=0) as stream:
+        size = int.from_bytes(_read(stream, 4), "big")
+        order: dict[str, Any] = pickle.loads(_read(stream, size))
+    return order
+
+
+def _read(stream: Any, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = stream.read(size - len(data))
+        if not piece:
+            sys.exit(1)  # the supervisor has died meanwhile
+        data += piece
+    return data
+
+
+def main() -> None:
+    """What a spawned worker runs: ``python -m fastasgi.worker FD``."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    order = _receive_order(control)
+    sys.path[:] = order["sys_path"]
+    sys.argv[:] = order["argv"]
+    try:
+        config = Config(**order["settings"])
+    except FastasgiError as error:
+        exit_with(error)
+    serve(config, order["slot"], [socket.socket(fileno=fd) for fd in order["sockets"]], control)
+
+
+if __name__ == "__main__":
+    main()

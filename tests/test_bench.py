@@ -1,0 +1,1049 @@
+"""The bench's own parts: what it counts, how it sums up, what it does when a server fails. No figures are
+made here.
+"""
+
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import xml.etree.ElementTree
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import h11
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastasgi
+
+ROOT = Path(__file__).resolve().parent.parent
+if not (ROOT / "bench").is_dir():
+    pytest.skip("bench/ is not here", allow_module_level=True)
+# At the end: the checkout's own fastasgi has no compiled modules, and must not hide the installed one.
+sys.path.append(str(ROOT))
+
+from bench import accounting, compare, guard, processes, report, run, websocket  # noqa: E402
+from bench import results as store  # noqa: E402
+from bench.__main__ import main  # noqa: E402
+from bench.accounting import CPUTime  # noqa: E402
+from bench.charts import format_number, format_tick, format_time, nice_ceiling  # noqa: E402
+from bench.environment import Environment  # noqa: E402
+from bench.errors import BenchError, UnsupportedError  # noqa: E402
+from bench.figures import ratio_of_pairs, student_t_95  # noqa: E402
+from bench.histogram import Histogram, bucket_of, latency_of  # noqa: E402
+from bench.machine import Cores, share_cores  # noqa: E402
+from bench.micro_frames import build_frame  # noqa: E402
+from bench.probe import free_port  # noqa: E402
+from bench.recorder import Recorder  # noqa: E402
+from bench.responses import ResponseCounter, ResponseError  # noqa: E402
+from bench.servers import SERVERS, Place, Server  # noqa: E402
+from bench.turn import CrashError, Setup, limit_of, merge, take_turn, work_out  # noqa: E402
+from bench.workloads import WORKLOADS, Workload  # noqa: E402
+
+WAIT_S = 20.0
+CORE = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+CORES = Cores((CORE,), (CORE,), ())
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Poll until it holds; fail after WAIT_S."""
+    ends = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < ends, "it never came true"
+        time.sleep(0.002)
+
+
+# Responses
+
+SIMPLE = b"HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\nHello, World!"
+RESPONSES = [
+    pytest.param(SIMPLE, id="length"),
+    pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length:0\r\n\r\n", id="empty"),
+    pytest.param(b"HTTP/1.1 204 No Content\r\ndate: x\r\n\r\n", id="204"),
+    pytest.param(
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", id="chunked"
+    ),
+    pytest.param(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"a;x=y\r\n0123\r\n\r\n78\r\n01\r\n#\r\n0\r\nt: v\r\n\r\n",
+        id="chunked with extension, line ends within, trailer",
+    ),
+    pytest.param(b"HTTP/1.1 201 Created\r\ncontent-length: 4\r\n\r\n\r\n\r\n", id="a body of line ends"),
+]
+
+
+@pytest.mark.parametrize("response", RESPONSES)
+def test_a_response_counts_when_its_last_byte_has_come(response: bytes) -> None:
+    for split in range(len(response)):
+        counter = ResponseCounter()
+        assert counter.feed(response[:split]) == 0
+        assert counter.feed(response[split:]) == 1
+    counter = ResponseCounter()
+    assert [counter.feed(response[i : i + 1]) for i in range(len(response))] == [0] * (len(response) - 1) + [
+        1
+    ]
+    assert counter.close() == 0
+
+
+@pytest.mark.parametrize("response", RESPONSES)
+def test_what_follows_a_response_belongs_to_the_next(response: bytes) -> None:
+    for size in range(len(SIMPLE)):
+        counter = ResponseCounter()
+        assert counter.feed(response + SIMPLE[:size]) == 1
+        assert counter.feed(SIMPLE[size:]) == 1
+
+
+def test_pipelined_responses_are_counted_at_every_split() -> None:
+    several = b"".join(response.values[0] for response in RESPONSES) + SIMPLE * 5
+    for split in range(len(several) + 1):
+        counter = ResponseCounter()
+        assert counter.feed(several[:split]) + counter.feed(several[split:]) == len(RESPONSES) + 5
+
+
+def test_known_responses_in_whole_reads_are_counted_by_comparison() -> None:
+    counter = ResponseCounter()
+    assert counter.feed(SIMPLE) == 1
+    assert [counter.feed(SIMPLE * n) for n in (16, 1, 3, 16)] == [16, 1, 3, 16]
+    # The same length, another second: it must be read, not guessed.
+    assert counter.feed(SIMPLE.replace(b"Hello", b"HELLO") * 2) == 2
+    with pytest.raises(ResponseError, match="500"):
+        counter.feed(SIMPLE + SIMPLE.replace(b"200 OK", b"500 NO"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from([response.values[0] for response in RESPONSES]), min_size=1, max_size=12),
+    st.data(),
+)
+def test_any_cut_of_any_responses_gives_their_number(responses: list[bytes], data: st.DataObject) -> None:
+    joined = b"".join(responses)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(joined)), max_size=10)))
+    counter = ResponseCounter()
+    pieces = [joined[a:b] for a, b in zip([0, *cuts], [*cuts, len(joined)], strict=True)]
+    assert sum(map(counter.feed, pieces)) == len(responses)
+
+
+@pytest.mark.parametrize("response", RESPONSES)
+def test_h11_finds_the_same_end(response: bytes) -> None:
+    # h11 takes an empty piece for the end of the connection.
+    for size in range(1, len(response) + 1):
+        connection = h11.Connection(h11.CLIENT)
+        connection.send(h11.Request(method="GET", target="/", headers=[("host", "x")]))
+        connection.send(h11.EndOfMessage())
+        connection.receive_data(response[:size])
+        ended = False
+        while (event := connection.next_event()) is not h11.NEED_DATA and not ended:
+            ended = isinstance(event, h11.EndOfMessage)
+        assert ended == bool(ResponseCounter().feed(response[:size]))
+
+
+def test_a_response_without_length_ends_with_the_connection() -> None:
+    counter = ResponseCounter()
+    assert counter.feed(b"HTTP/1.0 200 OK\r\n\r\nsome") == 0
+    assert counter.feed(b" more") == 0
+    assert counter.close() == 1
+
+
+@pytest.mark.parametrize("size", range(1, len(SIMPLE)))
+def test_a_connection_that_closes_within_a_response_is_a_failure(size: int) -> None:
+    counter = ResponseCounter()
+    counter.feed(SIMPLE[:size])
+    with pytest.raises(ResponseError, match="closed within"):
+        counter.close()
+
+
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", "status 404"),
+        (b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n", "status 503"),
+        (b"SSH-2.0-x\r\n\r\n", "no HTTP response"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n", "content-length"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n", "transfer coding"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nz\r\n", "chunk size"),
+    ],
+)
+def test_what_is_no_good_response_is_a_failure(response: bytes, message: str) -> None:
+    with pytest.raises(ResponseError, match=message):
+        ResponseCounter().feed(response)
+
+
+# WebSocket
+
+
+def unmasked(payload: bytes, first: int = 0x81) -> bytes:
+    size = len(payload)
+    return bytes([first]) + (bytes([size]) if size < 126 else b"\x7e" + size.to_bytes(2, "big")) + payload
+
+
+def test_messages_are_counted_at_every_split_and_pings_are_not() -> None:
+    frames = unmasked(b"one") + unmasked(b"ping", 0x89) + unmasked(b"x" * 300, 0x82) + unmasked(b"")
+    for split in range(len(frames) + 1):
+        counter = websocket.MessageCounter()
+        assert counter.feed(frames[:split]) + counter.feed(frames[split:]) == 3
+    counter = websocket.MessageCounter()
+    assert sum(counter.feed(frames[i : i + 1]) for i in range(len(frames))) == 3
+
+
+@pytest.mark.parametrize("frame", [unmasked(b"", 0x88), unmasked(b"part", 0x01), build_frame(b"masked", 1)])
+def test_other_frames_are_failures(frame: bytes) -> None:
+    with pytest.raises(websocket.FrameError):
+        websocket.MessageCounter().feed(frame)
+
+
+def test_a_handshake_that_is_refused_is_not_supported() -> None:
+    assert websocket.read_handshake(b"HTTP/1.1 101 Switching") is None
+    with pytest.raises(UnsupportedError, match="200 OK"):
+        websocket.read_handshake(SIMPLE)
+    with pytest.raises(UnsupportedError, match="Accept"):
+        websocket.read_handshake(b"HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: no\r\n\r\n")
+
+
+def test_the_handshake_is_one_that_h11_and_the_key_of_the_rfc_agree_with() -> None:
+    connection = h11.Connection(h11.SERVER)
+    connection.receive_data(websocket.build_handshake("/ws", "Cookie: a=b\r\n"))
+    headers = dict(connection.next_event().headers)
+    assert headers[b"upgrade"] == b"websocket"
+    assert headers[b"cookie"] == b"a=b"
+    accepted = (
+        b"HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: " + websocket._ACCEPT + b"\r\n\r\nrest"
+    )
+    assert websocket.read_handshake(accepted) == b"rest"
+
+
+# Latencies
+
+
+@given(st.lists(st.floats(1e-6, 100), min_size=1, max_size=200), st.floats(0, 1))
+def test_a_quantile_is_within_two_per_cent_of_the_sorted_value(values: list[float], share: float) -> None:
+    histogram = Histogram()
+    for value in values:
+        histogram.add(value)
+    exact = sorted(values)[max(1, math.ceil(share * len(values) - 1e-9)) - 1]
+    assert histogram.quantile(share) == pytest.approx(exact, rel=0.02)
+    assert histogram.total == len(values)
+
+
+def test_buckets_hold_their_own_middle() -> None:
+    assert all(bucket_of(latency_of(bucket)) == bucket for bucket in range(1200))
+    assert bucket_of(0.0) == bucket_of(-1.0) == 0
+
+
+def test_histograms_add_up_and_subtract() -> None:
+    first, second = Histogram(), Histogram()
+    first.add(0.001, 3)
+    before = first.copy()
+    second.add(0.001, 2)
+    second.add(5.0)
+    first.merge(second)
+    assert first.difference(before).as_pairs() == second.as_pairs()
+    assert Histogram(map(tuple, json.loads(json.dumps(first.as_pairs())))).counts == first.counts
+    with pytest.raises(ValueError, match="empty"):
+        Histogram().quantile(0.5)
+
+
+def test_a_window_counts_what_came_within_it_and_what_is_overdue() -> None:
+    recorder = Recorder()
+    recorder.answered(0.5, 7, 100)
+    recorder.failed("before")
+    recorder.open()
+    recorder.answered(0.001, 2, 50)
+    recorder.failed("within")
+    recorder.overdue = lambda: [recorder.opened_at - 1, recorder.opened_at, recorder.opened_at]
+    figures = recorder.close()
+    assert (figures["count"], figures["received_bytes"]) == (2, 50)
+    assert figures["failures"] == {"within": 1}
+    # The first was due before the window: it isn't the window's.
+    assert figures["overdue"] == 2
+    assert Histogram(map(tuple, figures["latencies"])).total == 4
+
+
+# Statistics
+
+
+def test_a_ratio_of_paired_rounds_has_students_interval() -> None:
+    pairs = [(2.0, 1.0), (2.2, 1.0), (1.8, 1.0), (2.0, 1.0)]
+    ratio = ratio_of_pairs(pairs)
+    logarithms = [math.log(a / b) for a, b in pairs]
+    half = 3.182 * statistics.stdev(logarithms) / 2
+    assert ratio.value == pytest.approx(math.exp(statistics.fmean(logarithms)))
+    assert ratio.low == pytest.approx(ratio.value * math.exp(-half))
+    assert ratio.high == pytest.approx(ratio.value * math.exp(half))
+    assert ratio.certain
+
+
+def test_what_slows_both_of_a_pair_does_not_widen_the_interval() -> None:
+    ratio = ratio_of_pairs([(100, 50), (10, 5), (1, 0.5)])
+    assert ratio.low == pytest.approx(2)
+    assert ratio.high == pytest.approx(2)
+
+
+def test_a_ratio_that_may_be_1_or_has_a_single_pair_is_not_certain() -> None:
+    assert not ratio_of_pairs([(1.1, 1), (0.9, 1), (1.05, 1)]).certain
+    single = ratio_of_pairs([(3, 1)])
+    assert (round(single.value, 6), single.low, single.high, single.certain) == (3, None, None, False)
+    with pytest.raises(ValueError, match="no pairs"):
+        ratio_of_pairs([])
+
+
+def test_students_factor_falls_to_the_normal_distributions() -> None:
+    factors = [student_t_95(degrees) for degrees in range(1, 400)]
+    assert factors == sorted(factors, reverse=True)
+    # From the tables of the distribution.
+    assert student_t_95(20) == pytest.approx(2.086, abs=0.006)
+    assert student_t_95(100) == pytest.approx(1.984, abs=0.003)
+
+
+APART = Cores((0,), (1,), ())
+
+
+@pytest.mark.parametrize(
+    ("shares", "limit"),
+    [
+        ({"server": 0.97}, "server"),
+        ({"server": 0.5, "generator": 0.95}, "generator"),
+        ({"server": 0.5, "generator": 0.5}, "waiting"),
+        ({"server": 0.5, "server_cores": 0.97}, "other processes"),
+        ({"server": 0.5, "generator": 0.5, "generator_cores": 0.97}, "other processes"),
+        ({"server": 0.6, "server_cores": 0.99, "cores": Cores((0,), (0,), ())}, "shared core"),
+        ({"server": 0.5, "database": 0.95}, "database"),
+        ({"lateness_s": 0.002, "work": WORKLOADS["rate-1000"], "rate": 1000}, "generator"),
+        ({"generator": 1.0, "work": WORKLOADS["rate-1000"], "rate": 990}, "rate"),
+        ({"server": 0.99, "work": WORKLOADS["rate-1000"], "rate": 600}, "server"),
+        ({"server": 0.2, "work": WORKLOADS["events"], "rate": 4990}, "rate"),
+        ({"server": 0.2, "work": WORKLOADS["events"], "rate": 2000}, "waiting"),
+    ],
+)
+def test_a_figure_says_what_limited_it(shares: dict[str, Any], limit: str) -> None:
+    given = {"work": WORKLOADS["hello"], "cores": APART, "rate": 1.0, "lateness_s": 0.0}
+    given |= dict.fromkeys(("server", "server_cores", "generator", "generator_cores", "database"), 0.0)
+    assert limit_of(**(given | shares)) == limit
+
+
+def window(**changes: Any) -> dict[str, Any]:
+    part = {"elapsed_s": 2.0, "count": 1000, "joined": 64, "received_bytes": 1 << 21, "overdue": 0}
+    part |= {
+        "busy": 0.5,
+        "latencies": [[300, 1000]],
+        "lateness": [],
+        "failures": {},
+        "failures_before": {},
+        "refusal": "",
+    }
+    return part | changes
+
+
+def figures_of(
+    *parts: dict[str, Any], work: Workload = WORKLOADS["hello"], cores: Cores = APART
+) -> dict[str, Any]:
+    return work_out(
+        work,
+        merge(list(parts)),
+        CPUTime(0.6, 0.4),
+        cores=cores,
+        used_s=(1.5, 1.0),
+        memory_mib=50.0,
+        resting_mib=30.0,
+    )
+
+
+def test_figures_of_several_generators_add_up() -> None:
+    figures = figures_of(window(), window(busy=0.95, latencies=[[300, 500], [400, 500]]))
+    assert figures["rate"] == 1000
+    assert figures["user_us"] == pytest.approx(300)
+    assert figures["system_us"] == pytest.approx(200)
+    assert figures["server_busy"] == pytest.approx(0.5)
+    assert figures["generator_busy"] == 0.95
+    assert figures["limit"] == "generator"
+    assert figures["latencies"] == [[300, 1500], [400, 500]]
+
+
+def test_a_window_without_answers_or_with_many_failures_is_no_figure() -> None:
+    with pytest.raises(CrashError, match="nothing was answered: refused"):
+        figures_of(window(count=0, failures={"refused": 3}))
+    with pytest.raises(CrashError, match="20 failures beside 1000 answers: status 500"):
+        figures_of(window(failures={"status 500": 15, "other": 5}))
+    assert figures_of(window(failures={"status 500": 5}))["failures"] == {"status 500": 5}
+
+
+def test_idle_connections_must_all_stand() -> None:
+    idle = WORKLOADS["idle"]
+    figures = figures_of(window(joined=idle.connections, count=0), work=idle)
+    assert figures["connection_kib"] == pytest.approx(20 * 1024 / idle.connections)
+    with pytest.raises(CrashError, match="9999 of 10000 connections had an answer: refused"):
+        figures_of(window(joined=9999, failures_before={"refused": 1}), work=idle)
+    with pytest.raises(CrashError, match="1 of 10000 connections did not stand: closed"):
+        figures_of(window(joined=10000, failures={"closed": 1}), work=idle)
+
+
+@pytest.mark.parametrize(
+    ("groups", "workers", "database", "expected"),
+    [
+        ([(0,)], 1, False, Cores((0,), (0,), ())),
+        ([(0,), (1,)], 1, False, Cores((0,), (1,), ())),
+        ([(0,), (1,)], 1, True, Cores((0,), (1,), (1,))),
+        ([(0,), (1,)], 2, False, Cores((0, 1), (1,), ())),
+        ([(0, 4), (1, 5), (2, 6), (3, 7)], 1, True, Cores((0,), (1, 5, 2, 6), (7,))),
+        ([(0, 4), (1, 5), (2, 6), (3, 7)], 2, False, Cores((0, 1), (2, 6, 3, 7), ())),
+    ],
+)
+def test_server_generators_and_database_get_cores_of_their_own_where_there_are(
+    groups: list[tuple[int, ...]], workers: int, database: bool, expected: Cores
+) -> None:
+    assert share_cores(groups, workers, database) == expected
+
+
+# CPU accounting
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's /proc")
+
+
+def test_a_process_name_may_hold_blanks_and_parentheses() -> None:
+    line = "42 (a) b (c)) Z 7 42 40 0 -1 4194304 1 2 3 4 11 22 33 44 20 0 1 0 5 6 7"
+    assert accounting.parse_stat(line) == accounting.ProcessStat(42, "Z", 7, 40, 11, 22, 33, 44)
+
+
+def test_a_tree_is_descendants_and_session() -> None:
+    def process(pid: int, parent: int, session: int) -> accounting.ProcessStat:
+        return accounting.ProcessStat(pid, "S", parent, session, 0, 0, 0, 0)
+
+    root, child, other_session, orphan = (
+        process(10, 1, 10),
+        process(11, 10, 10),
+        process(12, 11, 12),
+        process(13, 1, 10),
+    )
+    everybody = [process(1, 0, 1), orphan, other_session, child, root, process(20, 1, 20)]
+    assert {found.pid for found in accounting.select_tree(everybody, 10)} == {10, 11, 12, 13}
+
+
+@linux
+def test_cpu_time_of_children_counts_while_they_run_and_after(tmp_path: Path) -> None:
+    source = """
+        import os, sys, time
+        def burn(seconds):
+            while sum(os.times()[:2]) < seconds: pass
+        if os.fork() == 0:
+            burn(0.15); os._exit(0)
+        os.wait()
+        if os.fork() == 0:
+            burn(0.15)
+            print("burnt", flush=True)
+            sys.stdin.read(); os._exit(0)
+        sys.stdin.read()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(source)]
+    with processes.Processes() as group:
+        process = group.start(
+            command, (CORE,), tmp_path / "log", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "burnt\n"
+        # One child has ended and was waited for, the other still lives: 0.15 s each, the clock ticks 10 ms.
+        assert accounting.tree_cpu(process.pid).total_s >= 0.28
+        assert len(accounting.tree_pids(process.pid)) == 2
+        assert accounting.tree_memory_mib(process.pid) > 1
+    assert accounting.tree_pids(process.pid) == []
+
+
+@linux
+def test_whose_socket_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert accounting.tree_listens(os.getpid(), port)
+        command = [sys.executable, "-c", "input()"]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+        try:
+            assert not accounting.tree_listens(child.pid, port)
+        finally:
+            child.communicate(b"\n")
+
+
+@linux
+def test_a_process_that_ignores_signals_ends_with_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "STOP_S", 0.1)
+    source = """
+        import os, signal
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.fork()
+        os.write(1, b"%d\\n" % os.getpid())
+        signal.pause()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(source)]
+    with processes.Processes() as group:
+        process = group.start(command, (CORE,), tmp_path / "log", stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        pids = {int(process.stdout.readline()), int(process.stdout.readline())}
+        assert set(accounting.tree_pids(process.pid)) == pids
+    assert not [found for found in accounting.read_processes() if found.pid in pids and found.state != "Z"]
+
+
+# Turns with servers that fail. The load generator is a stand-in that speaks its protocol, or the real one.
+
+SERVER = """
+    import socket, sys
+    with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
+        while True:
+            client = listener.accept()[0]
+            with client:
+                request = client.recv(65536)
+                if b"LOAD" in request:
+                    sys.exit("boom: out of luck")
+                client.sendall(ANSWER)
+""".replace("ANSWER", repr(SIMPLE))
+
+GENERATOR = """
+    import json, socket, sys
+    job = json.loads(sys.stdin.readline())
+    print("ready", flush=True)
+    sys.stdin.readline()
+    if MODE == "crash":
+        socket.create_connection((job["host"], job["port"])).sendall(b"LOAD")
+    if MODE == "fail":
+        sys.exit("generator: out of memory")
+    sys.stdin.readline()
+    print(json.dumps(FIGURES), flush=True)
+    sys.stdin.read()
+"""
+
+
+class FakeEnvironment(Environment):
+    """One in which nothing is installed: the interpreter is this one, the generator a stand-in."""
+
+    def __init__(self, folder: Path, mode: str = "good", **changes: Any) -> None:
+        super().__init__(folder)
+        self.python = Path(sys.executable)
+        code = (
+            textwrap.dedent(GENERATOR).replace("MODE", repr(mode)).replace("FIGURES", repr(window(**changes)))
+        )
+        self.generator = (sys.executable, "-c", code)
+
+    def prepare(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+
+    def versions(self) -> dict[str, str]:
+        return {}
+
+
+def fake_server(source: str = SERVER, name: str = "fake") -> Server:
+    def command(work: Workload, place: Place) -> list[str]:
+        return [sys.executable, "-c", textwrap.dedent(source), str(place.port)]
+
+    return Server(name, name, "a stand-in", command)
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Setup:
+    return Setup(FakeEnvironment(tmp_path), [(CORE,)], seconds=0.05, warmup_s=0, logs=tmp_path)
+
+
+def turn(setup: Setup, server: Server, workload: str = "hello") -> dict[str, Any]:
+    """A turn, after which no process of it may be left."""
+    before = set(accounting.tree_pids(os.getpid()))
+    result = take_turn(setup, server, WORKLOADS[workload], CORES)
+    assert set(accounting.tree_pids(os.getpid())) <= before
+    return result
+
+
+@linux
+def test_a_good_turn_has_figures(setup: Setup) -> None:
+    result = turn(setup, fake_server())
+    assert result["status"] == "ok"
+    assert result["rate"] == 500
+    assert result["memory_mib"] > 1
+    assert turn(setup, fake_server(), "start")["startup_s"] > 0
+
+
+@linux
+def test_a_server_that_is_not_installed_is_missing(setup: Setup) -> None:
+    result = turn(setup, SERVERS["uvicorn"])
+    assert result["status"] == "missing"
+    assert "uvicorn is not installed" in result["reason"]
+
+
+@linux
+def test_an_occupied_port_is_named(setup: Setup, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        result = turn(Setup(setup.environment, [(CORE,)], 0.05, 0, tmp_path, port), fake_server())
+    assert result["status"] == "failed"
+    assert f"port {port} is occupied" in result["reason"]
+
+
+@linux
+def test_a_server_that_ends_at_its_start_says_why(setup: Setup) -> None:
+    result = turn(setup, fake_server("import sys; sys.exit('no module named app')"))
+    assert result == {
+        "status": "failed",
+        "reason": "ended at its start with exit code 1: no module named app",
+    }
+
+
+@linux
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import sys; print('No such option: --ssl', file=sys.stderr); sys.exit(2)",
+        "raise SystemExit('TLS is not supported')",
+    ],
+)
+def test_a_server_that_refuses_tls_settings_does_not_support_them(setup: Setup, source: str) -> None:
+    assert turn(setup, fake_server(source), "tls")["status"] == "unsupported"
+    assert turn(setup, fake_server(source), "hello")["status"] == "failed"
+
+
+@linux
+def test_a_server_that_answers_a_handshake_with_a_page_does_not_support_websockets(setup: Setup) -> None:
+    result = turn(setup, fake_server(), "ws-echo")
+    assert result["status"] == "unsupported"
+    assert (
+        result["reason"] == "not supported by this server: it answers the WebSocket handshake with '200 OK'"
+    )
+
+
+@linux
+def test_a_server_that_answers_something_else_is_not_measured(setup: Setup) -> None:
+    result = turn(setup, fake_server(SERVER.replace("Hello", "Howdy")))
+    assert result["status"] == "failed"
+    assert "without b'Hello, World!'" in result["reason"]
+    result = turn(setup, fake_server(SERVER.replace("200 OK", "500 No")))
+    assert result["reason"] == "/: answered with status 500"
+
+
+@linux
+def test_a_server_that_crashes_under_load_is_reported_and_cleaned_up(tmp_path: Path) -> None:
+    setup = Setup(FakeEnvironment(tmp_path, "crash"), [(CORE,)], seconds=WAIT_S, warmup_s=0, logs=tmp_path)
+    result = turn(setup, fake_server())
+    assert result["status"] == "failed"
+    assert (
+        result["reason"] == "the server crashed in the middle of the run with exit code 1: boom: out of luck"
+    )
+
+
+@linux
+def test_a_generator_that_fails_is_reported(tmp_path: Path) -> None:
+    setup = Setup(FakeEnvironment(tmp_path, "fail"), [(CORE,)], seconds=0.05, warmup_s=0, logs=tmp_path)
+    assert turn(setup, fake_server())["reason"] == "the load generator ended: generator: out of memory"
+
+
+@linux
+def test_a_refusal_under_load_is_not_supported(tmp_path: Path) -> None:
+    environment = FakeEnvironment(tmp_path, count=0, refusal="it closes WebSockets")
+    result = turn(Setup(environment, [(CORE,)], 0.05, 0, tmp_path), fake_server())
+    assert result == {"status": "unsupported", "reason": "not supported by this server: it closes WebSockets"}
+
+
+def test_a_package_that_cannot_be_installed_leaves_the_others(tmp_path: Path) -> None:
+    class Unlucky(FakeEnvironment):
+        installed: list[str] = []  # noqa: RUF012
+
+        def _pip(self, *arguments: str) -> None:
+            if "granian" in arguments:
+                raise BenchError("pip install: no matching distribution")
+            self.installed += arguments
+
+    environment = Unlucky(tmp_path)
+    environment._install_packages()
+    assert environment.notes == ["granian is missing: pip install: no matching distribution"]
+    assert {"locust", "uvicorn", "hypercorn", "daphne", "gunicorn"} <= set(Unlucky.installed)
+    # It is tried again the next time.
+    assert not (tmp_path / "installed.txt").exists()
+
+
+@linux
+def test_two_runs_do_not_share_an_environment(tmp_path: Path) -> None:
+    first, second = Environment(tmp_path), Environment(tmp_path)
+    first._lock()
+    with pytest.raises(BenchError, match="another bench uses it"):
+        second._lock()
+
+
+def test_an_interrupt_waits_for_the_end_of_the_block() -> None:
+    done = False
+    try:
+        with processes.interrupts_deferred():
+            os.kill(os.getpid(), signal.SIGINT)
+            done = True
+    except KeyboardInterrupt:
+        assert done
+    else:
+        pytest.fail("the interrupt was lost")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def plan(*servers: Server, rounds: int = 2, workloads: tuple[str, ...] = ("hello",)) -> run.Plan:
+    return run.Plan(servers, tuple(WORKLOADS[name] for name in workloads), 0.05, rounds, 0.0)
+
+
+@linux
+def test_a_run_keeps_what_others_gave_when_one_fails(tmp_path: Path) -> None:
+    servers = fake_server(), fake_server("raise SystemExit('broken')", "broken"), SERVERS["daphne"]
+    found = run.carry_out(plan(*servers), FakeEnvironment(tmp_path), tmp_path)
+    assert found == store.load(tmp_path)
+    assert [(turn["server"], turn["round"], turn["status"]) for turn in found["turns"]] == [
+        ("fake", 0, "ok"),
+        ("broken", 0, "failed"),
+        ("daphne", 0, "missing"),
+        ("fake", 1, "ok"),
+        ("broken", 1, "failed"),
+    ]
+
+
+@linux
+def test_an_interrupted_run_keeps_its_results(tmp_path: Path) -> None:
+    before = set(accounting.tree_pids(os.getpid()))
+    interrupter = fake_server(f"import os; os.kill({os.getpid()}, {signal.SIGINT}); input()", "interrupter")
+    assert threading.current_thread() is threading.main_thread()
+    found = run.carry_out(plan(fake_server(), interrupter), FakeEnvironment(tmp_path), tmp_path)
+    assert found["interrupted"]
+    assert [turn["status"] for turn in store.load(tmp_path)["turns"]] == ["ok"]
+    assert set(accounting.tree_pids(os.getpid())) <= before
+    assert "interrupted" in report.build_page(found)
+
+
+# Reports
+
+
+def results_of(*turns: dict[str, Any], rounds: int = 3, **changes: Any) -> dict[str, Any]:
+    names = ("fastasgi", "uvicorn", "node", "floor")
+    machine = {
+        "processor": "<Chip> & Co",
+        "cores": 2,
+        "memory_gib": 8.0,
+        "system": "Linux 6",
+        "architecture": "x86_64",
+    }
+    machine |= {
+        "python": "3.11.1",
+        "commit": "0123456789abcdef",
+        "changed": False,
+        "date": "2026-11-21T10:00:00+00:00",
+    }
+    found = {
+        "format": store.FORMAT,
+        "machine": machine,
+        "versions": {"locust": "2"},
+        "settings": {"seconds": 1.0, "rounds": rounds, "warmup_s": 0.5},
+        "servers": {name: {"title": SERVERS[name].title, "settings": "x", "versions": "1"} for name in names},
+        "workloads": {turn["workload"]: run._describe(WORKLOADS[turn["workload"]]) for turn in turns},
+        "notes": [],
+        "interrupted": False,
+        "turns": list(turns),
+    }
+    return found | changes
+
+
+def good_turn(
+    server: str, rate: float, number: int = 0, workload: str = "hello", **changes: Any
+) -> dict[str, Any]:
+    figures = figures_of(window(count=round(rate * 2)), cores=APART) | {"limit": "server"}
+    return {"workload": workload, "server": server, "round": number, "status": "ok", **figures, **changes}
+
+
+def full_results() -> dict[str, Any]:
+    turns = []
+    for number in range(3):
+        turns += [
+            good_turn("fastasgi", 3000 + 10 * number, number),
+            good_turn("uvicorn", 1000 + 5 * number, number),
+        ]
+        turns += [good_turn("floor", 9000, number, limit="generator")]
+        turns += [good_turn(name, 1000, number, "rate-1000", limit="rate") for name in ("fastasgi", "node")]
+        for name in ("fastasgi", "uvicorn"):
+            turns.append(
+                {"workload": "idle", "server": name, "round": number, "status": "ok"}
+                | {"memory_mib": 50 + number, "resting_mib": 20, "connection_kib": 3.0 + number}
+            )
+            turns.append(
+                {"workload": "start", "server": name, "round": number, "status": "ok"}
+                | {"startup_s": 0.1 + number / 100, "memory_mib": 20.0, "cpu_s": 0.1}
+            )
+    turns.append(
+        {
+            "workload": "ws-echo",
+            "server": "node",
+            "round": 0,
+            "status": "failed",
+            "reason": "<b>boom</b> & bang",
+        }
+    )
+    return results_of(*turns)
+
+
+class Checker(HTMLParser):
+    """Sees to it that tags are closed in order, and notes what would be loaded from elsewhere."""
+
+    VOID = frozenset({"meta", "br", "hr", "img", "link"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.loads += [value or "" for name, value in attributes if name in ("src", "srcset", "data")]
+        self.loads += [
+            value or "" for name, value in attributes if name == "href" and not (value or "").startswith("#")
+        ]
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def check_page(results: dict[str, Any]) -> str:
+    page = report.build_page(results)
+    checker = Checker()
+    checker.feed(page)
+    checker.close()
+    assert checker.open == []
+    assert checker.loads == []
+    # A brace behind the style sheet is a text that was meant to be filled in.
+    assert "{" not in checker.text[checker.text.index("Python web servers") :]
+    assert "url(" not in page
+    assert "@import" not in page
+    assert not re.search(r"\b(nan|inf|None)\b", checker.text)
+    return checker.text
+
+
+def test_the_report_is_one_page_that_loads_nothing() -> None:
+    text = check_page(full_results())
+    assert "<Chip> & Co" in text
+    assert "failed: <b>boom</b> & bang" in text
+    assert "≥ 9\u202f000" in text
+    assert "C epoll floor: a load generator used up its core, or was late: the server could do more." in text
+    # 3000 to 1000, 3010 to 1005, 3020 to 1010.
+    assert "3.002.98 to 3.01" in text
+    assert "5.0 KiB" not in text
+    assert "4.00 KiB" not in text
+    assert "4.0 KiB" in text
+
+
+def test_a_report_of_nothing_but_failures_can_be_made() -> None:
+    turns = [
+        {"workload": name, "server": "fastasgi", "round": 0, "status": "failed", "reason": "no luck"}
+        for name in ("hello", "idle", "start", "rate-1000", "events")
+    ]
+    results = results_of(*turns, rounds=1, interrupted=True)
+    text = check_page(results)
+    assert text.count("failed: no luck") == 5
+    assert "was interrupted" in text
+    assert "Fewer than three rounds" in text
+    assert report.build_chart(results) == ""
+    check_page(results_of())
+
+
+def test_a_server_without_cpu_time_does_not_break_the_report() -> None:
+    turns = [
+        good_turn(name, 100, number, user_us=0.0, system_us=0.0)
+        for name in ("fastasgi", "uvicorn")
+        for number in range(3)
+    ]
+    check_page(results_of(*turns))
+
+
+def test_the_readmes_chart_is_svg_with_every_server(tmp_path: Path) -> None:
+    store.save(tmp_path, full_results())
+    assert report.write(tmp_path) == tmp_path / "report.html"
+    root = xml.etree.ElementTree.parse(tmp_path / "chart.svg").getroot()
+    words = [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert [word for word in words if word in ("fastasgi", "uvicorn", "C epoll floor")] == [
+        "fastasgi",
+        "uvicorn",
+        "C epoll floor",
+    ]
+
+
+def test_results_of_another_format_are_refused(tmp_path: Path) -> None:
+    store.save(tmp_path, results_of(format=99))
+    with pytest.raises(ValueError, match="format 99"):
+        store.load(tmp_path)
+    assert main(["report", str(tmp_path)]) == 1
+
+
+def test_numbers_are_short_and_have_units() -> None:
+    assert [format_number(x) for x in (0.5, 9.996, 99.96, 1234567)] == [
+        "0.50",
+        "10.0",
+        "100",
+        "1\u202f234\u202f567",
+    ]
+    assert [format_tick(x) for x in (0, 250.0, 1500, 250000, 1.5e6)] == ["0", "250", "1.5k", "250k", "1.5M"]
+    assert [format_time(x) for x in (1e-6, 0.00025, 0.001, 0.0123, 1, 12.34)] == [
+        "1 µs",
+        "250 µs",
+        "1 ms",
+        "12.3 ms",
+        "1 s",
+        "12.3 s",
+    ]
+    assert [nice_ceiling(x) for x in (0, 1, 1.1, 7, 9, 12000)] == [1, 1, 1.5, 8, 10, 15000]
+
+
+# The command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["quick", "--servers", "nginx"], "--servers: there is no 'nginx'"),
+        (["quick", "-w", "hello,hi"], "--workloads: there is no 'hi'"),
+        (["full", "--seconds", "0"], "--seconds 0.0"),
+        (["full", "--rounds", "0"], "--rounds 0"),
+        (["full", "--port", "70000"], "--port 70000"),
+    ],
+)
+def test_bad_options_are_one_line_and_exit_code_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main(["--environment", str(tmp_path / "never"), *arguments]) == 2
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "never").exists()
+
+
+def test_every_server_makes_a_command_for_every_workload_or_says_why_not(tmp_path: Path) -> None:
+    for program in ("python", "uvicorn", "granian", "hypercorn", "daphne", "gunicorn", "floor"):
+        (tmp_path / program).touch()
+    place = Place(
+        free_port(), tmp_path, tmp_path / "floor", "/usr/bin/node", tmp_path / "key", tmp_path / "certificate"
+    )
+    for server in SERVERS.values():
+        for work in WORKLOADS.values():
+            if server.takes_part(work):
+                try:
+                    command = server.command(work, place)
+                except UnsupportedError:
+                    continue
+                assert str(place.port) in " ".join(command)
+                assert not work.tls or str(place.certificate) in " ".join(command)
+
+
+def test_each_workload_has_a_request_that_h11_reads() -> None:
+    for work in WORKLOADS.values():
+        connection = h11.Connection(h11.SERVER)
+        connection.receive_data(work.request)
+        request = connection.next_event()
+        assert isinstance(request, h11.Request)
+        assert request.target == work.path.encode()
+        length = 0
+        while not isinstance(event := connection.next_event(), h11.EndOfMessage):
+            length += len(event.data)
+        assert length == work.body_bytes
+        assert work.workers <= 2
+
+
+def test_the_guard_fails_on_growth_and_on_what_is_not_counted_any_more() -> None:
+    changes = guard.compare(
+        {"a": 100, "b": 100, "c": 100, "d": 100}, {"a": 102.9, "b": 103.1, "c": 50, "e": 7}
+    )
+    assert {change.name: change.fails for change in changes} == {
+        "a": False,
+        "b": True,
+        "c": False,
+        "d": True,
+        "e": False,
+    }
+    lines = dict(zip("abcde", map(guard.describe, changes), strict=True))
+    assert "FAILED: more than 3%" in lines["b"]
+    assert "record anew" in lines["c"]
+    assert "not counted any more" in lines["d"]
+    assert "not recorded yet" in lines["e"]
+
+
+def test_callgrinds_total_is_read(tmp_path: Path) -> None:
+    dump = tmp_path / "counts.2"
+    dump.write_text("version: 1\nevents: Ir\n\nfn=(1) x\n1 5\n\nsummary: 12345\n\ntotals: 12345\n")
+    assert guard.read_total(dump) == 12345
+    dump.write_text("version: 1\n")
+    with pytest.raises(BenchError, match="no total"):
+        guard.read_total(dump)
+    with pytest.raises(BenchError, match="wrote no"):
+        guard.read_total(tmp_path / "counts.3")
+
+
+def test_a_comparison_of_commits_shows_ratios_and_failures() -> None:
+    pairs = [(good_turn("fastasgi", 1000 + n), good_turn("fastasgi", 1100 + 2 * n)) for n in range(5)]
+    text = compare.describe(compare.Comparison(WORKLOADS["hello"], pairs, ["base: no luck", "base: no luck"]))
+    assert text.count("base: no luck") == 1
+    assert "rate x 1.102 [1.100 to 1.104]" in text
+    assert "CPU time a request x 0.908" in text
+
+
+# Real programs
+
+
+@linux
+@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+def test_the_floor_answers_each_blank_line_wherever_reads_are_cut(tmp_path: Path) -> None:
+    floor, port = tmp_path / "floor", free_port()
+    warnings = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+    subprocess.run(["cc", "-O1", *warnings, str(ROOT / "bench" / "floor.c"), "-o", str(floor)], check=True)
+    requests = WORKLOADS["hello"].request + b"GET / HTTP/1.1\r\nx: \r\r\n\r\n" + WORKLOADS["hello"].request
+    with processes.Processes() as group:
+        process = group.start([str(floor), str(port)], (CORE,), tmp_path / "log")
+        wait_until(lambda: accounting.tree_listens(process.pid, port))
+        for split in range(1, len(requests)):
+            with socket.create_connection(("127.0.0.1", port), WAIT_S) as client:
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                counter, count = ResponseCounter(), 0
+                client.sendall(requests[:split])
+                client.sendall(requests[split:])
+                while count < 3:
+                    data = client.recv(65536)
+                    assert data, "closed early"
+                    count += counter.feed(data)
+                assert count == 3
+
+
+@pytest.fixture
+def plain_server() -> Server:
+    """fastasgi with the bench's own application."""
+
+    def command(work: Workload, place: Place) -> list[str]:
+        app = ["plain:app", "--app-dir", str(ROOT / "bench" / "apps")]
+        return [sys.executable, "-m", "fastasgi", *app, "--port", str(place.port), "--no-access-log"]
+
+    return Server("fastasgi", "fastasgi", "x", command, needs_fastasgi=True)
+
+
+@linux
+@pytest.mark.parametrize("workload", ["hello", "pipeline", "reconnect", "client", "rate-1000", "download1m"])
+def test_the_real_generator_drives_a_real_server(workload: str, plain_server: Server, tmp_path: Path) -> None:
+    pytest.importorskip("locust", reason="locust is not installed; `make bench-test` runs this with it")
+    environment = FakeEnvironment(tmp_path)
+    environment.generator = (sys.executable, "-m", "bench.generator")
+    installed = Path(fastasgi.__path__[0]).parent
+    setup = Setup(environment, [(CORE,)], 0.3, 0.1, tmp_path, fastasgi=installed)
+    result = turn(setup, plain_server, workload)
+    assert result["status"] == "ok", result
+    assert result["failures"] == {}
+    assert Histogram(map(tuple, result["latencies"])).total >= result["count"] > 10
+    assert result["rate"] == pytest.approx(1000, rel=0.2) or workload != "rate-1000"
