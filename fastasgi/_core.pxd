@@ -13,6 +13,7 @@ from fastasgi._parser cimport HeadParser
 cdef class WorkerContext:
     cdef:
         readonly object loop
+        unsigned long thread_ident      # the loop's thread, the only one that may touch what is here
         readonly object app             # ASGI 3 callable
         bint app_is_coroutine_function  # calling it runs none of its code
         bint writes_singly              # the loop's writelines() can't be trusted, see SocketSink

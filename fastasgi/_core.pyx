@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import inspect
 import sys
+import threading
 import time
 import urllib.parse
 import weakref
@@ -78,6 +79,7 @@ cdef class WorkerContext:
         bint ws_per_message_deflate=True,
     ):
         self.loop = loop
+        self.thread_ident = threading.get_ident()
         self.app = app
         self.app_is_coroutine_function = is_coroutine_function(app)
         self.writes_singly = isinstance(loop, asyncio.BaseEventLoop)

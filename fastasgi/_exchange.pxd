@@ -20,8 +20,7 @@ cdef class Exchange:
         bint is_unanswered              # counted in worker.unanswered_count
         bint blocked                    # the client reads too slowly: send() waits
 
-    cdef int start(self) except -1      # call() with the kind of exchange's send function
-    cdef int call(self, object send) except -1   # the application, and run it up to its first suspension
+    cdef int start(self) except -1      # call the application, and run it up to its first suspension
     cdef int finish(self, object task) except -1     # the call has returned or raised
     cdef inline void count_answered(self) noexcept:
         if self.is_unanswered:
@@ -33,7 +32,8 @@ cdef class Exchange:
         self.blocked = False
         return self.wake_senders()
     cdef int feed_disconnect(self) except -1
-    cdef object sent(self)              # what send() returns, after its message is with the wire
+    cdef object take(self, object message)      # what send() does in the event loop's thread; errors are raised
+    cdef object sent(self)              # what take() returns, after its message is with the wire
     cdef object next_message(self)      # what receive() gives now; None: it has to wait
     cdef int returned(self, object exception) except -1      # after the call; exception: what it raised, or None
 

@@ -1,6 +1,8 @@
 """See _exchange.pxd for the contracts."""
 
 import asyncio
+import inspect
+import sys
 
 from cpython.contextvars cimport PyContext_Copy
 from cpython.object cimport PyObject
@@ -10,6 +12,7 @@ from fastasgi._core cimport WorkerContext
 from fastasgi._task cimport new_waiter, register_task, start_task, wake_all
 
 cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident() noexcept
     void PyErr_SetObject(PyObject* kind, PyObject* value) noexcept
     object PyMethod_New(object function, object instance)
     PyObject* PyExc_StopIteration
@@ -186,18 +189,24 @@ async def call_app(app, scope, receive, send):
     await app(scope, receive, send)
 
 
+async def send_later(Exchange exchange, message):
+    """send() called in another thread, whose caller has the event loop await what it got, as asgiref's async_to_sync()
+    does: nothing of the connection may be touched before."""
+    await exchange.send(message)
+
+
 cdef class Exchange:
 
-    cdef int call(self, object send) except -1:
+    cdef int start(self) except -1:
         cdef WorkerContext worker = self.worker
         cdef object context = PyContext_Copy(worker.context)
         if worker.app_is_coroutine_function:
             try:
-                coroutine = worker.app(self.scope, PyMethod_New(RECEIVE, self), PyMethod_New(send, self))
+                coroutine = worker.app(self.scope, PyMethod_New(RECEIVE, self), PyMethod_New(SEND, self))
             except Exception as error:
                 return self.returned(error)
         else:
-            coroutine = call_app(worker.app, self.scope, PyMethod_New(RECEIVE, self), PyMethod_New(send, self))
+            coroutine = call_app(worker.app, self.scope, PyMethod_New(RECEIVE, self), PyMethod_New(SEND, self))
         worker.exchange_count += 1
         worker.unanswered_count += 1
         self.is_unanswered = True
@@ -234,9 +243,6 @@ cdef class Exchange:
             exception = cancelled
         return self.returned(exception)
 
-    cdef int start(self) except -1:
-        raise NotImplementedError
-
     cdef int returned(self, object exception) except -1:
         raise NotImplementedError
 
@@ -248,6 +254,21 @@ cdef class Exchange:
         cdef ReceiveCall call = ReceiveCall.__new__(ReceiveCall)
         call.exchange = self
         return call
+
+    def send(self, object message):
+        """The ASGI send callable. The message is with the wire when it returns; errors come when awaited."""
+        cdef FailedCall failed
+        if PyThread_get_thread_ident() != self.worker.thread_ident:
+            return send_later(self, message)
+        try:
+            return self.take(message)
+        except Exception as error:
+            failed = FailedCall.__new__(FailedCall)
+            failed.error = error
+            return failed
+
+    cdef object take(self, object message):
+        raise NotImplementedError
 
     cdef int wake_receivers(self) except -1:
         if self.receivers:
@@ -302,7 +323,16 @@ cdef bint caused_by_disconnect(object exception) except -1:
     return False
 
 
+cdef object marked_as_coroutine_function(function):
+    """For inspect.iscoroutinefunction(), and asyncio's: libraries ask it before they call receive() and send()."""
+    if sys.version_info >= (3, 12):
+        return inspect.markcoroutinefunction(function)
+    function._is_coroutine = asyncio.coroutines._is_coroutine
+    return function
+
+
 # Bound by PyMethod_New, which saves the search through the type for every exchange.
-cdef object RECEIVE = Exchange.receive
+cdef object RECEIVE = marked_as_coroutine_function(Exchange.receive)
+cdef object SEND = marked_as_coroutine_function(Exchange.send)
 
 READY = Ready()

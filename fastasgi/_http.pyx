@@ -12,7 +12,7 @@ from cpython.object cimport PyObject
 
 from fastasgi._core cimport OUT_FLUSH, ByteSink, Connection, WorkerContext
 from fastasgi._encoder cimport check_name, check_value
-from fastasgi._exchange cimport READY, Exchange, FailedCall, PauseCall, caused_by_disconnect
+from fastasgi._exchange cimport READY, Exchange, PauseCall, caused_by_disconnect
 
 from fastasgi._encoder import FieldError
 from fastasgi._exchange import ClientDisconnected
@@ -56,9 +56,6 @@ cdef class HTTPExchange(Exchange):
     def __cinit__(self):
         self.content_length = -1
 
-    cdef int start(self) except -1:
-        return self.call(SEND)
-
     # Inbound
 
     cdef int feed_more_body(self, bytes piece) except -1:
@@ -88,16 +85,6 @@ cdef class HTTPExchange(Exchange):
         return {"type": HTTP_REQUEST, "body": body, "more_body": not self.body_received}
 
     # Outbound
-
-    def send(self, object message):
-        """The ASGI send callable. The message is with the wire when it returns; errors come when awaited."""
-        cdef FailedCall failed
-        try:
-            return self.take(message)
-        except Exception as error:
-            failed = FailedCall.__new__(FailedCall)
-            failed.error = error
-            return failed
 
     cdef object take(self, object message):
         cdef PyObject* values[FIELD_COUNT]
@@ -518,6 +505,3 @@ cdef dict build_scope(
     scope["state"] = worker.state.copy() if worker.state else {}
     scope["extensions"] = extensions.copy()
     return scope
-
-
-cdef object SEND = HTTPExchange.send

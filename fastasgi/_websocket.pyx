@@ -10,7 +10,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.string cimport memcpy
 
 from fastasgi._core cimport JOIN_LIMIT, OUT_FLUSH, ByteSink, WorkerContext
-from fastasgi._exchange cimport READY, FailedCall, PauseCall, caused_by_disconnect
+from fastasgi._exchange cimport READY, PauseCall, caused_by_disconnect
 from fastasgi._frames cimport (
     FAILED,
     FRAME_HEAD_ROOM,
@@ -72,9 +72,6 @@ cdef frozenset OWN_FIELDS = frozenset((
 
 cdef class WebSocketExchange(Exchange):
 
-    cdef int start(self) except -1:
-        return self.call(SEND)
-
     # Inbound
 
     cdef int feed_message(self, str key, object data) except -1:
@@ -127,16 +124,6 @@ cdef class WebSocketExchange(Exchange):
         return None
 
     # Outbound
-
-    def send(self, object message):
-        """The ASGI send callable. The message is with the wire when it returns; errors come when awaited."""
-        cdef FailedCall failed
-        try:
-            return self.take(message)
-        except Exception as error:
-            failed = FailedCall.__new__(FailedCall)
-            failed.error = error
-            return failed
 
     cdef object take(self, object message):
         cdef dict given = message if type(message) is dict else dict(message)
@@ -671,6 +658,3 @@ cdef dict websocket_scope(dict scope, list subprotocols):
     scope["subprotocols"] = subprotocols
     scope["extensions"] = {"websocket.http.response": {}}
     return scope
-
-
-cdef object SEND = WebSocketExchange.send

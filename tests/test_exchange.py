@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import asgiref.sync
 import pytest
 from starlette.background import BackgroundTask
 from starlette.requests import Request
@@ -490,6 +491,45 @@ async def test_the_message_is_sent_when_the_call_is_made() -> None:
 
     answer = await talk(app, GET)
     assert answer.endswith(b"\r\n\r\n" + b"2\r\nok\r\n" * 3 + b"0\r\n\r\n")
+
+
+@in_each_loop
+async def test_send_called_in_another_thread_sends_where_it_is_awaited() -> None:
+    """As asgiref's async_to_sync() calls it, for Django Channels' synchronous consumers among others. The event
+    loop lets other threads run between finding a socket readable and reading it: none may close it meanwhile."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        calls = [await asyncio.to_thread(send, message) for message in (START, MORE, BODY)]
+        late = await asyncio.to_thread(send, BODY)
+        assert all(asyncio.iscoroutine(call) for call in calls)
+        await send({**START, "status": 201})
+        with pytest.raises(RuntimeError, match="Expected ASGI message 'http"):
+            await calls.pop(0)
+        for call in calls:
+            await call
+        with pytest.raises(RuntimeError, match="after response already completed"):
+            await late
+
+    answer = await talk(app, GET)
+    assert answer.startswith(b"HTTP/1.1 201 Created\r\n")
+    assert answer.endswith(b"\r\n\r\n2\r\nok\r\n2\r\nok\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "is_coroutine_function", [inspect.iscoroutinefunction, asgiref.sync.iscoroutinefunction]
+)
+@in_loop
+async def test_receive_and_send_are_coroutine_functions(is_coroutine_function: Any) -> None:
+    """Libraries warn of others, or run them in threads."""
+    if is_coroutine_function is inspect.iscoroutinefunction and sys.version_info < (3, 12):
+        pytest.skip("there inspect knows only functions written with async def")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert is_coroutine_function(receive)
+        assert is_coroutine_function(send)
+        await respond(send, b"ok")
+
+    assert await talk(app, GET) == OK
 
 
 @in_loop

@@ -333,8 +333,10 @@ def test_a_wrong_key_is_named_with_its_file(text: str, line: str) -> None:
     ],
 )
 def test_a_wrong_value_is_named_with_its_file(text: str, line: str) -> None:
-    given = {"app": Given("shop:app", "default"), **from_file(text)}
-    assert refusal(make_config, given).startswith(f"file {Path('settings.toml').absolute()}: {line}")
+    def read() -> None:
+        make_config({"app": Given("shop:app", "default"), **from_file(text)})
+
+    assert refusal(read).startswith(f"file {Path('settings.toml').absolute()}: {line}")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@
 import contextlib
 import json
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def websocket_server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     try:
         process.wait_for("running on")
         yield process
-        process.end()
+        assert process.end() == -signal.SIGTERM, process.log
         assert not re.search("^(ERROR|CRITICAL):|never retrieved|never awaited", process.log, re.MULTILINE)
     finally:
         process.close()
