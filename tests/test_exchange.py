@@ -495,8 +495,8 @@ async def test_the_message_is_sent_when_the_call_is_made() -> None:
 
 @in_each_loop
 async def test_send_called_in_another_thread_sends_where_it_is_awaited() -> None:
-    """As asgiref's async_to_sync() calls it, for Django Channels' synchronous consumers among others. The event
-    loop lets other threads run between finding a socket readable and reading it: none may close it meanwhile."""
+    """As asgiref's async_to_sync() calls it, for Django Channels' synchronous consumers among others. The
+    event loop lets other threads run before it reads a readable socket: none may close it meanwhile."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         calls = [await asyncio.to_thread(send, message) for message in (START, MORE, BODY)]
