@@ -230,7 +230,10 @@ def log_process(what: str, kind: str) -> None:
 
 
 def reopen_log_files() -> None:
-    """Open the files of all handlers again: what has moved them gets a new file under the old name."""
+    """Open the files of all handlers again: what has moved them gets a new file under the old name.
+
+    A file that can't be opened is told in the error log, and its handler goes on with the old one.
+    """
     loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
     handlers = {handler for logger in loggers for handler in getattr(logger, "handlers", ())}
     for handler in handlers:
@@ -238,8 +241,10 @@ def reopen_log_files() -> None:
             handler.acquire()
             try:
                 handler.flush()
-                handler.stream.close()
-                handler.stream = handler._open()
+                former, handler.stream = handler.stream, handler._open()
+                former.close()
+            except OSError as error:
+                logging.getLogger("fastasgi.error").error("A log file can't be opened again: %s", error)
             finally:
                 handler.release()
 

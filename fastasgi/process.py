@@ -1,4 +1,4 @@
-"""What a worker process sets on itself before the application is imported: user, umask, processors, name."""
+"""What a process sets on itself: its name, and, before a worker imports the application, user, umask, processors."""
 
 import importlib
 import os
@@ -15,8 +15,7 @@ MOST_ID = 2**32 - 2  # the number above stands for no change in chown(2) and set
 
 def apply_process_settings(config: "Config", slot: int) -> None:
     """Become what config says; `slot` is the worker's number from 0. Raises ConfigError."""
-    if config.process_name is not None:
-        _set_name(f"{config.process_name}: worker {slot}")
+    name_process(config, f"worker {slot}")
     if config.cpu_affinity is not None:
         _set_affinity(config.cpu_affinity, slot)
     if config.umask is not None:
@@ -42,8 +41,10 @@ def _titles() -> Any:
         raise ConfigError("process_name needs the setproctitle package: pip install setproctitle") from None
 
 
-def _set_name(name: str) -> None:
-    _titles().setproctitle(name)
+def name_process(config: "Config", role: str) -> None:
+    """Show process_name and this role in ps, where process_name is set."""
+    if config.process_name is not None:
+        _titles().setproctitle(f"{config.process_name}: {role}")
 
 
 def parse_processors(text: str) -> list[int]:

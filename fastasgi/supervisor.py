@@ -26,6 +26,7 @@ from fastasgi.listeners import Listeners
 from fastasgi.logging import log_process, reopen_log_files
 from fastasgi.notify import Notifier
 from fastasgi.pidfile import PidFile
+from fastasgi.process import name_process
 from fastasgi.reload import ChangeWatch
 from fastasgi.server import FORCED_LIFESPAN_TIMEOUT_S, PHASE_TIMEOUT_S, STARTUP_FAILURE
 from fastasgi.setting import settings_that_differ
@@ -130,13 +131,15 @@ class Supervisor:
         """Serve until told to stop; returns the exit code. Raises a FastasgiError where it can't begin."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._close_listeners)
+            # Before anybody can know whom to signal
+            stack.enter_context(self._captured_signals())
             if self.config.pid_file is not None:
                 self.pid_file = PidFile(os.fspath(self.config.pid_file))
                 stack.callback(self.pid_file.remove)
                 if not self.is_candidate:
                     self.pid_file.write()
+            name_process(self.config, "supervisor")
             log_process("Started", "supervisor")
-            stack.enter_context(self._captured_signals())
             if self.config.preload:
                 self._preload()
             self.config.log_listening(self.listeners.of_slot(0))

@@ -5,7 +5,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,13 @@ from serving import ServerProcess, fetch
 from fastasgi import _access
 from fastasgi.config import Config
 from fastasgi.errors import ConfigError
-from fastasgi.logging import LOGGING_CONFIG, AccessFormatter, DefaultFormatter, make_access_log
+from fastasgi.logging import (
+    LOGGING_CONFIG,
+    AccessFormatter,
+    DefaultFormatter,
+    make_access_log,
+    reopen_log_files,
+)
 
 ACCESS_ARGUMENTS = ("127.0.0.1:5000", "GET", "/a?b=c", "1.1", 404)
 
@@ -274,6 +280,43 @@ HELLO = """
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"hi"})
 """
+
+
+# Reopening
+
+
+@pytest.fixture
+def file_logger(tmp_path: Path) -> Iterator[logging.Logger]:
+    """A logger that writes to logs/file.log."""
+    (tmp_path / "logs").mkdir()
+    handler = logging.FileHandler(tmp_path / "logs/file.log")
+    logger = logging.getLogger("tests.reopened")
+    logger.addHandler(handler)
+    yield logger
+    logger.removeHandler(handler)
+    handler.close()
+
+
+def test_a_file_that_was_moved_is_made_again(file_logger: logging.Logger, tmp_path: Path) -> None:
+    file_logger.warning("before")
+    (tmp_path / "logs/file.log").rename(tmp_path / "moved.log")
+    reopen_log_files()
+    file_logger.warning("after")
+    assert (tmp_path / "moved.log").read_text() == "before\n"
+    assert (tmp_path / "logs/file.log").read_text() == "after\n"
+
+
+def test_a_file_that_cannot_be_made_again_is_kept(
+    file_logger: logging.Logger, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "logs").rename(tmp_path / "moved")
+    reopen_log_files()
+    file_logger.warning("after")
+    assert (tmp_path / "moved/file.log").read_text() == "after\n"
+    assert [record.getMessage() for record in caplog.records if record.name == "fastasgi.error"] == [
+        "A log file can't be opened again: [Errno 2] No such file or directory: "
+        f"'{tmp_path / 'logs/file.log'}'"
+    ]
 
 
 def answered(server: ServerProcess) -> str:

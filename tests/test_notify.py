@@ -217,7 +217,7 @@ def test_start_and_end(start: Start, any_manager: ServiceManager, arguments: tup
     environment = any_manager.environment()
     process = start(APP, "app:app", "--port", "0", *arguments, environment=environment)
     assert any_manager.next() == ["READY=1", "STATUS=Serving"]
-    assert process.errors
+    process.wait_for("running on")
     is_supervised = bool(arguments)
     assert process.end(signal.SIGTERM) == (0 if is_supervised else -signal.SIGTERM)
     assert any_manager.rest() == ["STOPPING=1"]

@@ -269,6 +269,8 @@ def title_of(pid: int) -> str:
 def test_workers_have_their_name(start: Start, kind: tuple[str, ...]) -> None:
     process = start(APP, "app:app", "--port", "0", "--process-name", "shop", *kind)
     assert title_of(facts_of(process)["pid"]) == "shop: worker 0"
+    if kind:
+        assert title_of(process.process.pid) == "shop: supervisor"
 
 
 def test_a_name_needs_the_package(start: Start, tmp_path: Path) -> None:
