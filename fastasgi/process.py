@@ -1,4 +1,4 @@
-"""What a process sets on itself: its name, and, before a worker imports the application, user, umask, processors."""
+"""What a process sets on itself: its name; and, before a worker imports the application, rights and umask."""
 
 import importlib
 import os

@@ -3,6 +3,7 @@
 from random import Random
 
 from fuzz.driver import run_cases
+from fuzz.fuzz_frames import FramesTarget
 from fuzz.fuzz_http1 import HTTP1Target
 
 
@@ -10,3 +11,9 @@ def test_http1() -> None:
     seeds = Random(1)
     cases = 400
     assert run_cases(HTTP1Target(), (seeds.getrandbits(48) for _ in range(cases))) == cases
+
+
+def test_frames() -> None:
+    seeds = Random(1)
+    cases = 400
+    assert run_cases(FramesTarget(), (seeds.getrandbits(48) for _ in range(cases))) == cases
