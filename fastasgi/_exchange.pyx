@@ -212,13 +212,7 @@ cdef class Exchange:
         self.is_unanswered = True
         # The application may do with its scope what it likes
         self.scope = None if worker.access_log is None else private_copy(self.scope)
-        try:
-            task = start_task(worker, coroutine, context)
-        except (KeyboardInterrupt, SystemExit) as stop:
-            # An application that calls sys.exit() has failed in this request, no more
-            worker.exchange_count -= 1
-            self.count_answered()
-            return self.returned(stop)
+        task = start_task(worker, coroutine, context)
         if task.done():
             return self.finish(task)
         register_task(task)

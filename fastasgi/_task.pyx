@@ -5,7 +5,7 @@ import contextvars
 import sys
 
 from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
-from cpython.object cimport PyObject_Call
+from cpython.object cimport PyObject, PyObject_Call
 from cpython.weakref cimport PyWeakref_NewRef
 
 from fastasgi._core cimport WorkerContext
@@ -13,6 +13,9 @@ from fastasgi._core cimport WorkerContext
 cdef extern from "Python.h":
     int PyGC_Disable() noexcept
     int PyGC_Enable() noexcept
+    ctypedef struct TaskType "PyTypeObject":
+        object (*tp_new)(TaskType* kind, tuple arguments, PyObject* keywords)
+        int (*tp_init)(object task, tuple arguments, dict keywords) except -1
 
 Task = asyncio.Task
 CancelledError = asyncio.CancelledError
@@ -109,14 +112,20 @@ cdef object run_in_place(WorkerContext worker, object context, object step, obje
 
 
 cdef object start_task(WorkerContext worker, object coroutine, object context):
+    cdef object task
     worker.task_arguments["context"] = context
-    if TASK_STARTS_EAGERLY:
-        worker.in_callback = False
-        try:
-            return PyObject_Call(Task, (coroutine,), worker.task_arguments)
-        finally:
-            worker.in_callback = True
-    return start_task_by_hand(worker, coroutine, context)
+    if not TASK_STARTS_EAGERLY:
+        return start_task_by_hand(worker, coroutine, context)
+    # The constructor in its two steps: it raises what the task holds too, and would lose the task
+    task = (<TaskType*>Task).tp_new(<TaskType*>Task, (), NULL)
+    worker.in_callback = False
+    try:
+        (<TaskType*>Task).tp_init(task, (coroutine,), worker.task_arguments)
+    except (KeyboardInterrupt, SystemExit):
+        pass
+    finally:
+        worker.in_callback = True
+    return task
 
 
 cdef object start_task_by_hand(WorkerContext worker, object coroutine, object context):

@@ -1023,6 +1023,22 @@ async def test_other_exceptions_get_an_answer_too(
     assert len(error_records(caplog)) == 2
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt], ids=lambda error: error.__name__)
+@in_each_loop
+async def test_an_application_that_exits_at_once_has_failed_in_its_request_only(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise error
+
+    async with served(app) as server:
+        assert await server.talk(GET) == SERVER_ERROR
+        assert await server.talk(GET) == SERVER_ERROR
+        assert server.context.exchange_count == 0
+    gc.collect()
+    assert len(error_records(caplog)) == 2
+
+
 @in_loop
 async def test_an_application_that_cancels_itself_gets_an_answer(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:

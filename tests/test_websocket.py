@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -1009,11 +1008,7 @@ async def test_a_wrong_denial_is_a_500(
 # --- The end of the call ---
 
 
-# From CPython 3.12 on the task fails in its constructor, and asyncio reports its exception as never retrieved
-REPORTED_TWICE = pytest.mark.xfail(sys.version_info >= (3, 12), reason="reported twice", strict=True)
-
-
-@pytest.mark.parametrize("ending", ["return", "raise", pytest.param("exit", marks=REPORTED_TWICE), "cancel"])
+@pytest.mark.parametrize("ending", ["return", "raise", "exit", "cancel"])
 @pytest.mark.parametrize("state", ["connecting", "held", "denying", "denied", "open", "closed"])
 @in_each_loop
 async def test_the_call_ends_in_each_state(ending: str, state: str, caplog: pytest.LogCaptureFixture) -> None:
