@@ -234,7 +234,9 @@ def test_every_worker_that_can_not_import_ends_the_start(run: Callable[..., Supe
 
 
 def test_a_script_that_calls_run_wherever_it_is_imported(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text("import fastasgi\nfastasgi.run('script:app', port=0, workers=2)\n")
+    (tmp_path / "script.py").write_text(
+        "import fastasgi\nfastasgi.run('script:app', app_dir='.', port=0, workers=2)\n"
+    )
     ended = subprocess.run(
         [sys.executable, "script.py"],
         cwd=tmp_path,
