@@ -30,7 +30,9 @@ cdef class WorkerContext:
         double ws_ping_interval_s       # 0: no pings
         double ws_ping_timeout_s        # 0: any
         bint ws_per_message_deflate
-        double head_timeout_s
+        double head_timeout_s           # 0, of this and the next two: any
+        double body_timeout_s           # between two pieces of a body
+        double write_timeout_s          # in which a client takes nothing
         Py_ssize_t max_head_bytes
         Py_ssize_t max_body_bytes       # 0: no limit
         Py_ssize_t max_concurrency      # exchanges at once; 0: no limit
@@ -163,6 +165,7 @@ cdef class Connection:
     cdef int receive(self, char* p, Py_ssize_t n) except -1    # borrows p for the call
     cdef int eof(self) except -1                # the peer sends nothing more
     cdef int lost(self) except -1               # the transport is gone
+    cdef int stalled(self) except -1            # the sink is blocked
     cdef int writable(self) except -1           # the sink is no longer blocked
     cdef int drain_and_close(self) except -1    # finish what runs, begin nothing
     cdef int expire(self) except -1             # the deadline has passed

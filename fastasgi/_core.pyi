@@ -25,6 +25,8 @@ class WorkerContext:
         date_header: bool,
         keep_alive_timeout_s: float,
         head_timeout_s: float,
+        body_timeout_s: float = 60.0,
+        write_timeout_s: float = 60.0,
         max_request_line_bytes: int,
         max_head_bytes: int,
         max_header_count: int,

@@ -61,6 +61,8 @@ cdef class WorkerContext:
         bint date_header,
         double keep_alive_timeout_s,
         double head_timeout_s,
+        double body_timeout_s=60.0,
+        double write_timeout_s=60.0,
         Py_ssize_t max_request_line_bytes,
         Py_ssize_t max_head_bytes,
         Py_ssize_t max_header_count,
@@ -95,6 +97,8 @@ cdef class WorkerContext:
         )
         self.keep_alive_timeout_s = keep_alive_timeout_s
         self.head_timeout_s = head_timeout_s
+        self.body_timeout_s = body_timeout_s
+        self.write_timeout_s = write_timeout_s
         self.max_head_bytes = max_head_bytes
         self.max_body_bytes = max_body_bytes
         self.ws = ws
@@ -132,7 +136,8 @@ cdef class WorkerContext:
         self.blocks = []
         # A quarter of the shortest timeout, so that short ones are kept too, but rarely more than once a second.
         shortest = min([t for t in (
-            keep_alive_timeout_s, head_timeout_s, ws_ping_interval_s, ws_ping_timeout_s, 4.0) if t > 0])
+            keep_alive_timeout_s, head_timeout_s, body_timeout_s, write_timeout_s, ws_ping_interval_s,
+            ws_ping_timeout_s, 4.0) if t > 0])
         self.tick_interval_s = min(1.0, max(0.02, shortest / 4))
         self.tick()
 
@@ -400,6 +405,9 @@ cdef class Connection:
 
     cdef int lost(self) except -1:
         raise NotImplementedError
+
+    cdef int stalled(self) except -1:
+        return 0
 
     cdef int writable(self) except -1:
         raise NotImplementedError

@@ -62,7 +62,8 @@ cdef class HTTPExchange(Exchange):
             self.wake_receivers()
         return 0
 
-    cdef object take(self, object message)      # what send() returns; raises for a message that may not be sent
+    cdef inline bint has_begun(self) noexcept:  # a part of the response is with the wire
+        return self.state != EXPECT_START and self.headers is None
     cdef int take_start(self, PyObject** values) except -1      # values: see read_message()
     cdef object take_body(self, PyObject** values)
     cdef int begin_response(self, int status, object headers) except -1

@@ -292,8 +292,8 @@ cdef class HTTPExchange(Exchange):
         return 0
 
     cdef int feed_disconnect(self) except -1:
-        cdef bint has_begun = self.state != COMPLETE and self.state != EXPECT_START and self.headers is None
-        if has_begun and not self.disconnected and self.worker.access_log is not None:
+        cdef bint is_cut_off = self.state != COMPLETE and self.has_begun() and not self.disconnected
+        if is_cut_off and self.worker.access_log is not None:
             self.log_access()
         self.body = self.more_body = None
         self.body_size = 0
@@ -308,7 +308,7 @@ cdef class HTTPExchange(Exchange):
             return 0
         if self.disconnected:
             self.give_up()
-        elif self.state == EXPECT_START or self.headers is not None:
+        elif not self.has_begun():
             if exception is None:
                 self.worker.logger.error("ASGI callable returned without starting response."
                                          if self.state == EXPECT_START

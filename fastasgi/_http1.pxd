@@ -90,6 +90,7 @@ cdef class HTTP1Connection(Connection):
     cdef int response_done(self) except -1
     cdef int refuse(self, int status, str reason, bint is_head) except -1
     cdef int refuse_body(self, int status, str reason) except -1
+    cdef int watch_client(self) except -1
     cdef int close(self) except -1
     cdef int linger(self) except -1
     cdef str peer(self)

@@ -12,7 +12,7 @@ from fastasgi._core cimport JOIN_LIMIT, ByteSink, Connection, WorkerContext
 from fastasgi._encoder cimport (
     CHUNK_HEAD_ROOM, fields_size, put_bytes, put_chunk_head, put_decimal, put_fields, status_line,
 )
-from fastasgi._http cimport COMPLETE, EXPECT_START, SENDING_FILE, HTTPExchange, build_scope, scope_template
+from fastasgi._http cimport COMPLETE, SENDING_FILE, HTTPExchange, build_scope, scope_template
 from fastasgi._parser cimport (
     RequestHead, headers_of, method_of, path_of,
 )
@@ -28,7 +28,6 @@ cdef enum:
     FILE_PIECE = 262144                 # bytes of a file read at once where the kernel can't send it
 
 cdef double LINGER_S = 2.0              # how long a closing connection waits for its peer to close
-cdef double STALL_S = 60.0              # how long a complete response waits for its client to take some of it
 cdef double FIRST_REQUEST_S = 0.5       # how long a draining connection waits for the request it was made for
 
 cdef dict EXTENSIONS_1_0 = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
@@ -139,11 +138,11 @@ cdef class HTTP1Exchange(HTTPExchange):
         if self.expects_continue:
             self.expects_continue = False
             # RFC 9110 sections 10.1.1 and 15.2: due once asked for, but not once the response has begun
-            if self.state == EXPECT_START or self.headers is not None:
+            if not self.has_begun():
                 connection.sink.put(b"HTTP/1.1 100 Continue\r\n\r\n", 25)
                 connection.sink.push(True)
         connection.resume_reading()
-        return 0
+        return connection.watch_client()
 
     cdef int put_informational(self, int status, list headers) except -1:
         cdef ByteSink sink = self.connection.sink
@@ -480,6 +479,7 @@ cdef class HTTP1Connection(Connection):
             exchange.started_at = time.perf_counter()
         exchange.is_head = is_head
         self.exchange = exchange
+        self.watch_client()
         self.start_is_due = True
         worker.request_count += 1
         if worker.request_count == worker.max_requests and worker.on_max_requests is not None:
@@ -570,6 +570,7 @@ cdef class HTTP1Connection(Connection):
             self.end_body()
         elif self.state == READ_LENGTH:
             self.direct_bytes = self.body_left if self.exchange is not None and self.body_left >= DIRECT_MIN else 0
+            self.watch_client()
         return p + n
 
     cdef char* read_chunks(self, char* p, char* end) except NULL:
@@ -595,6 +596,8 @@ cdef class HTTP1Connection(Connection):
             self.after_feed()
         if self.chunks.done:
             self.end_body()
+        else:
+            self.watch_client()
         return p + n
 
     cdef int after_feed(self) except -1:
@@ -623,6 +626,7 @@ cdef class HTTP1Connection(Connection):
         self.direct_bytes = 0
         self.resume_reading()
         if exchange is not None:
+            self.watch_client()
             exchange.wants_call = False
             if not exchange.body_complete:
                 exchange.feed_end()
@@ -650,7 +654,7 @@ cdef class HTTP1Connection(Connection):
         if not self.keep_alive or (self.worker.draining and not self.worker.lingers):
             return self.close()
         self.sink.push(True)
-        self.set_deadline(self.worker.keep_alive_timeout_s)
+        self.watch_client()
         if self.paused and self.held_length <= self.worker.max_head_bytes:
             self.resume_reading()
         if not self.receiving:
@@ -684,7 +688,7 @@ cdef class HTTP1Connection(Connection):
     cdef int refuse_body(self, int status, str reason) except -1:
         """The same, once the application may be running."""
         cdef HTTP1Exchange exchange = self.exchange
-        cdef bint nothing_sent = exchange is None or exchange.state == EXPECT_START or exchange.headers is not None
+        cdef bint nothing_sent = exchange is None or not exchange.has_begun()
         if exchange is not None:
             self.exchange = None
             exchange.connection = None
@@ -697,6 +701,22 @@ cdef class HTTP1Connection(Connection):
         self.worker.logger.warning("Connection of %s closed in a request's body: %s", self.peer(), reason)
         return self.close()
 
+    cdef int watch_client(self) except -1:
+        """Bound the time in which the client does nothing: takes nothing of a response that waits in the sink, sends
+        nothing of a body that still has no response, or, between two requests, asks for nothing."""
+        cdef HTTP1Exchange exchange = self.exchange
+        if self.sink.blocked:
+            self.unsent = self.sink.unsent()
+            self.set_deadline(self.worker.write_timeout_s)
+        elif exchange is None:
+            self.set_deadline(self.worker.keep_alive_timeout_s)
+        elif (self.state == READ_LENGTH or self.state == READ_CHUNKS) and not (
+                self.paused or exchange.expects_continue or exchange.has_begun()):
+            self.set_deadline(self.worker.body_timeout_s)
+        else:
+            self.deadline = 0
+        return 0
+
     cdef int close(self) except -1:
         """End the connection after what was put, at once where the client has sent nothing else."""
         if self.state != READ_HEAD or self.held_length or self.has_rest:
@@ -704,6 +724,7 @@ cdef class HTTP1Connection(Connection):
         self.state = READ_NOTHING
         if self.sink is None:
             return 0
+        self.unsent = 0
         self.set_deadline(LINGER_S)
         return self.sink.end()
 
@@ -714,6 +735,7 @@ cdef class HTTP1Connection(Connection):
         self.direct_bytes = 0
         if self.sink is None:
             return 0
+        self.unsent = 0
         self.set_deadline(LINGER_S)
         self.resume_reading()
         return self.sink.end_gently()
@@ -753,8 +775,13 @@ cdef class HTTP1Connection(Connection):
             exchange.feed_disconnect()
         return self.worker.note_idle()
 
+    cdef int stalled(self) except -1:
+        return self.watch_client() if self.state != READ_NOTHING else 0
+
     cdef int writable(self) except -1:
         cdef HTTP1Exchange exchange = self.exchange
+        if self.state != READ_NOTHING:
+            self.watch_client()
         if exchange is not None:
             return exchange.unblock()
         if self.held_length:
@@ -781,10 +808,17 @@ cdef class HTTP1Connection(Connection):
         if unsent and unsent != self.unsent:
             # A slow client has its time again for as long as it takes something
             self.unsent = unsent
-            self.set_deadline(STALL_S)
+            self.set_deadline(self.worker.write_timeout_s)
             return 0
+        if self.exchange is not None and self.sink.blocked:
+            # The end that is missing may be all that tells the client
+            return self.sink.reset()
         if self.state == READ_NOTHING or unsent:
             return self.sink.abort()
+        if self.exchange is not None:
+            if self.exchange.has_begun():
+                return 0
+            return self.refuse_body(408, "it did not arrive within timeout_request_body")
         if self.reading_head:
             return self.refuse(408, "the head did not arrive within timeout_request_head", False)
         return self.close()

@@ -68,6 +68,8 @@ cdef class SocketSink(ByteSink):
 
     def pause_writing(self):
         self.blocked = True
+        if self.connection is not None:
+            self.connection.stalled()
 
     def resume_writing(self):
         # Called out of transport.write() too, where a task may be current: nobody is resumed in place from here
@@ -233,10 +235,12 @@ cdef class SocketSink(ByteSink):
         loop = self.worker.loop
         self.drained = loop.create_future()
         loop.add_writer(socket, self.settle_drained)
+        self.pause_writing()
         try:
             await self.drained
         finally:
             loop.remove_writer(socket)
+            self.resume_writing()
             self.drained = None
 
     def settle_drained(self):

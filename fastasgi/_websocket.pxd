@@ -43,7 +43,6 @@ cdef class WebSocketExchange(Exchange):
     cdef int feed_more_message(self, dict message) except -1
     cdef int feed_close(self, int code, str reason) except -1       # there will be no more messages
 
-    cdef object take(self, object message)      # what send() returns; raises for a message that may not be sent
     cdef object take_accept(self, dict message)
     cdef object take_denial(self, str kind, dict message)
     cdef object take_close(self, dict message)

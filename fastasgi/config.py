@@ -351,6 +351,22 @@ class Config:
         unit="seconds",
         least=0,
     )
+    timeout_request_body: float = setting(
+        "number",
+        60,
+        _TIMEOUT,
+        "Time between two pieces of a request's body that the application waits for, 0 for any; then 408.",
+        unit="seconds",
+        least=0,
+    )
+    timeout_write: float = setting(
+        "number",
+        60,
+        _TIMEOUT,
+        "Time in which a client takes nothing of a response, 0 for any; then the connection is cut off.",
+        unit="seconds",
+        least=0,
+    )
 
     bind: list[str] | str | None = setting(
         "list",

@@ -183,6 +183,8 @@ class Server:
             date_header=config.date_header,
             keep_alive_timeout_s=config.timeout_keep_alive,
             head_timeout_s=config.timeout_request_head,
+            body_timeout_s=config.timeout_request_body,
+            write_timeout_s=config.timeout_write,
             max_request_line_bytes=config.limit_request_line,
             max_head_bytes=config.limit_request_head,
             max_header_count=config.limit_request_fields,

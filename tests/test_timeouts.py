@@ -195,6 +195,148 @@ async def test_a_refused_client_that_does_not_close_is_not_waited_for_for_ever()
             await server.context.wait_idle()
 
 
+# --- The time between two pieces of a body ---
+
+
+BEGUN_BODIES = [
+    request("POST / HTTP/1.1", "content-length: 4"),
+    request("POST / HTTP/1.1", "content-length: 4", body=b"abc"),
+    request("POST / HTTP/1.1", "transfer-encoding: chunked", body=b"3\r\nabc\r\n"),
+]
+
+
+@pytest.mark.parametrize("begun", BEGUN_BODIES, ids=["head", "length", "chunks"])
+@in_each_loop
+async def test_a_body_that_stops_coming_is_answered_with_408(
+    begun: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    received: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while not received or received[-1]["type"] == "http.request":
+            received.append(await receive())
+
+    async with served(app, timeout_request_body=SHORT_S) as server:
+        begun_at = time.monotonic()
+        assert await server.talk(begun) == TIMEOUT
+        assert time.monotonic() - begun_at >= SHORT_S
+        assert received[-1] == {"type": "http.disconnect"}
+        assert server.context.exchange_count == 0
+    assert error_records(caplog) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "body"),
+    [(["content-length: 20"], b"x" * 20), (["transfer-encoding: chunked"], chunked(b"abc", b"def", b"ghi"))],
+    ids=["length", "chunks"],
+)
+@in_loop
+async def test_a_body_that_comes_slowly_has_its_time(fields: list[str], body: bytes) -> None:
+    async with served(echo, timeout_request_body=SHORT_S) as server:
+        client = await server.connect()
+        await client.write(request("POST / HTTP/1.1", *fields))
+        await dribble(client, body, 3 * SHORT_S)
+        assert (await client.response()).status == 200
+
+
+@in_loop
+async def test_a_body_that_the_application_does_not_take_has_its_time() -> None:
+    """Reading is paused meanwhile; or the client waits for 100 Continue."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(3 * SHORT_S)
+        await echo(scope, receive, send)
+
+    async with served(app, timeout_request_body=SHORT_S) as server:
+        body = bytes(2**20)
+        client = await server.connect()
+        answer = await client.ask(request("POST / HTTP/1.1", f"content-length: {2**20}", body=body))
+        assert answer.body.endswith(body)
+        asked = await client.ask(request("POST / HTTP/1.1", "expect: 100-continue", "content-length: 2"))
+        assert asked.status == 100
+        assert (await client.ask(b"ok")).body.endswith(b"ok")
+
+
+@in_loop
+async def test_a_body_beside_its_response_has_any_time() -> None:
+    """The client may wait for what the application sends before it goes on."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"go on", "more_body": True})
+        body = await read_body(receive)
+        await send({"type": "http.response.body", "body": body})
+
+    async with served(app, timeout_request_body=SHORT_S) as server:
+        client = await server.connect()
+        await client.write(request("POST / HTTP/1.1", "content-length: 2"))
+        await asyncio.sleep(3 * SHORT_S)
+        await client.write(b"ok")
+        assert (await client.response()).chunks == [b"go on", b"ok"]
+
+
+# --- The time in which a client takes nothing ---
+
+
+async def send_without_end(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200})
+    while True:
+        await send({"type": "http.response.body", "body": bytes(2**20), "more_body": True})
+
+
+async def send_all_at_once(scope: Any, receive: Any, send: Any) -> None:
+    await respond(send, bytes(2**26))
+
+
+def send_file(path: Any) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.pathsend", "path": str(path)})
+
+    return app
+
+
+@pytest.mark.parametrize("kind", ["pieces", "whole", "file"])
+@in_each_loop
+async def test_a_client_that_takes_nothing_is_cut_off(
+    kind: str, tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_bytes(bytes(2**26))
+    app = {"pieces": send_without_end, "whole": send_all_at_once, "file": send_file(tmp_path / "file")}[kind]
+    async with served(app, timeout_write=SHORT_S) as server:
+        client = await server.connect(limit=1000)
+        await client.write(request())
+        async with asyncio.timeout(LONG_S):
+            await server.context.wait_idle()
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await client.response()
+    assert error_records(caplog) == []
+
+
+@pytest.mark.parametrize("kind", ["pieces", "file"])
+@in_loop
+async def test_a_client_that_takes_something_now_and_then_is_not_cut_off(kind: str, tmp_path: Any) -> None:
+    size, piece = 2**25, 2**22
+    (tmp_path / "file").write_bytes(bytes(size))
+
+    async def pieces(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        for _ in range(size // 2**20):
+            await send({"type": "http.response.body", "body": bytes(2**20), "more_body": True})
+        await send({"type": "http.response.body"})
+
+    app = pieces if kind == "pieces" else send_file(tmp_path / "file")
+    async with served(app, timeout_write=SHORT_S) as server:
+        client = await server.connect(limit=1000)
+        await client.write(request("GET / HTTP/1.1", CLOSE))
+        taken = 0
+        while data := await client.reader.read(piece):
+            if taken // piece != (taken + len(data)) // piece:
+                await asyncio.sleep(SHORT_S / 2)
+            taken += len(data)
+        assert taken > size
+
+
 # --- The body's size ---
 
 
