@@ -45,8 +45,11 @@ include bench/bench.mk
 # Python's own allocator would hide overruns and leaks from the sanitizer. The preloaded library reaches every
 # program that a test starts: what isn't Python is to be started without LD_PRELOAD (curl hangs with it).
 SANITIZED := FASTASGI_SANITIZE=1 LD_PRELOAD="$(shell $(CC) -print-file-name=libasan.so)" PYTHONMALLOC=malloc \
-	ASAN_OPTIONS=detect_leaks=1 \
+	ASAN_OPTIONS=detect_leaks=1:log_path=$(CURDIR)/$(ASAN_VENV)/report \
 	LSAN_OPTIONS=suppressions=$(CURDIR)/.ci/leaks.supp:print_suppressions=0 UBSAN_OPTIONS=print_stacktrace=1
+
+# Leaks are reported when a process ends: nobody looks at the exit code of those that pytest starts.
+CHECK_REPORTS := status=$$?; if cat $(ASAN_VENV)/report.* 2>/dev/null; then exit 1; fi; [ $$status = 0 ] || exit $$status
 
 .PHONY: serve test lint format asan fuzz docs dist develop install install-test clean
 .DELETE_ON_ERROR:
@@ -74,12 +77,15 @@ format: $(VENV)/.requirements-dev.txt
 
 asan:
 	FASTASGI_SANITIZE=1 $(MAKE) install-test VENV=$(ASAN_VENV)
-	$(SANITIZED) $(ASAN_VENV)/bin/python -m pytest $(PYTEST_ARGS) $(ASAN_TESTS)
+	rm -f $(ASAN_VENV)/report.*
+	$(SANITIZED) $(ASAN_VENV)/bin/python -m pytest $(PYTEST_ARGS) $(ASAN_TESTS); $(CHECK_REPORTS)
 
 fuzz:
 	FASTASGI_SANITIZE=1 $(MAKE) install-test VENV=$(ASAN_VENV)
+	rm -f $(ASAN_VENV)/report.*
 	for target in $(FUZZ_TARGETS); do \
-		PYTHONPATH=tests $(SANITIZED) FUZZ_SECONDS=$(FUZZ_SECONDS) $(ASAN_VENV)/bin/python $$target || exit 1; \
+		PYTHONPATH=tests $(SANITIZED) FUZZ_SECONDS=$(FUZZ_SECONDS) $(ASAN_VENV)/bin/python $$target; \
+		$(CHECK_REPORTS); \
 	done
 
 docs: install
