@@ -19,6 +19,7 @@ cdef class Exchange:
         bint disconnected               # the client has gone
         bint is_unanswered              # counted in worker.unanswered_count
         bint blocked                    # the client reads too slowly: send() waits
+        bint taking                     # take() runs, and may run code of the application that calls send()
 
     cdef int start(self) except -1      # call the application, and run it up to its first suspension
     cdef int finish(self, object task) except -1     # the call has returned or raised
@@ -32,7 +33,8 @@ cdef class Exchange:
         self.blocked = False
         return self.wake_senders()
     cdef int feed_disconnect(self) except -1
-    cdef object take(self, object message)      # what send() does in the event loop's thread; errors are raised
+    # What send() does in the event loop's thread, one at a time; errors are raised.
+    cdef object take(self, object message)
     cdef object sent(self)              # what take() returns, after its message is with the wire
     cdef object next_message(self)      # what receive() gives now; None: it has to wait
     cdef int returned(self, object exception) except -1      # after the call; exception: what it raised, or None

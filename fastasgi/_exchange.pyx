@@ -1,6 +1,7 @@
 """See _exchange.pxd for the contracts."""
 
 import asyncio
+import functools
 import inspect
 import sys
 
@@ -91,9 +92,11 @@ cdef PyObject* receive_call_next(PyObject* self) except? NULL:
     all the rest of receive(). The slot's contract is only that the exception is set.
     """
     cdef ReceiveCall call = <ReceiveCall>self
+    cdef Exchange exchange = call.exchange
     if call.done:
         raise RuntimeError("cannot reuse already awaited receive()")
-    cdef Exchange exchange = call.exchange
+    if PyThread_get_thread_ident() != exchange.worker.thread_ident:
+        raise RuntimeError("receive() was called in the event loop's thread and is awaited in another")
     cdef object message = exchange.next_message()
     if message is None:
         if exchange.receivers is None:
@@ -189,10 +192,15 @@ async def call_app(app, scope, receive, send):
     await app(scope, receive, send)
 
 
-async def send_later(Exchange exchange, message):
-    """send() called in another thread, whose caller has the event loop await what it got, as asgiref's async_to_sync()
-    does: nothing of the connection may be touched before."""
-    await exchange.send(message)
+async def in_loop_thread(WorkerContext worker, call):
+    """What receive() and send() return in another thread: nothing of the connection may be touched there.
+
+    Either the event loop awaits it, as asgiref's async_to_sync() has it do, or another loop in that thread.
+    """
+    if PyThread_get_thread_ident() == worker.thread_ident:
+        return await call()
+    asyncio.get_running_loop()          # raises where none could wait
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(in_loop_thread(worker, call), worker.loop))
 
 
 cdef class Exchange:
@@ -245,6 +253,8 @@ cdef class Exchange:
 
     def receive(self):
         """The ASGI receive callable."""
+        if PyThread_get_thread_ident() != self.worker.thread_ident:
+            return in_loop_thread(self.worker, self.receive)
         cdef ReceiveCall call = ReceiveCall.__new__(ReceiveCall)
         call.exchange = self
         return call
@@ -253,9 +263,15 @@ cdef class Exchange:
         """The ASGI send callable. The message is with the wire when it returns; errors come when awaited."""
         cdef FailedCall failed
         if PyThread_get_thread_ident() != self.worker.thread_ident:
-            return send_later(self, message)
+            return in_loop_thread(self.worker, functools.partial(self.send, message))
         try:
-            return self.take(message)
+            if self.taking:
+                raise RuntimeError("send() was called by what another message of this request holds")
+            self.taking = True
+            try:
+                return self.take(message)
+            finally:
+                self.taking = False
         except Exception as error:
             failed = FailedCall.__new__(FailedCall)
             failed.error = error

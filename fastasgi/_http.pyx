@@ -33,6 +33,11 @@ cdef str HTTP_PATHSEND = "http.response.pathsend"
 cdef str HTTP_ZEROCOPYSEND = "http.response.zerocopysend"
 cdef str HTTP_DEBUG = "http.response.debug"
 
+# Fields that a recipient needs before the body, or that frame the message
+cdef frozenset NO_TRAILERS = frozenset((
+    b"connection", b"content-encoding", b"content-length", b"content-range", b"content-type", b"host", b"keep-alive",
+    b"set-cookie", b"te", b"trailer", b"transfer-encoding", b"upgrade"))
+
 
 cdef enum:
     TYPE
@@ -254,6 +259,9 @@ cdef class HTTPExchange(Exchange):
 
     cdef int take_trailers(self, dict message) except -1:
         cdef list trailers = checked_headers(message.get("headers", ()))
+        for name, _ in trailers:
+            if name.lower() in NO_TRAILERS:
+                raise ValueError(f"http.response.trailers: {name!r} may not be a trailer (RFC 9110 section 6.5.1)")
         self.trailers = trailers if self.trailers is None else self.trailers + trailers
         if not message.get("more_trailers", False):
             self.put_trailers()

@@ -1,8 +1,9 @@
-"""What a process sets on itself: its name; and, before a worker imports the application, rights and umask."""
+"""What a process sets on itself: streams, name; before a worker imports the application, rights and umask."""
 
 import importlib
 import os
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 from fastasgi.errors import ConfigError
@@ -21,6 +22,17 @@ def apply_process_settings(config: "Config", slot: int) -> None:
     if config.umask is not None:
         os.umask(int(config.umask))
     _drop_privileges(config.user, config.group)
+
+
+def open_standard_streams() -> None:
+    """Fill stdin, stdout and stderr where they are closed: a socket there would be taken for a stream, and
+    libuv aborts where it closes one of its own there."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))
 
 
 def check_process_settings(config: "Config") -> None:

@@ -23,7 +23,7 @@ from fastasgi.health import with_health_check
 from fastasgi.logging import log_process, make_access_log, reopen_log_files
 from fastasgi.notify import Notifier
 from fastasgi.pidfile import PidFile
-from fastasgi.process import apply_process_settings
+from fastasgi.process import apply_process_settings, open_standard_streams
 from fastasgi.sockets import listen_error
 
 if TYPE_CHECKING:
@@ -163,7 +163,9 @@ class Server:
         starting = asyncio.create_task(self.lifespan.startup())
         if not await self._is_done(starting, None, FORCED_PHASE_TIMEOUT_S):
             await self._give_up(starting)
-            sys.exit(STARTUP_FAILURE)
+            logger.error("Application startup was broken off")
+            # As a shell tells the signals that have ended a process
+            sys.exit(128 + self._captured_signals[-1] if self._captured_signals else STARTUP_FAILURE)
         starting.result()
         if self.lifespan.should_exit:
             sys.exit(STARTUP_FAILURE)
@@ -381,7 +383,10 @@ class Server:
         self._captured_signals.append(sig)
         if self._should_exit:
             self.force_exit = True
-        self.should_exit = True
+            return
+        self.should_exit = True         # before the log: another signal may interrupt that
+        if not self.started:
+            logger.info("Waiting for application startup to end first. (CTRL+C to force quit)")
 
 
 def _flush_streams() -> None:
@@ -420,6 +425,7 @@ def run(*args: Any, **settings: Any) -> None:
 def run_config(make_config: Callable[[], Config]) -> None:
     """As ``run``, with what make_config returns; a supervisor calls it again for a reload."""
     _refuse_inside_worker()
+    open_standard_streams()
     environ = dict(os.environ)  # without what env_file adds: each worker reads that itself
     config = make_config()
     try:

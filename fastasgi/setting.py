@@ -23,6 +23,10 @@ HIDDEN = "(hidden)"  # what is shown of a secret
 
 FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.1: token
 FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 §5.5
+# What frames a message, or tells of this one (RFC 9110 §6.6.1, §7.6.1, §8.6)
+MESSAGE_FIELDS = frozenset(
+    ("connection", "content-length", "date", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +298,8 @@ def _check_headers(name: str, value: Any) -> list[tuple[str, str]]:
         field_name, field_value = parts[0], parts[1].strip(" \t")
         if not FIELD_NAME.fullmatch(field_name):
             raise ConfigError(f"{name} {field_name!r}: give a header name of letters, digits and dashes")
+        if field_name.lower() in MESSAGE_FIELDS:
+            raise ConfigError(f"{name} {field_name!r}: leave it out, it is another one for each response")
         if not FIELD_VALUE.fullmatch(field_value):
             raise ConfigError(f"{name} {field_name!r}: give a value without control characters, in Latin-1")
         pairs.append((field_name, field_value))

@@ -82,7 +82,6 @@ class Supervisor:
     def __init__(self, config: Config, make_config: Callable[[], Config], environ: dict[str, str]) -> None:
         self.config = config
         self.make_config = make_config
-        _open_standard_streams()
         self.environ = {name: value for name, value in environ.items() if name not in OWN_VARIABLES}
         self.cwd = os.getcwd()
         inherited = json.loads(os.environ.pop(INHERIT_VARIABLE, "null"))
@@ -729,10 +728,3 @@ def _is_in_foreground() -> bool:
         return False
     finally:
         os.close(terminal)
-
-
-def _open_standard_streams() -> None:
-    """Fill stdin, stdout and stderr where they are closed: a socket there would be taken for a stream."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(descriptor, True)
-    os.close(descriptor)

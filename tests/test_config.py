@@ -112,6 +112,8 @@ def test_a_wrong_value_is_named_with_its_mend(name: str, value: Any, mend: str) 
         ([("X-A",)], "give name:value"),
         ([("X-A", b"b")], "give name:value"),
         ([("X A", "b")], "'X A': give a header name"),
+        (["Content-Length:5"], "'Content-Length': leave it out"),
+        (["date:today"], "'date': leave it out"),
         ([("", "b")], "'': give a header name"),
         ([("X-A", "b\r\nX-B: c")], "'X-A': give a value without control"),
         ([("X-A", "\u20ac")], "'X-A': give a value without control"),

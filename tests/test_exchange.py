@@ -7,6 +7,7 @@ import gc
 import inspect
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -513,6 +514,112 @@ async def test_send_called_in_another_thread_sends_where_it_is_awaited() -> None
     answer = await talk(app, GET)
     assert answer.startswith(b"HTTP/1.1 201 Created\r\n")
     assert answer.endswith(b"\r\n\r\n2\r\nok\r\n2\r\nok\r\n0\r\n\r\n")
+
+
+@in_each_loop
+async def test_receive_and_send_in_the_event_loop_of_another_thread() -> None:
+    """As asgiref's async_to_sync() does in a thread that it has not started itself."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        def in_thread() -> None:
+            async def serve() -> None:
+                assert (await receive())["body"] == b"abc"
+                await send(START)
+                with pytest.raises(RuntimeError, match="Expected ASGI message"):
+                    await send(START)
+                await send(BODY)
+
+            asyncio.run(serve())
+
+        await asyncio.to_thread(in_thread)
+
+    answer = await talk(app, UPLOAD.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\nabc"))
+    assert answer.endswith(b"\r\n\r\nok")
+
+
+@in_loop
+async def test_a_thread_without_an_event_loop_can_await_nothing() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        def in_thread() -> None:
+            for call in (receive(), send(START), made_in_loop):
+                with pytest.raises(RuntimeError, match="event loop"):
+                    call.send(None)
+
+        made_in_loop = receive()
+        await asyncio.to_thread(in_thread)
+        await respond(send, b"ok")
+
+    assert await talk(app, GET) == OK
+
+
+@pytest.mark.parametrize("place", ["headers", "links", "trailers", "body", "path", "type"])
+@in_loop
+async def test_a_send_out_of_a_message_that_is_being_taken_is_refused(
+    place: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused: list[BaseException] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        def send_now() -> None:
+            for message in (START, BODY):
+                try:
+                    send(message).send(None)
+                except (RuntimeError, StopIteration) as error:
+                    refused.append(error)
+
+        def fields() -> Any:
+            send_now()
+            yield b"a", b"b"
+
+        def links() -> Any:
+            send_now()
+            yield b"</a>"
+
+        class Body(bytes):
+            def __bytes__(self) -> bytes:
+                send_now()
+                return b"ok"
+
+        class Location:
+            def __fspath__(self) -> str:
+                send_now()
+                return str(tmp_path / "file")
+
+        class Kind(str):
+            __slots__ = ()
+
+            def __eq__(self, other: object) -> bool:
+                send_now()
+                return str.__eq__(self, other)
+
+            __hash__ = str.__hash__
+
+        if place == "links":
+            await send({"type": "http.response.early_hint", "links": links()})
+        await send(
+            {
+                **START,
+                "type": Kind(START["type"]) if place == "type" else START["type"],
+                "headers": fields() if place == "headers" else [],
+                "trailers": place == "trailers",
+            }
+        )
+        if place == "path":
+            await send({"type": "http.response.pathsend", "path": Location()})
+        else:
+            await send({**BODY, "body": Body(b"ok") if place == "body" else b"ok"})
+        if place == "trailers":
+            await send({"type": "http.response.trailers", "headers": fields()})
+
+    (tmp_path / "file").write_bytes(b"ok")
+    answer = await talk(app, GET)
+    assert b"HTTP/1.1 200 OK\r\n" in answer
+    assert b"ok" in answer.partition(b"\r\n\r\n")[2]
+    assert refused
+    assert {str(error) for error in refused} == {
+        "send() was called by what another message of this request holds"
+    }
+    assert error_records(caplog) == []
 
 
 @pytest.mark.parametrize(

@@ -520,9 +520,14 @@ async def test_no_trailers_where_they_have_no_place() -> None:
     assert b"x-a" not in answer
 
 
+@pytest.mark.parametrize(
+    "field", [(b"x", b"1\r\n2"), (b"Content-Length", b"3"), (b"transfer-encoding", b"gzip")]
+)
 @in_loop
-async def test_bad_trailers_are_the_applications_error(caplog: pytest.LogCaptureFixture) -> None:
-    app = sending(start(trailers=True), body(b"abc"), trailers((b"x", b"1"), (b"x", b"1\r\n2")))
+async def test_bad_trailers_are_the_applications_error(
+    field: tuple[bytes, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    app = sending(start(trailers=True), body(b"abc"), trailers((b"x", b"1"), field))
     assert await talk(app, request() + GET) == (
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n"
     )

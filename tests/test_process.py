@@ -6,9 +6,12 @@ import http.client
 import json
 import os
 import pwd
+import shlex
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -254,6 +257,28 @@ def test_only_root_may_change_them(tmp_path: Path, settings: str) -> None:
         ": only root may change them; start as root, or leave them out"
     )
     assert "ConfigError" in ended.stderr.splitlines()[-1]
+
+
+# Standard streams
+
+
+@each_kind
+def test_a_process_without_standard_streams(tmp_path: Path, kind: tuple[str, ...]) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    command = (
+        f"{shlex.join([sys.executable, '-m', 'fastasgi', '--uds', 'x.sock', *kind, 'app:app'])} <&- >&- 2>&-"
+    )
+    with subprocess.Popen(["/bin/sh", "-c", f"exec {command}"], cwd=tmp_path) as process:
+        sock = socket.socket(socket.AF_UNIX)
+        deadline = time.monotonic() + WAIT_S
+        while sock.connect_ex(str(tmp_path / "x.sock")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        sock.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        with sock, sock.makefile("rb") as stream:
+            assert stream.read().startswith(b"HTTP/1.1 200 OK\r\n")
+        process.terminate()
+        assert process.wait(WAIT_S) == (0 if kind else -signal.SIGTERM)
 
 
 # process_name
