@@ -20,6 +20,7 @@ MODULES = (
     "_encoder",
     "_frames",
     "_access",
+    "_orphan",
     "_core",
     "_task",
     "_exchange",

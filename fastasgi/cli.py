@@ -135,6 +135,9 @@ def _run(config: str | None, print_config: bool, check_config: bool, **command_l
         if print_config or check_config:
             _print_config(collect_settings(), environ, check_config)
         else:
+            for line in unknown_variables(environ):
+                if "did you mean" in line:
+                    click.echo(f"Warning: {line}", err=True)
             run_config(lambda: make_config(collect_settings()))
     except FastasgiError as error:
         exit_with(error)

@@ -462,8 +462,11 @@ class Config:
 
     def _check_together(self) -> None:
         """Check what no setting tells alone."""
+        found = set()
         for text in self.bind or ():
-            parse_bind(text)
+            if (parsed := parse_bind(text)) in found and parsed.port != 0:
+                raise ConfigError(f"bind {text!r} is given twice: leave one out")
+            found.add(parsed)
         if self.health_path is not None and not self.health_path.startswith("/"):
             raise ConfigError(f"health_path {self.health_path!r}: give a path that begins with a slash")
         if self.app_dir is not None and not os.path.isdir(self.app_dir or "."):

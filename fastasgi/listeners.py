@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastasgi.config import Config
-from fastasgi.sockets import SocketFile, another_of, listen_error
+from fastasgi.sockets import SocketFile, another_of, inherited_socket, listen_error
 
 SO_ATTACH_REUSEPORT_CBPF = 51  # Linux, asm-generic/socket.h; socket has no name for it
 
@@ -121,7 +121,7 @@ class Listeners:
         return cls(
             [
                 Address(
-                    [socket.socket(fileno=fd) for fd in address["fds"]],
+                    [inherited_socket(fd) for fd in address["fds"]],
                     address["is_spread"],
                     SocketFile(*address["file"]) if address["file"] else None,
                 )

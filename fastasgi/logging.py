@@ -229,8 +229,10 @@ def log_process(what: str, kind: str) -> None:
     logging.getLogger("fastasgi.error").info(text, os.getpid(), extra={"color_message": color_text})
 
 
-def reopen_log_files() -> None:
+def reopen_log_files(owner: tuple[int, int] = (-1, -1)) -> None:
     """Open the files of all handlers again: what has moved them gets a new file under the old name.
+
+    owner is the user and group that the files are to have, -1 for no change.
 
     A file that can't be opened is told in the error log, and its handler goes on with the old one.
     """
@@ -243,6 +245,8 @@ def reopen_log_files() -> None:
                 handler.flush()
                 former, handler.stream = handler.stream, handler._open()
                 former.close()
+                if owner != (-1, -1):
+                    os.chown(handler.stream.fileno(), *owner)
             except OSError as error:
                 logging.getLogger("fastasgi.error").error("A log file can't be opened again: %s", error)
             finally:

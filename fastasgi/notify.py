@@ -41,8 +41,8 @@ class Notifier:
         self._send("STOPPING=1")
 
     def main_pid(self, pid: int) -> None:
-        """Another process is the service's main process from now on."""
-        self._send(f"MAINPID={pid}")
+        """Another process is the service's main process from now on, and ready."""
+        self._send(f"MAINPID={pid}", "READY=1", "STATUS=Serving")
 
     def watchdog(self) -> None:
         """Still alive. To be called at least once a second; sends as often as systemd wants it."""

@@ -1,11 +1,14 @@
 """The file that holds the process id of a running server."""
 
 import contextlib
+import logging
 import os
 import stat
 import tempfile
 
 from fastasgi.errors import BindError
+
+logger = logging.getLogger("fastasgi.error")
 
 
 class PidFile:
@@ -46,8 +49,10 @@ class PidFile:
     def remove(self) -> None:
         """Remove the file, unless it belongs to another process by now."""
         if self._read() == os.getpid():
-            with contextlib.suppress(OSError):
+            try:
                 os.unlink(self.path)
+            except OSError as error:
+                logger.warning("pid_file %r can't be removed: %s", self.path, error.strerror)
 
     def _read(self) -> int | None:
         try:

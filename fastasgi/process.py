@@ -32,7 +32,7 @@ def open_standard_streams() -> None:
     os.close(descriptor)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "w" if number else "r", closefd=False))
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def check_process_settings(config: "Config") -> None:
@@ -128,6 +128,12 @@ def _find(user: str | None, group: str | None) -> tuple[Any, int | None]:
     entry = find_user(user)
     gid = find_group(group)
     return entry, entry.pw_gid if gid is None and entry is not None else gid
+
+
+def ids_of_worker(config: "Config") -> tuple[int, int]:
+    """The numbers of the workers' user and group, -1 for one that stays as it is. Raises ConfigError."""
+    entry, gid = _find(config.user, config.group)
+    return (-1 if entry is None else entry.pw_uid), (-1 if gid is None else gid)
 
 
 def _not_permitted(user: str | None, group: str | None) -> ConfigError:

@@ -384,7 +384,7 @@ class Server:
         if self._should_exit:
             self.force_exit = True
             return
-        self.should_exit = True         # before the log: another signal may interrupt that
+        self.should_exit = True  # before the log: another signal may interrupt that
         if not self.started:
             logger.info("Waiting for application startup to end first. (CTRL+C to force quit)")
 

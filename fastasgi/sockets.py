@@ -4,6 +4,7 @@ A socket is bound here and made to listen by the event loop. Knows no event loop
 """
 
 import errno
+import logging
 import os
 import re
 import socket
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastasgi.errors import BindError, ConfigError
+
+logger = logging.getLogger("fastasgi.error")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +144,10 @@ class SocketFile:
             found = os.lstat(self.path)
             if (found.st_dev, found.st_ino) == (self.device, self.inode):
                 os.unlink(self.path)
-        except OSError:
-            pass  # gone already, or the folder is no longer ours to change
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            logger.warning("The socket file %r can't be removed: %s", self.path, error.strerror)
 
 
 def bind_unix(path: str, permissions: int) -> tuple[socket.socket, SocketFile]:
@@ -191,6 +196,13 @@ def _remove_stale(path: str) -> None:
         )
     elif answer != errno.ENOENT:
         raise OSError(answer, os.strerror(answer))
+
+
+def inherited_socket(fd: int) -> socket.socket:
+    """The socket of an inherited descriptor, which no program that is started from here inherits again."""
+    sock = socket.socket(fileno=fd)
+    sock.set_inheritable(False)
+    return sock
 
 
 def adopt_descriptor(fd: int) -> socket.socket:

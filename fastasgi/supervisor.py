@@ -21,15 +21,16 @@ from collections.abc import Callable, Iterator
 
 from fastasgi import worker
 from fastasgi.config import Config
-from fastasgi.errors import FastasgiError
+from fastasgi.errors import ConfigError, FastasgiError
 from fastasgi.listeners import Listeners
 from fastasgi.logging import log_process, reopen_log_files
 from fastasgi.notify import Notifier
 from fastasgi.pidfile import PidFile
-from fastasgi.process import name_process
+from fastasgi.process import ids_of_worker, name_process
 from fastasgi.reload import ChangeWatch
 from fastasgi.server import FORCED_LIFESPAN_TIMEOUT_S, PHASE_TIMEOUT_S, STARTUP_FAILURE
 from fastasgi.setting import settings_that_differ
+from fastasgi.sockets import inherited_socket
 from fastasgi.workerprocess import WorkerProcess, describe_exit, fork_worker, spawn_worker
 
 logger = logging.getLogger("fastasgi.error")
@@ -83,12 +84,12 @@ class Supervisor:
         self.config = config
         self.make_config = make_config
         self.environ = {name: value for name, value in environ.items() if name not in OWN_VARIABLES}
-        self.cwd = os.getcwd()
+        self.cwd = _working_folder()
         inherited = json.loads(os.environ.pop(INHERIT_VARIABLE, "null"))
         self.is_candidate = inherited is not None and inherited["pid"] == os.getppid()  # until we take over
         self.predecessor: socket.socket | None = None  # until that has ended
         if self.is_candidate:
-            self.predecessor = socket.socket(fileno=inherited["fd"])
+            self.predecessor = inherited_socket(inherited["fd"])
             self.listeners = Listeners.adopt(inherited["listeners"], self.config.backlog)
         else:
             self.listeners = Listeners.bind(self.config)
@@ -139,8 +140,8 @@ class Supervisor:
                     self.pid_file.write()
             name_process(self.config, "supervisor")
             log_process("Started", "supervisor")
-            if self.config.preload:
-                self._preload()
+            if self.config.preload and not self._preload():
+                return STARTUP_FAILURE
             self.config.log_listening(self.listeners.of_slot(0))
             if self.config.reload:
                 self.changes = stack.enter_context(ChangeWatch(self.config))
@@ -156,14 +157,30 @@ class Supervisor:
         log_process("Finished", "supervisor")
         return self.exit_code
 
-    def _preload(self) -> None:
+    def _preload(self) -> bool:
+        """Import the application here; False where it fails, which the log then tells."""
         self.is_importing = True
-        self.config.load()
-        self.is_importing = False
+        try:
+            with _time_limit(self.config.timeout_worker_startup):
+                self.config.load()
+        except FastasgiError as error:
+            logger.error("%s", error)
+            return False
+        except SystemExit as error:
+            if self.signals:
+                raise
+            logger.error("The application has ended its import by sys.exit(%r)", error.code)
+            return False
+        except Exception as error:
+            logger.error("The application could not be loaded\n", exc_info=error)
+            return False
+        finally:
+            self.is_importing = False
         if threading.active_count() > 1:
             logger.warning("Importing the application has started threads; preloaded workers lack them.")
         gc.collect()
         gc.freeze()
+        return True
 
     def _turn(self) -> None:
         """Deal with what has happened until now; wait where nothing has."""
@@ -255,7 +272,7 @@ class Supervisor:
         self.notifier.stopping()
         self._begin_stop()
         for process in self._dismiss_all():
-            process.signal(signal.SIGTERM)
+            self._send_off(process, worker.STOP)
             self._leave(process, self.config.timeout_drain)
 
     def stop_now(self) -> None:
@@ -299,26 +316,28 @@ class Supervisor:
             logger.warning("%s has changed; this takes SIGUSR2 or a restart", name)
         for name in KEPT_SETTINGS:
             setattr(config, name, getattr(self.config, name))
-        self._change_config(config, self.previous or self.config)
+        before, self.config = self.config, config
+        self.previous = self.previous or before
+        if before.worker_count != config.worker_count > len(self.slots):
+            self._try_resize(config.worker_count)
         self.is_idle = False
         self.generation += 1
         for slot in self.slots:
             slot.failures, slot.start_at = 0, 0.0
 
-    def _change_config(self, config: Config, previous: Config | None) -> None:
-        count = self.config.worker_count
-        self.config, self.previous = config, previous
-        if config.worker_count != count:
-            self._try_resize(config.worker_count)
-
-    def _finish_reload(self) -> None:
+    def _finish_reload(self, previous: Config) -> None:
         self.previous = None
+        # Not before: had the new code failed, workers of the old would be lost
+        if previous.worker_count != self.config.worker_count < len(self.slots):
+            self._try_resize(self.config.worker_count)
         self.notifier.ready()
         logger.info("Reloaded")
 
     def _give_up_reload(self, previous: Config) -> None:
         logger.error("Not reloaded, the workers go on as they are")
-        self._change_config(previous, None)
+        failed, self.config, self.previous = self.config, previous, None
+        if failed.worker_count != previous.worker_count < len(self.slots):
+            self._try_resize(previous.worker_count)
         previous.configure_logging()
         for slot in self.slots:
             for process in slot.processes():
@@ -326,8 +345,8 @@ class Supervisor:
         self.notifier.ready()
 
     def reopen_logs(self) -> None:
-        """SIGUSR1: open log files again, for whoever has moved them."""
-        reopen_log_files()
+        """SIGUSR1: open log files again, for whoever has moved them; here first, where there are rights to."""
+        reopen_log_files(ids_of_worker(self.config))
         for process in self._processes():
             process.signal(signal.SIGUSR1)
 
@@ -362,6 +381,7 @@ class Supervisor:
         if self.is_stopping or self.is_candidate or self.replacement is not None:
             return
         logger.info("Starting a new supervisor")
+        self.notifier.reloading()
         exported, fds = self.listeners.export()
         try:
             ours, theirs = socket.socketpair()
@@ -375,6 +395,7 @@ class Supervisor:
                 )
         except OSError as error:
             logger.error("The new supervisor can't be started, this one goes on: %s", error)
+            self.notifier.ready()
             return
         self.replacement_link = ours
         self.selector.register(ours, selectors.EVENT_READ, lambda: self._on_replacement(ours))
@@ -398,6 +419,7 @@ class Supervisor:
             self.replacement = None
             if not self.is_stopping:
                 logger.error("The new supervisor did not start; this one goes on")
+                self.notifier.ready()
 
     def _take_over(self) -> None:
         """Our workers are ready: what our predecessor did is ours to do now."""
@@ -409,8 +431,10 @@ class Supervisor:
                 self.pid_file.write(instead_of=os.getppid())
             except FastasgiError as error:
                 logger.error("%s", error)
-        with contextlib.suppress(OSError):  # where it has died, there is nobody to tell
+        try:
             predecessor.send(b"r")
+        except OSError:  # it has died, and told nobody
+            self.notifier.ready()
         self.selector.register(predecessor, selectors.EVENT_READ, self._on_predecessor_gone)
 
     def _on_predecessor_gone(self) -> None:
@@ -494,7 +518,7 @@ class Supervisor:
         if self.previous is not None and all(
             slot.current is not None and slot.current.generation == self.generation for slot in self.slots
         ):
-            self._finish_reload()
+            self._finish_reload(self.previous)
 
     def _start(self, slot: Slot) -> None:
         slot.started_at = time.monotonic()
@@ -546,6 +570,8 @@ class Supervisor:
             if slot is not None and slot.successor is process:
                 self._take_place(slot)
         if worker.RETIRE in said and slot is not None:
+            if not process.is_retiring:
+                logger.info("Worker [%d] asks for a successor", process.pid)
             self._retire(slot, process)
 
     def _slot_of(self, process: WorkerProcess) -> Slot | None:
@@ -562,9 +588,10 @@ class Supervisor:
             self.renewing = None
         if not self.has_started and all(each.current is not None for each in self.slots):
             self.has_started = True
-            self.notifier.ready()
             if self.is_candidate:
-                self._take_over()
+                self._take_over()  # our predecessor, whom the service manager knows, notifies
+            else:
+                self.notifier.ready()
 
     def _retire(self, slot: Slot, process: WorkerProcess) -> None:
         """Have a worker succeeded that has reached a limit. It serves until then."""
@@ -573,11 +600,14 @@ class Supervisor:
 
     def _let_go(self, process: WorkerProcess) -> None:
         """A process that no slot needs any more is to drain and end."""
+        self._send_off(process, worker.SUCCEEDED)
+        self._leave(process, 0.0)
+
+    def _send_off(self, process: WorkerProcess, message: bytes) -> None:
         if process.ready_at is None:
             process.signal(signal.SIGTERM)
         else:
-            process.tell(worker.SUCCEEDED)
-        self._leave(process, 0.0)
+            process.tell(message)
 
     def _leave(self, process: WorkerProcess, drain_s: float) -> None:
         process.kill_at = time.monotonic() + self._exit_time_s(process, drain_s)
@@ -714,6 +744,33 @@ class Supervisor:
         if process.ready_at is None:
             return FORCED_EXIT_S
         return drain_s + self.config.grace_timeout_s + 2 * PHASE_TIMEOUT_S + EXIT_MARGIN_S
+
+
+@contextlib.contextmanager
+def _time_limit(limit_s: float) -> Iterator[None]:
+    """Raise ConfigError where the block takes longer; 0 for any time. Takes SIGALRM."""
+
+    def end(number: int, frame: object) -> None:
+        raise ConfigError(
+            f"timeout_worker_startup {limit_s:g}: the application's import takes longer: give it more time"
+        )
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _working_folder() -> str:
+    """The working folder as the shell names it: a link to a release leads to the next one after a change."""
+    named = os.environ.get("PWD", "")
+    with contextlib.suppress(OSError):
+        if os.path.isabs(named) and os.path.samefile(named, "."):
+            return named
+    return os.getcwd()
 
 
 def _is_in_foreground() -> bool:

@@ -2,10 +2,11 @@
 
 A worker and its supervisor talk over one socket pair. The worker sends single bytes: READY once it accepts
 connections, BEAT whenever its event loop has turned, RETIRE instead of BEAT when it wants a successor. The
-supervisor first sends a spawned worker its order, later SUCCEEDED or HURRY; the end of its stream says that
-it has died. SIGTERM stops
-a worker gracefully, a second one at once; SIGUSR1 reopens log files; SIGUSR2 writes the stacks of all threads
-to stderr.
+supervisor first sends a spawned worker its order, later STOP, SUCCEEDED or HURRY; the end of its stream says
+that it has died.
+
+SIGTERM has a worker ask for a successor, so that one sent to it alone loses nothing, and one sent to all
+processes at once is no second one; SIGUSR1 reopens log files; SIGUSR2 writes the stacks of all threads to stderr.
 """
 
 import contextlib
@@ -19,17 +20,21 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
+from fastasgi._orphan import end_orphan
 from fastasgi.config import Config
 from fastasgi.errors import FastasgiError
 from fastasgi.logging import reopen_log_files
 from fastasgi.process import apply_process_settings
 from fastasgi.server import STARTUP_FAILURE, Server, exit_with
+from fastasgi.sockets import inherited_socket
 
 logger = logging.getLogger("fastasgi.error")
 
 READY, BEAT, RETIRE = b"r", b".", b"m"  # from worker to supervisor
+STOP = b"t"  # from supervisor to worker: stop gracefully
 SUCCEEDED = b"s"  # from supervisor to worker: stop accepting now, another serves your sockets
 HURRY = b"h"  # from supervisor to worker: stop at once
 
@@ -39,7 +44,7 @@ HELD_SIGNALS = (
 )  # fmt: skip
 
 ORPHAN_GRACE_S = 2.0  # for requests, once the supervisor is gone
-ORPHAN_LIFE_S = 4.0  # at the most
+ORPHAN_LIFE_S = 4  # at the most
 
 
 class WorkerServer(Server):
@@ -65,9 +70,19 @@ class WorkerServer(Server):
         self._tell(RETIRE if self._is_retiring else BEAT)
 
     def _stop_at_max_requests(self) -> None:
+        self._retire()
+
+    def _retire(self) -> None:
         if not self._is_retiring:
             self._is_retiring = True
             self._tell(RETIRE)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM: ask for a successor; before the start is done, break it off."""
+        if self.started:
+            self._retire()
+        else:
+            super().handle_exit(sig, frame)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -81,6 +96,8 @@ class WorkerServer(Server):
                 command = self._control.recv(1)
             except OSError:
                 command = b""
+            if command == STOP:
+                self.should_exit = True
             if command == SUCCEEDED:
                 self.is_succeeded = True
                 self.should_exit = True
@@ -108,6 +125,7 @@ def serve(config: Config, slot: int, sockets: list[socket.socket], control: sock
     threading.Thread(target=server.watch, name="fastasgi-supervisor-watch", daemon=True).start()
     try:
         apply_process_settings(config, slot)
+        end_orphan(ORPHAN_LIFE_S)
         if not config.loaded:
             _load(config)
         # Until now SIGTERM has ended the process: an import may take long
@@ -149,7 +167,7 @@ def _read(stream: Any, size: int) -> bytes:
 
 def main() -> None:
     """What a spawned worker runs: ``python -m fastasgi.worker FD``."""
-    control = socket.socket(fileno=int(sys.argv[1]))
+    control = inherited_socket(int(sys.argv[1]))
     order = _receive_order(control)
     sys.path[:] = order["sys_path"]
     sys.argv[:] = order["argv"]
@@ -157,7 +175,7 @@ def main() -> None:
         config = Config(**order["settings"])
     except FastasgiError as error:
         exit_with(error)
-    serve(config, order["slot"], [socket.socket(fileno=fd) for fd in order["sockets"]], control)
+    serve(config, order["slot"], [inherited_socket(fd) for fd in order["sockets"]], control)
 
 
 if __name__ == "__main__":

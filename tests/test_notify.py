@@ -109,7 +109,7 @@ def test_each_message(manager: ServiceManager, notifier: Callable[..., Notifier]
     at_us = int(second.removeprefix("MONOTONIC_USEC="))
     assert before_us <= at_us <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     notify.main_pid(17)
-    assert manager.next() == ["MAINPID=17"]
+    assert manager.next() == ["MAINPID=17", "READY=1", "STATUS=Serving"]
     notify.stopping()
     assert manager.next() == ["STOPPING=1"]
     notify.close()
