@@ -23,8 +23,8 @@ static void on_parent_death(int number)
     alarm(orphan_life_s);
 }
 
-// Have the kernel end this process so many seconds after its parent's main thread has ended; a change of its user
-// undoes that. Returns 0, or -1 where it can't.
+// Have the kernel end this process so many seconds after its parent's main thread has ended; a change of its
+// user undoes that. Returns 0, or -1 where it can't.
 static inline int end_after_parent(unsigned life_s)
 {
     const int number = SIGRTMAX - 1;

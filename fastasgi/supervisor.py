@@ -345,7 +345,7 @@ class Supervisor:
         self.notifier.ready()
 
     def reopen_logs(self) -> None:
-        """SIGUSR1: open log files again, for whoever has moved them; here first, where there are rights to."""
+        """SIGUSR1: open log files again, for whoever has moved them; here first, where rights suffice."""
         reopen_log_files(ids_of_worker(self.config))
         for process in self._processes():
             process.signal(signal.SIGUSR1)

@@ -6,7 +6,8 @@ supervisor first sends a spawned worker its order, later STOP, SUCCEEDED or HURR
 that it has died.
 
 SIGTERM has a worker ask for a successor, so that one sent to it alone loses nothing, and one sent to all
-processes at once is no second one; SIGUSR1 reopens log files; SIGUSR2 writes the stacks of all threads to stderr.
+processes at once is no second one. SIGUSR1 reopens log files; SIGUSR2 writes the stacks of all threads to
+stderr.
 """
 
 import contextlib

@@ -258,6 +258,23 @@ def test_a_reload(start: Start, manager: ServiceManager, tmp_path: Path) -> None
     assert manager.senders == {process.process.pid}
 
 
+def test_a_reload_with_preload_tells_of_itself(start: Start, manager: ServiceManager) -> None:
+    """The service manager hears who is the main process before that is ready: it may listen to no other."""
+    environment = manager.environment()
+    process = start(APP, "app:app", "--port", "0", "--workers", "1", "--preload", environment=environment)
+    manager.until("READY=1")
+    process.process.send_signal(signal.SIGHUP)
+    assert manager.next()[0] == "RELOADING=1"
+    main_pid, *state = manager.next()
+    assert main_pid.startswith("MAINPID=")
+    assert state == ["READY=1", "STATUS=Serving"]
+    assert process.process.wait(WAIT_S) == 0
+    new = int(main_pid.partition("=")[2])
+    os.kill(new, signal.SIGTERM)
+    assert manager.next() == ["STOPPING=1"]
+    assert manager.senders == {process.process.pid, new}
+
+
 def test_a_new_supervisor_becomes_the_main_process(start: Start, manager: ServiceManager) -> None:
     environment = manager.environment(WATCHDOG_USEC="2000000")
     process = start(APP, "app:app", "--port", "0", "--workers", "1", environment=environment)

@@ -167,6 +167,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Supervised]]:
         )
         return started[-1]
 
+    run.folder = tmp_path  # type: ignore[attr-defined]
     yield run
     for pid in processes_in(tmp_path):
         with contextlib.suppress(ProcessLookupError):
@@ -259,6 +260,25 @@ def test_workers_that_fail_late_and_not_together_end_the_start(run: Callable[...
     )
     assert server.wait() == 3
     assert server.count("did not start: exit code 5") == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "message", "tracebacks"),
+    [
+        ("raise ValueError('broken')", "ValueError: broken", 1),
+        ("app = (", "SyntaxError", 1),
+        ("import sys; sys.exit(7)", r"has ended its import by sys.exit\(7\)", 0),
+        ("", "app 'app:app'", 0),
+        ("import time; time.sleep(60)", "timeout_worker_startup 1: the application's import takes longer", 0),
+    ],
+)
+def test_a_failed_preload_ends_the_start(
+    run: Callable[..., Supervised], source: str, message: str, tracebacks: int
+) -> None:
+    server = run("--workers", "2", "--preload", "--timeout-worker-startup", "1", source=source)
+    assert server.wait() == 3
+    assert re.search(message, server.log)
+    assert server.count("Traceback") == tracebacks
 
 
 def test_a_failed_lifespan_ends_the_start(run: Callable[..., Supervised]) -> None:
@@ -458,7 +478,97 @@ def test_workers_that_die_inside_a_reload(run: Callable[..., Supervised]) -> Non
     server.assert_ends()
 
 
+def test_a_failed_reload_to_fewer_workers_keeps_them_all(run: Callable[..., Supervised]) -> None:
+    (run.folder / "pyproject.toml").write_text("[tool.fastasgi]\nworkers = 3\n")
+    server = run()
+    server.wait_for_workers(3)
+    workers = server.workers()
+    server.write_app("import time\ntime.sleep(1.5)\nraise ValueError\n")
+    (run.folder / "pyproject.toml").write_text("[tool.fastasgi]\nworkers = 1\n")
+    server.send(signal.SIGHUP)
+    server.wait_for("Not reloaded")
+    assert server.workers() == workers
+    server.write_app(APP.replace("v1", "v2"))
+    server.send(signal.SIGHUP)
+    server.wait_for_reload(1)
+    assert server.version() == "v2"
+    server.assert_ends(tracebacks=1)
+
+
+def test_a_reload_follows_a_link_to_another_release(run: Callable[..., Supervised]) -> None:
+    for release in ("v1", "v2"):
+        (run.folder / release).mkdir()
+        (run.folder / release / "shop.py").write_text(APP.replace("v1", release))
+    link = run.folder / "current"
+    link.symlink_to("v1")
+    server = Supervised(
+        link, "shop:app", "--port", "0", "--workers", "1", environment={**ENVIRONMENT, "PWD": str(link)}
+    )
+    try:
+        server.wait_for_workers(1)
+        assert server.version() == "v1"
+        link.unlink()
+        link.symlink_to("v2")
+        server.send(signal.SIGHUP)
+        server.wait_for_reload(1)
+        assert server.version() == "v2"
+        assert server.end() == 0
+    finally:
+        server.close()
+
+
 # Workers that die or hang
+
+
+def test_a_worker_that_is_told_to_end_is_succeeded_first(run: Callable[..., Supervised]) -> None:
+    server = run("--workers", "2")
+    server.wait_for_workers(2)
+    with Load(server.connect, 4) as load:
+        for number in range(3):
+            load.wait_for_answers(200)
+            worker = server.workers()[0]
+            os.kill(worker, signal.SIGTERM)
+            server.wait_for(rf"Worker \[{worker}\] asks for a successor")
+            server.wait_for_workers(3 + number)
+            wait_until(lambda worker=worker: worker not in server.workers(), "the worker's end")
+    assert not load.failures
+    assert load.slowest_s < 2
+    assert "has died" not in server.log
+    server.assert_ends()
+
+
+@pytest.mark.parametrize("kind", [(), ("--preload",)], ids=["spawn", "fork"])
+def test_a_signal_to_all_processes_is_no_second_one(
+    run: Callable[..., Supervised], kind: tuple[str, ...]
+) -> None:
+    """As systemd and supervisord send it, and kill(1) to a process group."""
+    server = run("--workers", "2", *kind, source=APP.replace("time.sleep(0.7)", "await asyncio.sleep(1)"))
+    server.wait_for_workers(2)
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(server.connect()) for _ in range(6)]
+        workers = server.workers()
+        for sock in socks:
+            sock.sendall(b"GET /busy HTTP/1.1\r\nhost: x\r\n\r\n")
+            wait_until(
+                lambda sock=sock: any(is_accepted(pid, sock) for pid in workers), "the request's arrival"
+            )
+        for pid in (*workers, server.pid):
+            os.kill(pid, signal.SIGTERM)
+        for sock in socks:
+            sock.settimeout(WAIT_S)
+            assert sock.recv(4096).startswith(b"HTTP/1.1 200")
+    assert server.wait() == 0
+    assert processes_in(server.folder) == []
+
+
+def test_what_the_application_starts_inherits_no_socket(run: Callable[..., Supervised]) -> None:
+    source = APP.replace("time.sleep(60)", "print(os.popen('ls -l /proc/self/fd').read(), flush=True)")
+    server = run("--workers", "1", source=source)
+    server.wait_for_workers(1)
+    server.get("/block")
+    server.assert_ends()
+    assert "pipe:" in server.output
+    assert "socket:" not in server.output
 
 
 def test_only_requests_in_a_killed_worker_fail(run: Callable[..., Supervised]) -> None:
@@ -595,6 +705,20 @@ def test_workers_that_hang_at_the_end_are_killed(run: Callable[..., Supervised])
     assert time.monotonic() - begin < 8
     assert processes_in(server.folder) == []
     assert server.count("does not end and is killed") == 1, "the one that blocks"
+
+
+def test_a_killed_supervisor_leaves_no_worker_that_holds_the_interpreter(
+    run: Callable[..., Supervised],
+) -> None:
+    source = APP.replace("time.sleep(60)", "open('begun', 'w'); re.match('(a+)+$', 'a' * 64 + 'b')")
+    server = run("--workers", "1", source=f"import re\n{source}")
+    server.wait_for_workers(1)
+    with server.connect() as sock:
+        sock.sendall(b"GET /block HTTP/1.1\r\nhost: x\r\n\r\n")
+        wait_until((server.folder / "begun").exists, "the request")
+        server.process.kill()
+        server.process.wait(WAIT_S)
+        wait_until(lambda: not processes_in(server.folder), "the end of the worker", 5.5)
 
 
 def test_a_killed_supervisor_leaves_no_worker(run: Callable[..., Supervised]) -> None:
