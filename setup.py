@@ -28,6 +28,7 @@ MODULES = (
     "_websocket",
     "_http1",
     "_protocol",
+    "_tls",
 )
 HEADERS = sorted(str(path) for path in Path("fastasgi").glob("*.h"))
 

@@ -30,7 +30,8 @@ cdef class WorkerContext:
         double ws_ping_interval_s       # 0: no pings
         double ws_ping_timeout_s        # 0: any
         bint ws_per_message_deflate
-        double head_timeout_s           # 0, of this and the next two: any
+        double tls_handshake_timeout_s  # 0, of this and the next three: any
+        double head_timeout_s
         double body_timeout_s           # between two pieces of a body
         double write_timeout_s          # in which a client takes nothing
         Py_ssize_t max_head_bytes
@@ -148,7 +149,8 @@ cdef class ByteSink:
     cdef int resume_reading(self) except -1
     cdef bint peer_is_gone(self) except -1      # it has closed, though bytes of it may be unread
     cdef Py_ssize_t unsent(self) except -1      # bytes written that the kernel has not taken
-    cdef object extra_info(self, str name)      # asyncio.BaseTransport.get_extra_info
+    # asyncio.BaseTransport.get_extra_info; of "tls" a dict for the scope's extensions, or None
+    cdef object extra_info(self, str name)
     cdef int carry(self, Connection connection) except -1       # from now on, instead of the one before
 
 
@@ -169,6 +171,7 @@ cdef class Connection:
     cdef int writable(self) except -1           # the sink is no longer blocked
     cdef int drain_and_close(self) except -1    # finish what runs, begin nothing
     cdef int expire(self) except -1             # the deadline has passed
+    cdef str peer(self)                         # the client's address for the error log
     cdef inline bint is_due(self) noexcept:     # for the tick to look at
         return self.watches_peer or 0 < self.deadline <= self.worker.now
     cdef inline void set_deadline(self, double timeout_s) noexcept:

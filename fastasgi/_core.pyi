@@ -43,6 +43,7 @@ class WorkerContext:
         ws_ping_interval_s: float = 20.0,
         ws_ping_timeout_s: float = 20.0,
         ws_per_message_deflate: bool = True,
+        tls_handshake_timeout_s: float = 0,
     ) -> None:
         """Each scope gets a shallow copy of `state`; `headers` start every response.
 

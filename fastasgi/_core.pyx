@@ -79,6 +79,7 @@ cdef class WorkerContext:
         double ws_ping_interval_s=20.0,
         double ws_ping_timeout_s=20.0,
         bint ws_per_message_deflate=True,
+        double tls_handshake_timeout_s=0,
     ):
         self.loop = loop
         self.thread_ident = threading.get_ident()
@@ -107,6 +108,7 @@ cdef class WorkerContext:
         self.ws_ping_interval_s = ws_ping_interval_s
         self.ws_ping_timeout_s = ws_ping_timeout_s
         self.ws_per_message_deflate = ws_per_message_deflate
+        self.tls_handshake_timeout_s = tls_handshake_timeout_s
         self.max_concurrency = max_concurrency
         self.max_requests = max_requests
         self.state = state
@@ -137,7 +139,7 @@ cdef class WorkerContext:
         # A quarter of the shortest timeout, so that short ones are kept too, but rarely more than once a second.
         shortest = min([t for t in (
             keep_alive_timeout_s, head_timeout_s, body_timeout_s, write_timeout_s, ws_ping_interval_s,
-            ws_ping_timeout_s, 4.0) if t > 0])
+            ws_ping_timeout_s, tls_handshake_timeout_s, 4.0) if t > 0])
         self.tick_interval_s = min(1.0, max(0.02, shortest / 4))
         self.tick()
 
@@ -417,3 +419,7 @@ cdef class Connection:
 
     cdef int expire(self) except -1:
         raise NotImplementedError
+
+    cdef str peer(self):
+        peer = self.sink.extra_info("peername")
+        return "%s:%d" % tuple(peer[:2]) if isinstance(peer, (tuple, list)) else "a unix socket"

@@ -64,6 +64,7 @@ cdef class HTTP1Connection(Connection):
         Py_ssize_t held_length          # bytes
         Py_ssize_t held_capacity        # bytes
         Connection successor            # another protocol's, that the sink carries now; None: none
+        dict tls                        # of the scope's extensions; None: plain
         dict scope_template             # what is the same in all scopes of this connection; None before the first
 
     cdef bint is_worth_parsing(self, const char* p, Py_ssize_t n) noexcept
@@ -93,4 +94,3 @@ cdef class HTTP1Connection(Connection):
     cdef int watch_client(self) except -1
     cdef int close(self) except -1
     cdef int linger(self) except -1
-    cdef str peer(self)

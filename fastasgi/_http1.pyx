@@ -506,6 +506,8 @@ cdef class HTTP1Connection(Connection):
             headers_of(self.worker.parser), extensions)
         if handshake is None:
             exchange.scope = scope
+            if self.tls is not None:
+                scope["extensions"]["tls"] = self.tls.copy()
             return exchange
         opening.key = handshake.key
         opening.websocket = WebSocketExchange.__new__(WebSocketExchange)
@@ -513,6 +515,8 @@ cdef class HTTP1Connection(Connection):
         opening.websocket.request = opening
         opening.websocket.deflate = handshake.deflate
         opening.websocket.scope = websocket_scope(scope, handshake.subprotocols)
+        if self.tls is not None:
+            opening.websocket.scope["extensions"]["tls"] = self.tls.copy()
         return exchange
 
     cdef int switch_to(self, Connection connection) except -1:
@@ -548,8 +552,8 @@ cdef class HTTP1Connection(Connection):
             server = (own[0], own[1])
         else:
             server = (os.fsdecode(own), None) if own else None
-        scheme = "https" if self.sink.extra_info("sslcontext") is not None else "http"
-        self.scope_template = scope_template(self.worker, scheme, client, server)
+        self.tls = self.sink.extra_info("tls")
+        self.scope_template = scope_template(self.worker, "http" if self.tls is None else "https", client, server)
         return 0
 
     cdef char* read_body(self, char* p, char* end) except NULL:
@@ -739,11 +743,6 @@ cdef class HTTP1Connection(Connection):
         self.set_deadline(LINGER_S)
         self.resume_reading()
         return self.sink.end_gently()
-
-    cdef str peer(self):
-        """The client's address for the error log."""
-        peer = self.sink.extra_info("peername")
-        return "%s:%d" % tuple(peer[:2]) if isinstance(peer, (tuple, list)) else "a unix socket"
 
     # --- Events ---
 

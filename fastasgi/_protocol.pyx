@@ -21,7 +21,7 @@ cdef enum:
 
 cdef class SocketSink(ByteSink):
 
-    def __cinit__(self, WorkerContext worker):
+    def __cinit__(self, WorkerContext worker, *_):    # the rest is a subclass's
         self.worker = worker
         self.socket = UNKNOWN
 

@@ -52,7 +52,7 @@ class SettingOption(click.Option):
             metavar = f"[{'|'.join(choices_of(described))}]"
         else:
             metavar = described.unit.upper() or _METAVARS[described.kind]
-        is_repeated = described.kind in ("headers", "list")
+        is_repeated = described.kind in ("headers", "list", "paths")
         super().__init__([name, field.name], multiple=is_repeated, metavar=metavar, **details)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
@@ -71,6 +71,7 @@ _METAVARS = {
     "octal": "OCTAL",
     "headers": "NAME:VALUE",
     "list": "TEXT",
+    "paths": "PATH",
     "object": "PATH",
 }
 

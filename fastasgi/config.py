@@ -12,6 +12,7 @@ import importlib.util
 import logging
 import os
 import socket
+import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ from fastasgi.sockets import (
     parse_bind,
     systemd_sockets,
 )
+from fastasgi.tls import CIPHERS, TLS, UVICORN_CIPHERS, check_tls_settings
 from fastasgi.wsgi import from_wsgi
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ RELOAD_GRACE_S = 1.0  # the same where a developer waits
 
 _APP, _LISTEN, _HTTP, _WEBSOCKET = "Application", "Listening", "HTTP", "WebSockets"
 _LOG, _LIMIT, _TIMEOUT = "Logging", "Limits", "Timeouts"
-_PROCESS, _RELOAD = "Processes", "Reload"
+_TLS, _PROCESS, _RELOAD = "TLS", "Processes", "Reload"
 
 
 @dataclass(eq=False)
@@ -283,14 +285,59 @@ class Config:
         "Coroutine function to call at the start and then each timeout_notify.",
         on_command_line=False,
     )
-    ssl_keyfile: str | os.PathLike[str] | None = not_offered(None)
-    ssl_certfile: str | os.PathLike[str] | None = not_offered(None, instead="let a proxy terminate TLS")
-    ssl_keyfile_password: str | None = not_offered(None)
-    ssl_version: int = not_offered(17)  # ssl.PROTOCOL_TLS_SERVER
-    ssl_cert_reqs: int = not_offered(0)  # ssl.CERT_NONE
-    ssl_ca_certs: str | os.PathLike[str] | None = not_offered(None)
-    ssl_ciphers: str | None = not_offered(None, "TLSv1")
-    ssl_context_factory: Callable[..., Any] | None = not_offered(None, instead="let a proxy terminate TLS")
+    ssl_keyfile: list[str] | str | os.PathLike[str] | None = setting(
+        "paths",
+        None,
+        _TLS,
+        "File of a private key in PEM; repeated, in the order of ssl_certfile.",
+        default_text="in the certificate's file",
+    )
+    ssl_certfile: list[str] | str | os.PathLike[str] | None = setting(
+        "paths",
+        None,
+        _TLS,
+        "File of a certificate and its chain in PEM; serve TLS with it. Repeated: the one whose host name the "
+        "client asks for, otherwise the first.",
+    )
+    ssl_keyfile_password: str | None = setting(
+        "text",
+        None,
+        _TLS,
+        "Password of all private keys. Other users see what is on a command line; the environment is better.",
+        is_secret=True,
+    )
+    ssl_version: int = setting(
+        "whole",
+        int(ssl.PROTOCOL_TLS_SERVER),
+        _TLS,
+        "17 (or 2) for TLS 1.2 and later, 5 for TLS 1.2 alone: values of the ssl module's PROTOCOL_ constants.",
+    )
+    ssl_cert_reqs: int = setting(
+        "whole",
+        int(ssl.CERT_NONE),
+        _TLS,
+        "Client certificates: 0 asks for none, 1 takes one, 2 requires one.",
+        least=0,
+        most=2,
+    )
+    ssl_ca_certs: str | os.PathLike[str] | None = setting(
+        "path", None, _TLS, "File of the certificates, in PEM, that client certificates must be signed by."
+    )
+    ssl_ciphers: str | None = setting(
+        "text",
+        None,
+        _TLS,
+        "Ciphers of TLS 1.2 as an OpenSSL cipher list; those of TLS 1.3 are always on.",
+        default_text=f"{CIPHERS}, and so is {UVICORN_CIPHERS}, an old default of uvicorn's",
+    )
+    ssl_context_factory: Callable[..., ssl.SSLContext] | None = setting(
+        "object",
+        None,
+        _TLS,
+        "Function of this Config and of a function without arguments, which makes the usual context; returns "
+        "the ssl.SSLContext to use.",
+        on_command_line=False,
+    )
     headers: list[tuple[str, str]] | None = setting(
         "headers",
         None,
@@ -439,12 +486,22 @@ class Config:
         default_text="not changed",
     )
 
+    ssl_handshake_timeout: float = setting(
+        "number",
+        10,
+        _TLS,
+        "Time that a client has for the TLS handshake; 0 for any.",
+        unit="seconds",
+        least=0,
+    )
+
     loaded: bool = field(default=False, init=False)
     loaded_app: Any = field(default=None, init=False, repr=False)
     asgi_version: str = field(default="3.0", init=False)
     encoded_headers: list[tuple[bytes, bytes]] = field(default_factory=list, init=False, repr=False)
     socket_files: list[SocketFile] = field(default_factory=list, init=False, repr=False)
     is_bound_to_host: bool = field(default=False, init=False, repr=False)
+    tls: TLS | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.log_level = _checked_log_level(self.log_level)
@@ -459,6 +516,9 @@ class Config:
             check_access_log_format(self.access_log_format)
         if self.env_file is not None:
             _load_environment(self.env_file)
+        # Here, before a process gives up its rights: keys are often root's alone
+        if self.ssl_certfile or self.ssl_context_factory is not None:
+            self.tls = TLS(self)
 
     def _check_together(self) -> None:
         """Check what no setting tells alone."""
@@ -472,6 +532,7 @@ class Config:
         if self.app_dir is not None and not os.path.isdir(self.app_dir or "."):
             raise ConfigError(f"app_dir {os.fspath(self.app_dir)!r} is not a folder: name one that exists")
         check_process_settings(self)
+        check_tls_settings(self)
         if not self.is_supervised:
             return
         if os.name != "posix":
@@ -489,6 +550,11 @@ class Config:
             return True
         # An application that is an object can't be handed to another process; one worker needs none
         return self.workers is not None and (isinstance(self.app, str) or self.workers != 1)
+
+    @property
+    def is_ssl(self) -> bool:
+        """Whether connections are served over TLS."""
+        return self.tls is not None
 
     @property
     def worker_count(self) -> int:
@@ -637,7 +703,7 @@ class Config:
         """Log the addresses of bound sockets as users are to type them; of a host only the first."""
         host = self.host if self.is_bound_to_host else None
         for sock in sockets[:1] if self.is_bound_to_host else sockets:
-            logger.info("fastasgi running on %s (Press CTRL+C to quit)", describe(sock, host))
+            logger.info("fastasgi running on %s (Press CTRL+C to quit)", describe(sock, host, self.is_ssl))
 
 
 def available_processors() -> int:

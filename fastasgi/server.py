@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 from fastasgi._core import WorkerContext
 from fastasgi._protocol import ServerProtocol
+from fastasgi._tls import TLSWorker, TLSProtocol
 from fastasgi.config import Config
 from fastasgi.errors import ConfigError, FastasgiError
 from fastasgi.health import with_health_check
@@ -68,6 +69,7 @@ class Server:
         self._exit_asked = asyncio.Event()
         self._force_asked = asyncio.Event()
         self._context: WorkerContext | None = None
+        self._tls_worker: TLSWorker | None = None  # None: connections are plain
         self._access_log: AccessLog | None = None
         self._tick_handle: asyncio.TimerHandle | None = None
         self.is_succeeded = False  # another process serves our sockets: no client need notice the end
@@ -148,6 +150,7 @@ class Server:
             # The application's start-up may have set up logging
             self._access_log = make_access_log(self.config.access_log, self.config.access_log_format)
             self._context = self._make_context()
+            self._tls_worker = None if self.config.tls is None else TLSWorker(self.config.tls)
             for sock in listeners:
                 self.servers.append(await self._listen(sock, self._context))
             if sockets is None:
@@ -203,6 +206,7 @@ class Server:
             ws_ping_interval_s=config.ws_ping_interval or 0,
             ws_ping_timeout_s=config.ws_ping_timeout or 0,
             ws_per_message_deflate=config.ws_per_message_deflate,
+            tls_handshake_timeout_s=config.ssl_handshake_timeout if config.is_ssl else 0,
         )
         context.on_max_requests = self._stop_at_max_requests
         return context
@@ -217,7 +221,9 @@ class Server:
 
     async def _listen(self, sock: socket.socket, context: WorkerContext) -> asyncio.Server:
         loop = asyncio.get_running_loop()
-        factory = functools.partial(ServerProtocol, context)
+        factory: Callable[[], asyncio.BufferedProtocol] = functools.partial(ServerProtocol, context)
+        if self._tls_worker is not None:
+            factory = functools.partial(TLSProtocol, context, self._tls_worker)
         try:
             sock.listen(self.config.backlog)  # uvloop would not raise what fails here
         except OSError as error:
@@ -236,6 +242,8 @@ class Server:
             interval_s = min(interval_s, DRAINING_TICK_S)  # somebody waits for the last connection to close
         self._tick_handle = self._loop.call_later(interval_s, self._tick)
         self._context.tick()
+        if self.config.tls is not None:
+            self.config.tls.poll()
 
     async def main_loop(self) -> None:
         """Return when the server is to stop."""
@@ -378,6 +386,12 @@ class Server:
             _flush_streams()
             signal.raise_signal(number)
 
+    def renew_certificates(self) -> None:
+        """Read the files of TLS again, from whatever thread or signal handler; without TLS do nothing."""
+        if self.config.tls is not None and self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self.config.tls.reload)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The signal handler: the first signal stops the server gracefully, a second one at once."""
         self._captured_signals.append(sig)
@@ -472,6 +486,8 @@ def _serve_alone(config: Config) -> None:
         apply_process_settings(config, 0)
         if hasattr(signal, "SIGUSR1"):
             signal.signal(signal.SIGUSR1, lambda *_: reopen_log_files())
+        if config.tls is not None and hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, lambda *_: server.renew_certificates())
         try:
             config.load_app()
             server.run(sockets)

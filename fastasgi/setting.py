@@ -17,7 +17,7 @@ from fastasgi.errors import ConfigError
 
 T = TypeVar("T")
 
-Kind = Literal["text", "path", "whole", "count", "number", "switch", "octal", "headers", "list", "object"]
+Kind = Literal["text", "path", "whole", "count", "number", "switch", "octal", "headers", "list", "paths", "object"]
 
 HIDDEN = "(hidden)"  # what is shown of a secret
 
@@ -76,7 +76,7 @@ def setting(
     default_of_field: dict[str, Any] = {"default": default}
     if default_factory is not None:
         default_of_field = {"default_factory": default_factory}
-    return cast(T, dataclasses.field(**default_of_field, metadata={"setting": described}))
+    return cast(T, dataclasses.field(repr=not described.is_secret, **default_of_field, metadata={"setting": described}))
 
 
 def not_offered(default: T, *others: object, instead: str = "leave it out") -> T:
@@ -161,7 +161,7 @@ def from_text(described: Setting, text: str) -> Any:
 
     A text that stands for nothing is returned as it is, for ``check`` to refuse.
     """
-    if described.kind in ("list", "headers"):
+    if described.kind in ("list", "paths", "headers"):
         return [line.strip() for line in text.split("\n") if line.strip()]
     if described.kind in ("text", "path", "object") and not described.choices:
         return text
@@ -212,6 +212,7 @@ _WORDS = {
     "whole": "a whole number",
     "count": "auto, or a whole number",
     "list": "texts",
+    "paths": "paths",
     "number": "a number",
     "switch": "True or False",
     "octal": "octal permissions such as 660",
@@ -255,6 +256,12 @@ def _list(value: Any) -> list[str] | None:
     return list(values)
 
 
+def _paths(value: Any) -> list[str] | None:
+    values = value if isinstance(value, list | tuple) else [value]
+    paths = [_path(path) for path in values]
+    return None if None in paths else cast(list[str], paths)
+
+
 def _number(value: Any) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
@@ -280,6 +287,7 @@ _CONVERT: dict[Kind, Callable[[Any], Any]] = {
     "whole": _whole,
     "count": _count,
     "list": _list,
+    "paths": _paths,
     "number": _number,
     "switch": _switch,
     "octal": _octal,
@@ -343,7 +351,7 @@ def markdown_table(owner: type) -> str:
     for field, described in settings_of(owner):
         limits = (
             ""
-            if described.kind in ("text", "path", "switch", "object", "headers", "list")
+            if described.kind in ("text", "path", "paths", "switch", "object", "headers", "list")
             else expected(described)
         )
         if described.choices:

@@ -220,7 +220,7 @@ def adopt_descriptor(fd: int) -> socket.socket:
     return sock
 
 
-def describe(sock: socket.socket, host: str | None = None) -> str:
+def describe(sock: socket.socket, host: str | None = None, is_tls: bool = False) -> str:
     """Where clients find a socket: ``http://127.0.0.1:8000`` or ``unix socket /run/app.sock``.
 
     host stands in for the address where the user gave a name for it.
@@ -229,4 +229,5 @@ def describe(sock: socket.socket, host: str | None = None) -> str:
     if not isinstance(name, tuple):
         return f"unix socket {os.fsdecode(name)}"
     address = host or name[0]
-    return f"http://[{address}]:{name[1]}" if ":" in address else f"http://{address}:{name[1]}"
+    scheme = "https" if is_tls else "http"
+    return f"{scheme}://[{address}]:{name[1]}" if ":" in address else f"{scheme}://{address}:{name[1]}"

@@ -53,6 +53,9 @@ NOT_SUPPORTED = {
     "protocol": "every connection is read as HTTP; let the proxy speak HTTP",
     "http_protocols": "every connection is served by HTTP/1.1",
     "http2_cleartext": "every connection is served by HTTP/1.1",
+    "ssl_version": "TLS 1.2 and later are served, unless ssl_version in CONFIG_KWARGS says 5",
+    "do_handshake_on_connect": "handshakes are always done as soon as a client begins them",
+    "suppress_ragged_eofs": "a client that leaves without a word has left",
     "http_parser": "the parser is chosen by http in CONFIG_KWARGS",
     "permit_obsolete_folding": "folded headers are refused",
     "strip_header_spaces": "headers with a space before the colon are refused",
@@ -93,7 +96,7 @@ class FastASGIWorker(Worker):  # type: ignore
         Raises RuntimeError, which gunicorn shows as one line, where serving would be unsafe.
         """
         try:
-            _check_tls(cfg)
+            _check_tls(cfg, cls.CONFIG_KWARGS)
         except ConfigError as error:
             raise RuntimeError(str(error)) from None
         for name, instead in NOT_SUPPORTED.items():
@@ -106,7 +109,9 @@ class FastASGIWorker(Worker):  # type: ignore
         """Serve in this process, just forked, until told to stop."""
         _route_log(self.log)
         with self._errors_told():
-            _check_tls(self.cfg)  # a reload may have changed it
+            _check_tls(self.cfg, self.CONFIG_KWARGS)  # a reload may have changed it
+            if _uses_tls(self.cfg, self.CONFIG_KWARGS):
+                self.config  # noqa: B018  made while the keys, which are often root's alone, can be read
         super().init_process()
 
     def load_wsgi(self) -> None:
@@ -314,12 +319,35 @@ def _is_set(cfg: Any, name: str) -> bool:
     return bool(setting.get() != type(setting)().get())
 
 
-def _check_tls(cfg: Any) -> None:
-    """Raises ConfigError where TLS is asked for, since plain HTTP would be served in its place."""
-    for name in ("certfile", "keyfile"):
-        value = getattr(cfg, name)
-        if value:
-            raise ConfigError(f"{name} {value!r} is not supported by fastasgi: let a proxy terminate TLS")
+def _uses_tls(cfg: Any, config_kwargs: dict[str, Any]) -> bool:
+    return bool(cfg.certfile or cfg.keyfile or {"ssl_certfile", "ssl_context_factory"} & config_kwargs.keys())
+
+
+def _check_tls(cfg: Any, config_kwargs: dict[str, Any]) -> None:
+    """Raises ConfigError, with gunicorn's names for settings, where TLS can't be served as it is asked for."""
+    if not _uses_tls(cfg, config_kwargs):
+        return
+    settings = {**_settings_of(cfg), **config_kwargs}
+    try:
+        Config(app=None, workers=1, **{name: settings[name] for name in settings if name.startswith("ssl_")})
+    except ConfigError as error:
+        raise ConfigError(_GUNICORN_TLS_NAMES.sub(r"\1", str(error))) from None
+
+
+_GUNICORN_TLS_NAMES = re.compile(r"\bssl_(certfile|keyfile|ca_certs|cert_reqs|ciphers)\b")
+
+
+def _tls_settings_of(cfg: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "ssl_certfile": cfg.certfile,
+        "ssl_keyfile": cfg.keyfile,
+        "ssl_ca_certs": cfg.ca_certs,
+        "ssl_cert_reqs": int(cfg.cert_reqs),
+        "ssl_ciphers": cfg.ciphers,
+    }
+    if _is_set(cfg, "ssl_context"):
+        settings["ssl_context_factory"] = lambda config, default: cfg.ssl_context(cfg, default)
+    return settings
 
 
 def _settings_of(cfg: Any) -> dict[str, Any]:
@@ -340,6 +368,8 @@ def _settings_of(cfg: Any) -> dict[str, Any]:
         "limit_request_fields": min(cfg.limit_request_fields or MOST_FIELDS, MOST_FIELDS),
         "limit_request_head": line_bytes + field_bytes + OTHER_FIELDS_BYTES,
     }
+    if cfg.certfile or cfg.keyfile:
+        settings.update(_tls_settings_of(cfg))
     if _is_set(cfg, "worker_connections") and cfg.worker_connections:
         settings["limit_concurrency"] = cfg.worker_connections
     for name, ours in (("asgi_loop", "loop"), ("asgi_lifespan", "lifespan"), ("root_path", "root_path")):

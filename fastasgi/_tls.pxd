@@ -1,0 +1,70 @@
+"""TLS on an asyncio transport, by OpenSSL as the ssl module wraps it: SSLObject between two MemoryBIO.
+
+Must not know: certificates and settings (see tls), what the decrypted bytes mean.
+"""
+
+from fastasgi._core cimport Connection
+from fastasgi._protocol cimport SocketSink
+
+
+cdef class Span:
+    """Memory that an object of the ssl module reads or writes while it is called, by the buffer protocol."""
+
+    cdef:
+        char* p                         # borrows
+        Py_ssize_t n                    # bytes
+
+
+cdef class TLSWorker:
+    """What the TLS connections of one worker share. Each of these is used by one event at a time."""
+
+    cdef:
+        object source                   # has `context`, an ssl.SSLContext, and extension(), see tls.TLS
+        char* records                   # READ_SIZE bytes, owned: what has come from the network
+        Span read                       # all of them, lent to the event loop
+        Span part                       # lent to the ssl module
+
+
+cdef class TLSHandshake(Connection):
+    """Holds a connection's place, and its deadline, until it is known what is spoken over TLS."""
+
+
+cdef class TLSSink(SocketSink):
+    """A sink whose bytes go to the transport in TLS records, and the methods of that transport's protocol.
+
+    Records are given to OpenSSL one by one, so that it never has to say that it wants more, and keeps memory for one
+    record only. Plain text beyond what the transport takes waits in `backlog`, and is encrypted when that has room.
+    """
+
+    cdef:
+        TLSWorker tls_worker
+        object tls                      # ssl.SSLObject; None once the connection is lost
+        object incoming                 # ssl.MemoryBIO
+        object outgoing                 # ssl.MemoryBIO
+        bint established                # the handshake is done
+        bint peer_is_done               # by close_notify, or without
+        bint keeps_half                 # and yet the connection wants to send
+        int ending                      # 0, or what is to happen once the backlog is written: END, END_GENTLY
+        object backlog                  # collections.deque of bytes to encrypt, or None. Not None: blocked is set
+        Py_ssize_t backlog_size         # bytes
+        Py_ssize_t backlog_at           # bytes of its first object that have been encrypted
+
+        # The record that is coming in
+        unsigned char[5] header         # RFC 8446 section 5.1: type, version, length
+        int header_length               # bytes of it that have come
+        int body_left                   # bytes of its body that have not
+
+    cdef int take(self, char* p, Py_ssize_t n) except -1
+    cdef Py_ssize_t follow_record(self, const char* p, Py_ssize_t n) noexcept
+    cdef bint shake(self) except -1
+    cdef int establish(self) except -1
+    cdef Py_ssize_t decrypt(self, char* p, Py_ssize_t room) except -2
+    cdef int deliver(self, Py_ssize_t n) except -1
+    cdef int peer_has_ended(self) except -1
+    cdef int refuse_plain(self) except -1
+    cdef int give_up(self, object reason) except -1
+    cdef int break_off(self, object error) except -1
+    cdef bytes encrypt(self, const char* p, Py_ssize_t n)
+    cdef int send_records(self) except -1
+    cdef int pump(self) except -1
+    cdef int say_end(self) except -1

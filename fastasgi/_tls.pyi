@@ -1,0 +1,25 @@
+"""TLS between an asyncio transport and a connection."""
+
+import asyncio
+import ssl
+from typing import Any, Protocol, Self
+
+from fastasgi._core import WorkerContext
+
+class Source(Protocol):
+    """Where TLS connections get what they are opened with: fastasgi.tls.TLS."""
+
+    context: ssl.SSLContext
+
+    def extension(self, connection: ssl.SSLObject) -> dict[str, Any]:
+        """What the application is told of a connection, after its handshake."""
+
+class TLSWorker:
+    """What the TLS connections of one worker share: memory, and where they get what they are opened with."""
+
+    def __init__(self, source: Source) -> None: ...
+
+class TLSProtocol(asyncio.BufferedProtocol):
+    """What the event loop makes for each connection: `functools.partial(TLSProtocol, worker, tls_worker)`."""
+
+    def __new__(cls, worker: WorkerContext, tls_worker: TLSWorker) -> Self: ...

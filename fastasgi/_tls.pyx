@@ -1,0 +1,437 @@
+"""See _tls.pxd for the contracts."""
+
+import asyncio
+import ssl
+from collections import deque
+
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+
+from fastasgi._core cimport READ_SIZE, Connection, WorkerContext
+from fastasgi._http1 cimport HTTP1Connection
+from fastasgi._protocol cimport SocketSink
+
+cdef enum:
+    MOST_PLAIN = 16384                  # bytes of plain text in a record (RFC 8446 section 5.1)
+    MOST_RECORD = 18432                 # bytes of a record's body (RFC 5246 section 6.2.3; TLS 1.3 allows fewer)
+    PUMP_SIZE = 262144                  # bytes encrypted before the transport is asked whether it takes more
+    CONTROL_LIMIT = 65536               # bytes of OpenSSL's own answers that wait for a peer which reads nothing
+
+cdef enum:
+    END = 1
+    END_GENTLY = 2
+
+cdef double LINGER_S = 2.0              # how long a refused connection waits for its peer to close
+cdef double FIRST_REQUEST_S = 0.5       # how long a draining connection waits for the request it was made for
+
+WantRead = ssl.SSLWantReadError
+MemoryBIO = ssl.MemoryBIO
+
+
+cdef class Span:
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, self.p, self.n, 0, flags)
+
+
+cdef class TLSWorker:
+
+    def __init__(self, source):
+        self.source = source
+        self.records = <char*>PyMem_RawMalloc(READ_SIZE)
+        if self.records is NULL:
+            raise MemoryError()
+        self.read = Span()
+        self.read.p = self.records
+        self.read.n = READ_SIZE
+        self.part = Span()
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.records)
+
+
+cdef class TLSHandshake(Connection):
+
+    def __cinit__(self, WorkerContext worker, TLSSink sink):
+        self.worker = worker
+        self.sink = sink
+        self.set_deadline(worker.tls_handshake_timeout_s)
+        worker.connections.add(self)
+
+    cdef int eof(self) except -1:
+        return self.sink.abort()
+
+    cdef int lost(self) except -1:
+        self.deadline = 0
+        self.sink = None
+        self.worker.connections.discard(self)
+        return self.worker.note_idle()
+
+    cdef int writable(self) except -1:
+        return 0
+
+    cdef int drain_and_close(self) except -1:
+        cdef double patience_s = self.worker.keep_alive_timeout_s if self.worker.lingers else FIRST_REQUEST_S
+        if self.deadline == 0 or self.deadline > self.worker.now + patience_s:
+            self.set_deadline(patience_s)
+        return 0
+
+    cdef int expire(self) except -1:
+        if not self.sink.closing:
+            self.worker.logger.info("TLS handshake of %s failed: not done within ssl_handshake_timeout", self.peer())
+        return self.sink.abort()
+
+
+cdef class TLSSink(SocketSink):
+
+    def __cinit__(self, WorkerContext worker, TLSWorker tls_worker):
+        self.tls_worker = tls_worker
+
+    # --- asyncio.BufferedProtocol ---
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.incoming = MemoryBIO()
+        self.outgoing = MemoryBIO()
+        self.tls = self.tls_worker.source.context.wrap_bio(self.incoming, self.outgoing, True)
+        self.connection = TLSHandshake(self.worker, self)
+        if self.worker.draining:
+            self.connection.drain_and_close()
+
+    def get_buffer(self, Py_ssize_t sizehint):
+        return self.tls_worker.read
+
+    def buffer_updated(self, Py_ssize_t n):
+        cdef WorkerContext worker = self.worker
+        worker.in_callback = True
+        try:
+            self.take(self.tls_worker.records, n)
+        finally:
+            worker.in_callback = False
+
+    def eof_received(self):
+        cdef WorkerContext worker = self.worker
+        worker.in_callback = True
+        try:
+            if not self.peer_is_done:
+                self.peer_has_ended()
+        finally:
+            worker.in_callback = False
+        return self.keeps_half or self.backlog is not None
+
+    def connection_lost(self, exception):
+        self.tls = self.incoming = self.outgoing = self.backlog = None
+        self.backlog_size = 0
+        SocketSink.connection_lost(self, exception)
+
+    def resume_writing(self):
+        self.blocked = False
+        self.send_records()
+        if self.backlog is not None:
+            self.pump()
+        if not self.blocked:
+            SocketSink.resume_writing(self)
+
+    # --- Bytes in ---
+
+    cdef int take(self, char* p, Py_ssize_t n) except -1:
+        cdef WorkerContext worker = self.worker
+        cdef Span part = self.tls_worker.part
+        cdef char* end = p + n
+        cdef Py_ssize_t total = 0
+        cdef Py_ssize_t got
+        if self.closing or self.peer_is_done:
+            return 0
+        if not self.established and self.header_length == 0 and b"A"[0] <= p[0] <= b"Z"[0]:
+            return self.refuse_plain()
+        while p < end:
+            part.p = p
+            part.n = self.follow_record(p, end - p)
+            p += part.n
+            self.incoming.write(part)
+            if self.header_length:
+                break                   # the record goes on in the next read
+            if not self.established:
+                if not self.shake():
+                    return 0
+                continue
+            if total == 0:
+                worker.read_buffer_for(self.connection.direct_bytes)
+            got = self.decrypt(worker.read_buffer.p + total, READ_SIZE - total)
+            if got < 0:
+                break
+            total += got
+            if READ_SIZE - total < MOST_PLAIN:
+                self.deliver(total)
+                total = 0
+                if self.closing or self.tls is None:
+                    return 0
+        if total:
+            self.deliver(total)
+        if self.tls is not None and self.outgoing.pending:
+            # Answers to key updates and the like
+            if not self.blocked:
+                self.send_records()
+            elif self.outgoing.pending > CONTROL_LIMIT:
+                return self.break_off("the peer asks for answers and does not read them")
+        if self.peer_is_done and not self.closing:
+            return self.peer_has_ended()
+        return 0
+
+    cdef Py_ssize_t follow_record(self, const char* p, Py_ssize_t n) noexcept:
+        """How many of n bytes belong to the current record. header_length is 0 after its last one.
+
+        What can't be a record is taken whole: OpenSSL is to refuse it, before more of it is waited for.
+        """
+        cdef Py_ssize_t used = 0
+        cdef Py_ssize_t body
+        while self.header_length < 5:
+            if used == n:
+                return n
+            self.header[self.header_length] = <unsigned char>p[used]
+            self.header_length += 1
+            used += 1
+            if self.header_length == 5:
+                self.body_left = self.header[3] << 8 | self.header[4]
+                if not 20 <= self.header[0] <= 24 or self.header[1] != 3 or self.body_left > MOST_RECORD:
+                    self.header_length = 0
+                    return n
+        body = min(n - used, self.body_left)
+        self.body_left -= <int>body
+        if self.body_left == 0:
+            self.header_length = 0
+        return used + body
+
+    cdef bint shake(self) except -1:
+        """Go on with the handshake; returns whether to go on reading."""
+        try:
+            self.tls.do_handshake()
+        except WantRead:
+            self.send_records()
+            return True
+        except OSError as error:
+            self.send_records()
+            self.give_up(error)
+            return False
+        self.send_records()
+        self.establish()
+        return True
+
+    cdef int establish(self) except -1:
+        cdef WorkerContext worker = self.worker
+        cdef Connection handshake = self.connection
+        cdef Connection connection = HTTP1Connection(worker, self)
+        self.established = True
+        worker.connections.discard(handshake)
+        handshake.sink = None
+        self.connection = connection
+        if worker.draining:
+            connection.drain_and_close()
+        return 0
+
+    cdef Py_ssize_t decrypt(self, char* p, Py_ssize_t room) except -2:
+        """Plain text of the record that has come; -1 where nothing more is to be read."""
+        cdef Span part = self.tls_worker.part
+        part.p = p
+        part.n = room
+        try:
+            got = self.tls.read(room, part)
+        except WantRead:
+            return 0                    # a record of the protocol's own
+        except OSError as error:
+            self.send_records()
+            self.break_off(error)
+            return -1
+        if got == 0:
+            self.peer_is_done = True    # close_notify
+            return -1
+        return got
+
+    cdef int deliver(self, Py_ssize_t n) except -1:
+        cdef Connection connection = self.connection    # keeps it alive: another may take its place meanwhile
+        return connection.receive(self.worker.read_buffer.p, n)
+
+    cdef int peer_has_ended(self) except -1:
+        cdef Connection connection = self.connection
+        self.peer_is_done = True
+        self.keeps_half = connection.eof() == 1
+        if not self.keeps_half:
+            self.end()
+        return 0
+
+    cdef int refuse_plain(self) except -1:
+        """Answer a client that speaks HTTP without TLS, in its own way."""
+        cdef WorkerContext worker = self.worker
+        cdef bytes text = b"This port speaks TLS: use https.\n"
+        text = (
+            b"HTTP/1.1 400 Bad Request\r\n%bcontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
+            b"content-length: %d\r\n\r\n%b" % (worker.default_lines, len(text), text))
+        SocketSink.write(self, text, len(text))
+        worker.logger.warning("Request of %s refused with 400: plain HTTP where TLS is spoken", self.connection.peer())
+        self.connection.set_deadline(LINGER_S)
+        return SocketSink.end_gently(self)
+
+    cdef int give_up(self, object error) except -1:
+        """The handshake has failed. The peer may still be sending, and is to get what OpenSSL tells it."""
+        reason = getattr(error, "verify_message", None) or getattr(error, "reason", None) or str(error)
+        self.worker.logger.info(
+            "TLS handshake of %s failed: %s", self.connection.peer(), reason.lower().replace("_", " "))
+        self.connection.set_deadline(LINGER_S)
+        return SocketSink.end_gently(self)
+
+    cdef int break_off(self, object error) except -1:
+        """The peer breaks the protocol, or has told us that we do."""
+        if not self.closing:
+            self.worker.logger.debug("TLS connection of %s broken off: %s", self.connection.peer(), error)
+        return self.abort()
+
+    # --- Bytes out ---
+
+    cdef bytes encrypt(self, const char* p, Py_ssize_t n):
+        """At most MOST_PLAIN bytes as a record, behind whatever else OpenSSL has to send."""
+        cdef Span part = self.tls_worker.part
+        part.p = <char*>p
+        part.n = n
+        self.tls.write(part)
+        return self.outgoing.read()
+
+    cdef int send_records(self) except -1:
+        cdef bytes records
+        if self.tls is None:
+            return 0
+        records = self.outgoing.read()
+        if records:
+            SocketSink.write(self, PyBytes_AS_STRING(records), len(records))
+        return 0
+
+    cdef int write(self, const char* p, Py_ssize_t n) except -1:
+        cdef bytes records
+        cdef list parts
+        cdef Py_ssize_t at = 0
+        if self.tls is None:
+            return 0
+        if self.backlog is not None:
+            self.backlog.append(PyBytes_FromStringAndSize(p, n))
+            self.backlog_size += n
+            return 0
+        try:
+            if n <= MOST_PLAIN:
+                records = self.encrypt(p, n)
+                return SocketSink.write(self, PyBytes_AS_STRING(records), len(records))
+            parts = []
+            while at < n:
+                parts.append(self.encrypt(p + at, min(n - at, MOST_PLAIN)))
+                at += MOST_PLAIN
+        except OSError as error:
+            return self.break_off(error)
+        return SocketSink.writelines(self, parts)
+
+    cdef int writelines(self, list parts) except -1:
+        if self.tls is None:
+            return 0
+        if self.backlog is None:
+            self.backlog = deque()
+        for part in parts:
+            if part:
+                self.backlog.append(part)
+                self.backlog_size += len(<bytes>part)
+        if not self.blocked:
+            self.pump()
+        elif self.backlog_size == 0:
+            self.backlog = None
+        return 0
+
+    cdef int pump(self) except -1:
+        """Encrypt and write the backlog for as long as the transport takes it."""
+        cdef list parts
+        cdef bytes first
+        cdef Py_ssize_t n, size
+        while self.backlog_size and not self.blocked:
+            if self.transport is None or self.transport.is_closing():
+                self.backlog_size = 0
+                break
+            parts = []
+            size = 0
+            while self.backlog_size and size < PUMP_SIZE:
+                first = self.backlog[0]
+                n = min(len(first) - self.backlog_at, MOST_PLAIN)
+                try:
+                    parts.append(self.encrypt(PyBytes_AS_STRING(first) + self.backlog_at, n))
+                except OSError as error:
+                    self.backlog = None
+                    self.backlog_size = self.backlog_at = 0
+                    return self.break_off(error)
+                size += n
+                self.backlog_size -= n
+                self.backlog_at += n
+                if self.backlog_at == len(first):
+                    self.backlog_at = 0
+                    self.backlog.popleft()
+            SocketSink.writelines(self, parts)
+        if self.backlog_size == 0:
+            self.backlog = None
+            self.backlog_at = 0
+            if self.ending == END:
+                self.end()
+            elif self.ending == END_GENTLY:
+                self.end_gently()
+        return 0
+
+    cdef Py_ssize_t unsent(self) except -1:
+        return SocketSink.unsent(self) + self.backlog_size
+
+    # --- The end ---
+
+    cdef int end(self) except -1:
+        self.flush()
+        self.closing = True
+        if self.backlog is not None:
+            self.ending = END
+            return 0
+        self.say_end()
+        return SocketSink.end(self)
+
+    cdef int end_gently(self) except -1:
+        if self.closing and self.ending != END_GENTLY:
+            return self.end()
+        self.flush()
+        self.closing = True
+        if self.backlog is not None:
+            self.ending = END_GENTLY
+            return 0
+        self.ending = 0
+        self.say_end()
+        self.closing = False            # SocketSink's own condition
+        return SocketSink.end_gently(self)
+
+    cdef int say_end(self) except -1:
+        """Send close_notify (RFC 8446 section 6.1). Nobody waits for the peer's."""
+        if self.tls is None or not self.established or self.transport.is_closing():
+            return 0
+        try:
+            self.tls.unwrap()
+        except OSError:
+            pass                        # it has not come yet, or the protocol has failed
+        return self.send_records()
+
+    cdef int abort(self) except -1:
+        self.backlog = None
+        self.backlog_size = self.backlog_at = 0
+        return SocketSink.abort(self)
+
+    cdef object extra_info(self, str name):
+        if name == "tls":
+            return self.tls_worker.source.extension(self.tls)
+        if name == "sslcontext":
+            return self.tls.context
+        return self.transport.get_extra_info(name)
+
+
+class TLSProtocol(TLSSink, asyncio.BufferedProtocol):
+    """What the event loop makes for each connection: TLSProtocol(worker, tls_worker).
+
+    asyncio's own loop tells a buffered protocol by this base class.
+    """
+
+    __slots__ = ()

@@ -1,0 +1,331 @@
+"""TLS as the settings ask for it: contexts, the choice among certificates, and reading their files again.
+
+Must not know: connections and their bytes (see _tls).
+"""
+
+import logging
+import os
+import ssl
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from fastasgi.certificate import Certificate
+from fastasgi.errors import ConfigError
+from fastasgi.setting import HIDDEN
+
+if TYPE_CHECKING:
+    from fastasgi.config import Config
+
+logger = logging.getLogger("fastasgi.error")
+
+# For TLS 1.2: forward secrecy and authenticated encryption only. The suites of TLS 1.3 have both.
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+UVICORN_CIPHERS = "TLSv1"  # uvicorn's default for long; by itself OpenSSL would read CBC suites out of it
+
+# What ssl_version may be, and the one version that it stands for; None: 1.2 and later
+VERSIONS = {
+    int(ssl.PROTOCOL_TLS_SERVER): None,
+    int(ssl.PROTOCOL_TLS): None,
+    int(ssl.PROTOCOL_TLSv1_2): ssl.TLSVersion.TLSv1_2,
+}
+
+ALPN = ["http/1.1"]
+VERSION_NUMBERS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
+
+POLL_S = 0.5  # between looks at the files; they are read once they have been the same for two looks
+
+FileState = tuple[int, int, int] | None  # inode, time and size; None: not there
+
+
+class TLS:
+    """The TLS side of one server. Raises ConfigError where a setting or a file can't be used.
+
+    ``context`` is for the next connection; those that there are keep theirs.
+    """
+
+    def __init__(self, config: "Config") -> None:
+        self._config = config
+        self._paths = [*(config.ssl_certfile or ()), *(config.ssl_keyfile or ())]
+        if config.ssl_ca_certs is not None:
+            self._paths.append(os.fspath(config.ssl_ca_certs))
+        self._seen = self._file_states()
+        self._has_changed = False
+        self._poll_at = 0.0
+        # Of all contexts in use: connections outlive the files that they were opened with
+        self._certificates: weakref.WeakKeyDictionary[ssl.SSLContext, str] = weakref.WeakKeyDictionary()
+        self._cipher_suites: dict[str, int] = {}
+        self.context = self._new_context()
+
+    def _new_context(self) -> ssl.SSLContext:
+        """Read all files. Raises ConfigError, or what the user's factory raises."""
+        config = self._config
+        certificates: dict[ssl.SSLContext, str] = {}
+        if config.ssl_context_factory is None:
+            context = _default_context(config, certificates)
+        else:
+            context = config.ssl_context_factory(config, lambda: _default_context(config, certificates))
+            if not isinstance(context, ssl.SSLContext):
+                raise ConfigError(f"ssl_context_factory returned {context!r}: return an ssl.SSLContext")
+        for each in (context, *certificates):
+            self._cipher_suites.update(_cipher_suites(each))
+        self._certificates.update(certificates)
+        return context
+
+    def poll(self) -> None:
+        """Read the files again once they have changed and are quiet. To be called about once a second."""
+        now = time.monotonic()
+        if now < self._poll_at:
+            return
+        self._poll_at = now + POLL_S
+        states = self._file_states()
+        if states != self._seen:
+            self._seen = states
+            self._has_changed = True
+        elif self._has_changed:
+            self.reload()
+
+    def reload(self) -> None:
+        """Read the files again, now. What can't be used changes nothing and is told in one line."""
+        self._seen = self._file_states()
+        self._has_changed = False
+        try:
+            self.context = self._new_context()
+        except ConfigError as error:
+            logger.error("Certificates not renewed, the old ones stay: %s", error)
+        except Exception as error:
+            # The user's factory; its mistake must not end a server that runs
+            logger.error("Certificates not renewed, the old ones stay", exc_info=error)
+        else:
+            logger.info("Certificates renewed")
+
+    def _file_states(self) -> list[FileState]:
+        return [_file_state(path) for path in self._paths]
+
+    def extension(self, connection: ssl.SSLObject) -> dict[str, Any]:
+        """What an application is told of a connection whose handshake is done (ASGI extension "TLS").
+
+        A client whose certificate is not accepted is refused, so there is never a client_cert_error.
+        """
+        chain = _client_chain(connection)
+        version, cipher = connection.version(), connection.cipher()
+        suite = None
+        if cipher is not None:
+            suite = self._cipher_suites.get(cipher[0])
+            if suite is None:  # of a context that the user's own callback has chosen
+                suite = _cipher_suites(connection.context).get(cipher[0])
+        return {
+            "server_cert": self._certificates.get(connection.context),
+            "client_cert_chain": tuple(ssl.DER_cert_to_PEM_cert(der) for der in chain),
+            "client_cert_name": Certificate(chain[0]).subject if chain else None,
+            "client_cert_error": None,
+            "tls_version": VERSION_NUMBERS.get(version or ""),
+            "cipher_suite": suite,
+        }
+
+
+def check_tls_settings(config: "Config") -> None:
+    """Check the settings together. Raises ConfigError."""
+    certfiles, keyfiles = config.ssl_certfile or [], config.ssl_keyfile or []
+    if config.ssl_version not in VERSIONS:
+        raise ConfigError(
+            f"ssl_version {config.ssl_version}: give {int(ssl.PROTOCOL_TLS_SERVER)} for TLS 1.2 and later, "
+            f"or {int(ssl.PROTOCOL_TLSv1_2)} for 1.2 alone"
+        )
+    if keyfiles and len(keyfiles) != len(certfiles):
+        raise ConfigError(
+            f"ssl_keyfile is given {_times(keyfiles)} and ssl_certfile {_times(certfiles)}: "
+            "give a key for each certificate, in the same order"
+        )
+    if not certfiles and config.ssl_context_factory is None:
+        for name in ("ssl_ca_certs", "ssl_cert_reqs", "ssl_keyfile_password"):
+            if getattr(config, name):
+                raise ConfigError(f"{name} is given, but no certificate: set ssl_certfile too")
+    if config.ssl_cert_reqs and config.ssl_ca_certs is None and config.ssl_context_factory is None:
+        raise ConfigError(
+            f"ssl_cert_reqs {int(config.ssl_cert_reqs)} asks for client certificates, but of no authority: "
+            "set ssl_ca_certs"
+        )
+    if config.ssl_ca_certs is not None and not config.ssl_cert_reqs:
+        raise ConfigError(
+            f"ssl_ca_certs {os.fspath(config.ssl_ca_certs)!r} is for client certificates, which ssl_cert_reqs 0 "
+            "does not ask for: set ssl_cert_reqs to 1 or 2, or leave ssl_ca_certs out"
+        )
+
+
+def _times(values: list[str]) -> str:
+    return {0: "not at all", 1: "once"}.get(len(values), f"{len(values)} times")
+
+
+def _file_state(path: str) -> FileState:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+# --- Contexts ---
+
+
+def _cipher_suites(context: ssl.SSLContext) -> dict[str, int]:
+    return {str(cipher["name"]): int(cipher["id"]) & 0xFFFF for cipher in context.get_ciphers()}
+
+
+def _default_context(config: "Config", certificates: dict[ssl.SSLContext, str]) -> ssl.SSLContext:
+    """The first certificate's context, which hands over to the others' by SNI. Adds all to certificates."""
+    if not config.ssl_certfile:
+        raise ConfigError("ssl_context_factory calls its default factory, which needs ssl_certfile: set it")
+    contexts: list[ssl.SSLContext] = []
+    by_name: dict[str, ssl.SSLContext] = {}
+    for index, certfile in enumerate(config.ssl_certfile):
+        keyfile = config.ssl_keyfile[index] if config.ssl_keyfile else None
+        pem, certificate = _read_certificate(certfile)
+        context = _new_context(config)
+        _load_pair(context, certfile, keyfile, config.ssl_keyfile_password)
+        contexts.append(context)
+        certificates[context] = pem
+        for name in certificate.host_names:
+            by_name.setdefault(name, context)
+    if len(contexts) > 1:
+        contexts[0].sni_callback = _chooser(by_name)  # type: ignore[assignment]
+    return contexts[0]
+
+
+def _chooser(contexts: dict[str, ssl.SSLContext]) -> Callable[[ssl.SSLObject, str | None, Any], None]:
+    """What gives a connection the context whose certificate is for the host that the client names.
+
+    A wildcard stands for one label (RFC 6125 §6.4.3). Without a match the first certificate stays.
+    """
+
+    def choose(connection: ssl.SSLObject, name: str | None, _: Any) -> None:
+        name = (name or "").lower().rstrip(".")
+        context = contexts.get(name) or contexts.get(f"*.{name.partition('.')[2]}")
+        if context is not None:
+            connection.context = context
+
+    return choose
+
+
+def _new_context(config: "Config") -> ssl.SSLContext:
+    """A context without a certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    only = VERSIONS[config.ssl_version]
+    context.minimum_version = only or ssl.TLSVersion.TLSv1_2
+    context.maximum_version = only or ssl.TLSVersion.MAXIMUM_SUPPORTED
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.set_alpn_protocols(ALPN)
+    ciphers = config.ssl_ciphers
+    if ciphers is None or ciphers == UVICORN_CIPHERS:
+        ciphers = CIPHERS
+    try:
+        context.set_ciphers(ciphers)
+    except ssl.SSLError:
+        raise ConfigError(
+            f"ssl_ciphers {ciphers!r} names no cipher of this OpenSSL: give an OpenSSL cipher list "
+            f"such as {CIPHERS!r}"
+        ) from None
+    context.verify_mode = ssl.VerifyMode(config.ssl_cert_reqs)
+    if config.ssl_ca_certs is not None:
+        _load_authorities(context, os.fspath(config.ssl_ca_certs))
+    if config.ssl_cert_reqs:
+        # A ticket keeps a client's own certificate, but neither its chain nor whether it is still valid
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
+    return context
+
+
+def _load_authorities(context: ssl.SSLContext, path: str) -> None:
+    _read_pem("ssl_ca_certs", path)
+    try:
+        context.load_verify_locations(path)
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError(
+            f"ssl_ca_certs {path!r} holds no certificates that can be read ({_reason(error)}): "
+            "name a file of certificates in PEM"
+        ) from None
+
+
+def _load_pair(context: ssl.SSLContext, certfile: str, keyfile: str | None, password: str | None) -> None:
+    has_asked = False
+    what = f"ssl_certfile {certfile!r}" if keyfile is None else f"ssl_keyfile {keyfile!r}"
+    text = _read_pem("ssl_certfile" if keyfile is None else "ssl_keyfile", keyfile or certfile)
+    if "PRIVATE KEY-----" not in text:
+        if keyfile is None:
+            raise ConfigError(f"{what} holds no private key: set ssl_keyfile too")
+        raise ConfigError(f"{what} holds no private key: name a file that has one, in PEM")
+
+    def give_password() -> str:
+        nonlocal has_asked
+        has_asked = True
+        if password is None:
+            raise ConfigError(f"{what} is encrypted: set ssl_keyfile_password")
+        return password
+
+    try:
+        context.load_cert_chain(certfile, keyfile, give_password)
+    except ssl.SSLError as error:
+        if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
+            raise ConfigError(
+                f"{what} is not the key of ssl_certfile {certfile!r}: name the files that belong together"
+            ) from None
+        if has_asked and error.reason not in _CERTIFICATE_REASONS:
+            raise ConfigError(
+                f"ssl_keyfile_password {HIDDEN} does not decrypt {what}: give that key's password"
+            ) from None
+        raise ConfigError(
+            f"ssl_certfile {certfile!r} and its key can't be used: OpenSSL says {_reason(error)}; "
+            "name a certificate and its key, in PEM"
+        ) from None
+    except (OSError, ValueError) as error:  # a password that is too long, for example
+        raise ConfigError(f"{what} can't be read: {_reason(error)}; name a key in PEM") from None
+
+
+_CERTIFICATE_REASONS = ("EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "EE_MD_TOO_WEAK")
+
+
+def _read_certificate(path: str) -> tuple[str, Certificate]:
+    """The first certificate of a file, in PEM and read. Raises ConfigError."""
+    text = _read_pem("ssl_certfile", path)
+    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    _, found, rest = text.partition(begin)
+    if not found or end not in rest:
+        raise ConfigError(f"ssl_certfile {path!r} holds no certificate: name a file that has one, in PEM")
+    try:
+        der = ssl.PEM_cert_to_DER_cert(f"{begin}{rest.partition(end)[0]}{end}")
+        return ssl.DER_cert_to_PEM_cert(der), Certificate(der)
+    except ValueError:
+        raise ConfigError(
+            f"ssl_certfile {path!r} holds a broken certificate: name a file that has one, in PEM"
+        ) from None
+
+
+def _read_pem(name: str, path: str) -> str:
+    try:
+        with open(path, encoding="latin-1") as file:
+            return file.read()
+    except OSError as error:
+        raise ConfigError(f"{name} {path!r} can't be read: {error.strerror}; name a file in PEM") from None
+
+
+def _reason(error: Exception) -> str:
+    """OpenSSL's or the system's own words for what is wrong."""
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.lower().replace("_", " ")
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _client_chain(connection: ssl.SSLObject) -> list[bytes]:
+    """The certificates that the client has sent, its own first, in DER."""
+    if connection.getpeercert(binary_form=True) is None:
+        return []
+    return list(_unverified_chain(connection))
+
+
+def _unverified_chain(connection: Any) -> Iterator[bytes]:
+    if hasattr(connection, "get_unverified_chain"):  # CPython 3.13
+        yield from connection.get_unverified_chain()
+        return
+    for certificate in connection._sslobj.get_unverified_chain():
+        yield ssl.PEM_cert_to_DER_cert(certificate.public_bytes())
