@@ -31,6 +31,9 @@ MemoryBIO = ssl.MemoryBIO
 
 cdef class Span:
 
+    def __len__(self):
+        return self.n
+
     def __getbuffer__(self, Py_buffer* view, int flags):
         PyBuffer_FillInfo(view, self, self.p, self.n, 0, flags)
 

@@ -57,7 +57,7 @@ class ServerProcess:
 
     @property
     def port(self) -> int:
-        return int(self.wait_for(r"running on http://.*:(\d+) ")[1])
+        return int(self.wait_for(r"running on https?://.*:(\d+) ")[1])
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait: the return code, and the access log as ``output``."""
