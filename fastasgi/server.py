@@ -243,7 +243,7 @@ class Server:
         self._tick_handle = self._loop.call_later(interval_s, self._tick)
         self._context.tick()
         if self.config.tls is not None:
-            self.config.tls.poll()
+            self.config.tls.poll(self._loop.time())
 
     async def main_loop(self) -> None:
         """Return when the server is to stop."""

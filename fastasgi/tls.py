@@ -5,8 +5,8 @@ Must not know: connections and their bytes (see _tls).
 
 import logging
 import os
+import re
 import ssl
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -73,9 +73,11 @@ class TLS:
         self._certificates.update(certificates)
         return context
 
-    def poll(self) -> None:
-        """Read the files again once they have changed and are quiet. To be called about once a second."""
-        now = time.monotonic()
+    def poll(self, now: float) -> None:
+        """Read the files again once they have changed and are quiet. To be called about once a second.
+
+        now is a clock's time in seconds, always the same clock's.
+        """
         if now < self._poll_at:
             return
         self._poll_at = now + POLL_S
@@ -278,6 +280,8 @@ def _load_pair(context: ssl.SSLContext, certfile: str, keyfile: str | None, pass
             f"ssl_certfile {certfile!r} and its key can't be used: OpenSSL says {_reason(error)}; "
             "name a certificate and its key, in PEM"
         ) from None
+    except ConfigError:
+        raise
     except (OSError, ValueError) as error:  # a password that is too long, for example
         raise ConfigError(f"{what} can't be read: {_reason(error)}; name a key in PEM") from None
 
@@ -313,7 +317,7 @@ def _reason(error: Exception) -> str:
     """OpenSSL's or the system's own words for what is wrong."""
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.lower().replace("_", " ")
-    return getattr(error, "strerror", None) or str(error)
+    return re.sub(r"^\[\w+\] | \(_ssl\.c:\d+\)$", "", getattr(error, "strerror", None) or str(error))
 
 
 def _client_chain(connection: ssl.SSLObject) -> list[bytes]:

@@ -327,9 +327,9 @@ def _check_tls(cfg: Any, config_kwargs: dict[str, Any]) -> None:
     """Raises ConfigError, with gunicorn's names for settings, where TLS can't be served as it is asked for."""
     if not _uses_tls(cfg, config_kwargs):
         return
-    settings = {**_settings_of(cfg), **config_kwargs}
+    more = {name: value for name, value in config_kwargs.items() if name.startswith("ssl_")}
     try:
-        Config(app=None, workers=1, **{name: settings[name] for name in settings if name.startswith("ssl_")})
+        Config(**{**_settings_of(cfg), **more})
     except ConfigError as error:
         raise ConfigError(_GUNICORN_TLS_NAMES.sub(r"\1", str(error))) from None
 

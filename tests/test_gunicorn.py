@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import sysconfig
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import Authority
 from clientframes import BINARY, frame
 from gunicorn.config import Config as GunicornConfig
 from load import Load
@@ -159,7 +161,7 @@ class Gunicorn:
     @property
     def ports(self) -> list[int]:
         return [
-            int(port) for port in re.findall(r"http://127\.0\.0\.1:(\d+)", self.wait_for("Listening at.*")[0])
+            int(port) for port in re.findall(r"https?://127\.0\.0\.1:(\d+)", self.wait_for("Listening at.*")[0])
         ]
 
     @property
@@ -436,7 +438,7 @@ def test_usr1_reopens_logs(start: Start) -> None:
     gunicorn = start("--access-logfile", "access", "--error-logfile", "error", "--capture-output")
     error, access = gunicorn.folder / "error", gunicorn.folder / "access"
     until(lambda: "startup complete" in read(error))
-    [port] = re.findall(r"http://127\.0\.0\.1:(\d+)", error.read_text())
+    [port] = re.findall(r"https?://127\.0\.0\.1:(\d+)", error.read_text())
     assert exchange(int(port), "/?one")[0] == 200
     error.rename(gunicorn.folder / "error.old")
     access.rename(gunicorn.folder / "access.old")
@@ -844,28 +846,85 @@ def test_a_warning_is_given_once_and_web_concurrency_is_gunicorns(start: Start) 
     ]
 
 
-# TLS: the port that is to be encrypted must not serve anybody
+# TLS
+
+TLS_APP = """
+    async def app(scope, receive, send):
+        tls = scope["extensions"]["tls"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        text = f"{scope['scheme']} {tls['tls_version']:04x} {bool(tls['client_cert_name'])}"
+        await send({"type": "http.response.body", "body": text.encode()})
+"""
 
 
-def test_tls_is_refused(start: Start, tmp_path: Path) -> None:
+def tls_exchange(port: int, context: ssl.SSLContext) -> str:
+    connection = http.client.HTTPSConnection("localhost", port, timeout=WAIT_S, context=context)
+    with contextlib.closing(connection):
+        connection.request("GET", "/")
+        return connection.getresponse().read().decode()
+
+
+def test_tls_is_served_by_gunicorns_settings(start: Start, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    server, client = authority.issue(), authority.issue("me@x.example", file="client")
+    gunicorn = start(
+        *("--certfile", str(server.cert), "--keyfile", str(server.key), "--ciphers", "ECDHE+CHACHA20"),
+        *("--ca-certs", str(authority.path), "--cert-reqs", "2", "--workers", "2"),
+        app=TLS_APP,
+    )
+    gunicorn.workers(2)
+    assert tls_exchange(gunicorn.port, authority.client(client)) == "https 0304 True"
+    old = authority.client(client, maximum_version=ssl.TLSVersion.TLSv1_2)
+    assert tls_exchange(gunicorn.port, old) == "https 0303 True"
+    old.set_ciphers("ECDHE+AESGCM")
+    with pytest.raises(ssl.SSLError):
+        tls_exchange(gunicorn.port, old)
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        tls_exchange(gunicorn.port, authority.client())
+    authority.issue()
+    gunicorn.wait_for("Certificates renewed", 2)
+    assert tls_exchange(gunicorn.port, authority.client(client)) == "https 0304 True"
+    assert gunicorn.end() == 0
+    assert not gunicorn.matches("Traceback|WARNING")
+
+
+def test_gunicorns_ssl_context_hook_makes_the_context(start: Start, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.issue()
+    conf = f"""
+        import ssl
+
+        certfile, keyfile = {str(pair.cert)!r}, {str(pair.key)!r}
+
+        def ssl_context(conf, default_ssl_context_factory):
+            context = default_ssl_context_factory()
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+            return context
+    """
+    gunicorn = start(app=TLS_APP, conf=conf)
+    gunicorn.workers()
+    assert tls_exchange(gunicorn.port, authority.client()) == "https 0303 False"
+
+
+def test_a_mistake_in_tls_is_one_line_with_gunicorns_names(start: Start, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     gunicorn = start("--certfile", "file")
     assert gunicorn.wait() == 1
-    line = "certfile 'file' is not supported by fastasgi: let a proxy terminate TLS"
+    line = "certfile 'file' holds no certificate: name a file that has one, in PEM"
     assert gunicorn.matches("^Error: (.*)") == [line]
     assert not gunicorn.matches("Traceback|Booting worker")
-    with pytest.raises(RuntimeError, match=re.escape(line.replace("certfile", "keyfile"))):
+    with pytest.raises(RuntimeError, match="^keyfile is given once and certfile not at all: "):
         warnings(keyfile="file")
 
 
-def test_tls_after_a_reload_is_refused_too(start: Start) -> None:
+def test_a_mistake_in_tls_after_a_reload_is_one_line_too(start: Start) -> None:
     gunicorn = start()
     gunicorn.workers()
     (gunicorn.folder / "file").touch()
     (gunicorn.folder / "gunicorn.conf.py").write_text("certfile = 'file'")
     gunicorn.kill(signal.SIGHUP)
     assert gunicorn.wait() == 3
-    gunicorn.wait_for(r"\[ERROR\] certfile 'file' is not supported by fastasgi: let a proxy terminate TLS$")
+    gunicorn.wait_for(r"\[ERROR\] certfile 'file' holds no certificate: name a file that has one, in PEM$")
     assert not gunicorn.matches("Traceback")
 
 

@@ -14,7 +14,6 @@ import httpx
 import pytest
 import websockets
 from certificates import Authority, Pair
-from serving import port_of
 from wire import CLOSE, Served, echo, error_records, hello, in_each_loop, in_loop, request, respond, served
 
 from fastasgi.certificate import Certificate
@@ -546,7 +545,10 @@ async def test_plain_http_gets_a_400(
     pair: Pair, caplog: pytest.LogCaptureFixture, method: str
 ) -> None:
     async with served(hello, log_config=None, **pair.settings) as running:
-        answer = await running.talk(request(f"{method} / HTTP/1.1"))
+        client = await running.connect()
+        await client.write(request(f"{method} / HTTP/1.1"))
+        answer = await client.rest()
+        client.close()
         await until_closed(running)
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert answer.endswith(b"\r\n\r\nThis port speaks TLS: use https.\n")
