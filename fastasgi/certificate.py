@@ -35,7 +35,9 @@ _ENCODINGS = {
     0x1E: "utf-16-be",  # BMPString
 }
 
-Name = list[list[tuple[bytes, int, bytes]]]  # RDNs of attributes: object identifier, tag and content of the value
+Name = list[
+    list[tuple[bytes, int, bytes]]
+]  # RDNs of attributes: object identifier, tag and content of the value
 
 
 class Certificate:

@@ -40,7 +40,7 @@ from fastasgi.sockets import (
     parse_bind,
     systemd_sockets,
 )
-from fastasgi.tls import CIPHERS, TLS, UVICORN_CIPHERS, check_tls_settings
+from fastasgi.tls import CIPHERS, TLS, check_tls_settings
 from fastasgi.wsgi import from_wsgi
 
 if TYPE_CHECKING:
@@ -296,8 +296,8 @@ class Config:
         "paths",
         None,
         _TLS,
-        "File of a certificate and its chain in PEM; serve TLS with it. Repeated: the one whose host name the "
-        "client asks for, otherwise the first.",
+        "File of a certificate and its chain in PEM; serve TLS with it. Repeated: the one whose host name "
+        "the client asks for, otherwise the first.",
     )
     ssl_keyfile_password: str | None = setting(
         "text",
@@ -310,7 +310,7 @@ class Config:
         "whole",
         int(ssl.PROTOCOL_TLS_SERVER),
         _TLS,
-        "17 (or 2) for TLS 1.2 and later, 5 for TLS 1.2 alone: values of the ssl module's PROTOCOL_ constants.",
+        "17 (or 2) for TLS 1.2 and later, 5 for TLS 1.2 alone: values of the ssl module's constants.",
     )
     ssl_cert_reqs: int = setting(
         "whole",
@@ -327,8 +327,9 @@ class Config:
         "text",
         None,
         _TLS,
-        "Ciphers of TLS 1.2 as an OpenSSL cipher list; those of TLS 1.3 are always on.",
-        default_text=f"{CIPHERS}, and so is {UVICORN_CIPHERS}, an old default of uvicorn's",
+        "Ciphers of TLS 1.2 as an OpenSSL cipher list; those of TLS 1.3 are always on. "
+        "TLSv1, which older uvicorns have as default, means the default.",
+        default_text=CIPHERS,
     )
     ssl_context_factory: Callable[..., ssl.SSLContext] | None = setting(
         "object",

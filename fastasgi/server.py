@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 from fastasgi._core import WorkerContext
 from fastasgi._protocol import ServerProtocol
-from fastasgi._tls import TLSWorker, TLSProtocol
+from fastasgi._tls import TLSProtocol, TLSWorker
 from fastasgi.config import Config
 from fastasgi.errors import ConfigError, FastasgiError
 from fastasgi.health import with_health_check

@@ -17,7 +17,9 @@ from fastasgi.errors import ConfigError
 
 T = TypeVar("T")
 
-Kind = Literal["text", "path", "whole", "count", "number", "switch", "octal", "headers", "list", "paths", "object"]
+Kind = Literal[
+    "text", "path", "whole", "count", "number", "switch", "octal", "headers", "list", "paths", "object"
+]
 
 HIDDEN = "(hidden)"  # what is shown of a secret
 
@@ -76,7 +78,10 @@ def setting(
     default_of_field: dict[str, Any] = {"default": default}
     if default_factory is not None:
         default_of_field = {"default_factory": default_factory}
-    return cast(T, dataclasses.field(repr=not described.is_secret, **default_of_field, metadata={"setting": described}))
+    return cast(
+        T,
+        dataclasses.field(repr=not described.is_secret, **default_of_field, metadata={"setting": described}),
+    )
 
 
 def not_offered(default: T, *others: object, instead: str = "leave it out") -> T:

@@ -3,6 +3,7 @@
 Must not know: connections and their bytes (see _tls).
 """
 
+import itertools
 import logging
 import os
 import re
@@ -47,7 +48,7 @@ class TLS:
 
     def __init__(self, config: "Config") -> None:
         self._config = config
-        self._paths = [*(config.ssl_certfile or ()), *(config.ssl_keyfile or ())]
+        self._paths = [*_files(config.ssl_certfile), *_files(config.ssl_keyfile)]
         if config.ssl_ca_certs is not None:
             self._paths.append(os.fspath(config.ssl_ca_certs))
         self._seen = self._file_states()
@@ -129,7 +130,7 @@ class TLS:
 
 def check_tls_settings(config: "Config") -> None:
     """Check the settings together. Raises ConfigError."""
-    certfiles, keyfiles = config.ssl_certfile or [], config.ssl_keyfile or []
+    certfiles, keyfiles = _files(config.ssl_certfile), _files(config.ssl_keyfile)
     if config.ssl_version not in VERSIONS:
         raise ConfigError(
             f"ssl_version {config.ssl_version}: give {int(ssl.PROTOCOL_TLS_SERVER)} for TLS 1.2 and later, "
@@ -151,9 +152,14 @@ def check_tls_settings(config: "Config") -> None:
         )
     if config.ssl_ca_certs is not None and not config.ssl_cert_reqs:
         raise ConfigError(
-            f"ssl_ca_certs {os.fspath(config.ssl_ca_certs)!r} is for client certificates, which ssl_cert_reqs 0 "
-            "does not ask for: set ssl_cert_reqs to 1 or 2, or leave ssl_ca_certs out"
+            f"ssl_ca_certs {os.fspath(config.ssl_ca_certs)!r} is for client certificates, which "
+            "ssl_cert_reqs 0 does not ask for: set ssl_cert_reqs to 1 or 2, or leave ssl_ca_certs out"
         )
+
+
+def _files(paths: Any) -> list[str]:
+    """The paths of a setting that has been checked."""
+    return [] if paths is None else list(paths)
 
 
 def _times(values: list[str]) -> str:
@@ -181,8 +187,8 @@ def _default_context(config: "Config", certificates: dict[ssl.SSLContext, str]) 
         raise ConfigError("ssl_context_factory calls its default factory, which needs ssl_certfile: set it")
     contexts: list[ssl.SSLContext] = []
     by_name: dict[str, ssl.SSLContext] = {}
-    for index, certfile in enumerate(config.ssl_certfile):
-        keyfile = config.ssl_keyfile[index] if config.ssl_keyfile else None
+    certfiles, keyfiles = _files(config.ssl_certfile), _files(config.ssl_keyfile)
+    for certfile, keyfile in itertools.zip_longest(certfiles, keyfiles):
         pem, certificate = _read_certificate(certfile)
         context = _new_context(config)
         _load_pair(context, certfile, keyfile, config.ssl_keyfile_password)
@@ -191,7 +197,7 @@ def _default_context(config: "Config", certificates: dict[ssl.SSLContext, str]) 
         for name in certificate.host_names:
             by_name.setdefault(name, context)
     if len(contexts) > 1:
-        contexts[0].sni_callback = _chooser(by_name)  # type: ignore[assignment]
+        contexts[0].sni_callback = _chooser(by_name)
     return contexts[0]
 
 

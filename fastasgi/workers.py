@@ -324,7 +324,7 @@ def _uses_tls(cfg: Any, config_kwargs: dict[str, Any]) -> bool:
 
 
 def _check_tls(cfg: Any, config_kwargs: dict[str, Any]) -> None:
-    """Raises ConfigError, with gunicorn's names for settings, where TLS can't be served as it is asked for."""
+    """Raises ConfigError, with gunicorn's names for settings, where TLS can't be served as is asked for."""
     if not _uses_tls(cfg, config_kwargs):
         return
     more = {name: value for name, value in config_kwargs.items() if name.startswith("ssl_")}

@@ -73,7 +73,9 @@ def test_attributes_of_one_level_are_joined() -> None:
     level = x509.RelativeDistinguishedName(
         [x509.NameAttribute(NameOID.COMMON_NAME, "a"), x509.NameAttribute(NameOID.USER_ID, "b")]
     )
-    name = x509.Name([x509.RelativeDistinguishedName([x509.NameAttribute(NameOID.COUNTRY_NAME, "DE")]), level])
+    name = x509.Name(
+        [x509.RelativeDistinguishedName([x509.NameAttribute(NameOID.COUNTRY_NAME, "DE")]), level]
+    )
     assert Certificate(made(name)).subject in ("CN=a+UID=b,C=DE", "UID=b+CN=a,C=DE")
 
 
@@ -97,7 +99,7 @@ WHOLE = made(named((NameOID.COMMON_NAME, "a")), x509.DNSName("a.example"))
 
 def test_what_is_cut_off_is_no_certificate() -> None:
     for n in range(len(WHOLE)):
-        with pytest.raises(ValueError, match="not an X.509 certificate"):
+        with pytest.raises(ValueError, match=r"not an X\.509 certificate"):
             Certificate(WHOLE[:n])
 
 

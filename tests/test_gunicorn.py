@@ -161,7 +161,8 @@ class Gunicorn:
     @property
     def ports(self) -> list[int]:
         return [
-            int(port) for port in re.findall(r"https?://127\.0\.0\.1:(\d+)", self.wait_for("Listening at.*")[0])
+            int(port)
+            for port in re.findall(r"https?://127\.0\.0\.1:(\d+)", self.wait_for("Listening at.*")[0])
         ]
 
     @property
@@ -913,7 +914,7 @@ def test_a_mistake_in_tls_is_one_line_with_gunicorns_names(start: Start, tmp_pat
     line = "certfile 'file' holds no certificate: name a file that has one, in PEM"
     assert gunicorn.matches("^Error: (.*)") == [line]
     assert not gunicorn.matches("Traceback|Booting worker")
-    with pytest.raises(RuntimeError, match="^keyfile is given once and certfile not at all: "):
+    with pytest.raises(RuntimeError, match=r"^keyfile is given once and certfile not at all: "):
         warnings(keyfile="file")
 
 

@@ -45,9 +45,9 @@ def pair(authority: Authority) -> Pair:
 
 @contextlib.contextmanager
 def connected(port: int, context: ssl.SSLContext) -> Iterator[ssl.SSLSocket]:
-    with socket.create_connection(("127.0.0.1", port), WAIT_S) as plain:
-        with context.wrap_socket(plain, server_hostname="localhost") as sock:
-            yield sock
+    plain = socket.create_connection(("127.0.0.1", port), WAIT_S)
+    with plain, context.wrap_socket(plain, server_hostname="localhost") as sock:
+        yield sock
 
 
 def ask(sock: ssl.SSLSocket) -> str:
@@ -121,7 +121,10 @@ MISTAKES = [
         "ssl_keyfile is given once and ssl_certfile 2 times: give a key for each certificate, ",
     ),
     ({"ssl_keyfile": "server.key"}, "ssl_keyfile is given once and ssl_certfile not at all: "),
-    ({"ssl_keyfile_password": "x"}, "ssl_keyfile_password is given, but no certificate: set ssl_certfile too"),
+    (
+        {"ssl_keyfile_password": "x"},
+        "ssl_keyfile_password is given, but no certificate: set ssl_certfile too",
+    ),
     ({"ssl_ca_certs": "ca.pem"}, "ssl_ca_certs is given, but no certificate: set ssl_certfile too"),
     ({"ssl_cert_reqs": 2}, "ssl_cert_reqs is given, but no certificate: set ssl_certfile too"),
     (
@@ -141,7 +144,10 @@ MISTAKES = [
         {"ssl_certfile": "both.pem", "ssl_cert_reqs": 1, "ssl_ca_certs": "empty"},
         "ssl_ca_certs 'empty' holds no certificates that can be read ",
     ),
-    ({"ssl_certfile": "both.pem", "ssl_ciphers": "NONE-OF"}, "ssl_ciphers 'NONE-OF' names no cipher of this "),
+    (
+        {"ssl_certfile": "both.pem", "ssl_ciphers": "NONE-OF"},
+        "ssl_ciphers 'NONE-OF' names no cipher of this ",
+    ),
     ({"ssl_certfile": "both.pem", "ssl_version": 3}, "ssl_version 3: give 17 for TLS 1.2 and later, or 5 "),
     ({"ssl_certfile": 1}, "ssl_certfile 1: give paths"),
     ({"ssl_handshake_timeout": -1}, "ssl_handshake_timeout -1: give a number of seconds, 0 or more"),
@@ -161,7 +167,9 @@ def test_a_mistake_is_one_line_with_setting_value_and_mend(
 
 def test_a_broken_key_is_one_line_too(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(files)
-    with pytest.raises(ConfigError, match=r"^ssl_certfile 'other.pem' and its key can't be used: OpenSSL says \w"):
+    with pytest.raises(
+        ConfigError, match=r"^ssl_certfile 'other.pem' and its key can't be used: OpenSSL says \w"
+    ):
         Config(hello, log_config=None, ssl_certfile="other.pem", ssl_keyfile="broken.key")
 
 
@@ -320,7 +328,9 @@ async def test_changed_files_are_for_new_connections_and_bad_ones_for_none(
         tls.reload()
         for each in (client, renewed):
             assert (await each.ask(request())).body == b"hello"
-    assert [record.getMessage().partition(":")[0] for record in caplog.records if "ertificates" in record.msg] == [
+    assert [
+        record.getMessage().partition(":")[0] for record in caplog.records if "ertificates" in record.msg
+    ] == [
         "Certificates renewed",
         *["Certificates not renewed, the old ones stay"] * 3,
     ]
@@ -359,9 +369,8 @@ def test_hup_renews_in_place_and_a_bad_file_keeps_the_old_one(
     assert certificate_at(port, context) == good
     pair.cert.write_text("nothing")
     server.process.send_signal(signal.SIGHUP)
-    server.wait_for(
-        f"ERROR: +Certificates not renewed, the old ones stay: ssl_certfile '{pair.cert}' holds no certificate: "
-    )
+    mistake = f"ssl_certfile '{pair.cert}' holds no certificate: "
+    server.wait_for(f"ERROR: +Certificates not renewed, the old ones stay: {mistake}")
     assert certificate_at(port, context) == good
     assert "Traceback" not in server.log
     assert server.end() == -signal.SIGTERM
@@ -394,7 +403,9 @@ def test_a_reload_of_workers_with_a_bad_file_changes_nothing(
     port, context, good = server.port, authority.client(), der(pair)
     pair.key.write_text("nothing")
     server.process.send_signal(signal.SIGHUP)
-    server.wait_for(f"Not reloaded, the workers go on as they are: ssl_keyfile '{pair.key}' holds no private key: ")
+    server.wait_for(
+        f"Not reloaded, the workers go on as they are: ssl_keyfile '{pair.key}' holds no private key: "
+    )
     assert certificate_at(port, context) == good
     authority.issue()
     server.process.send_signal(signal.SIGHUP)
