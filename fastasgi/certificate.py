@@ -77,7 +77,7 @@ class Certificate:
         for _, extension in _elements(_first(self._extensions[0]) if self._extensions else b""):
             (_, identifier), *_, (_, value) = _elements(extension)
             if identifier == _SUBJECT_ALT_NAME:
-                return [name.decode("ascii") for tag, name in _elements(_first(value)) if tag == _DNS_NAME]
+                return [name.decode("latin-1") for tag, name in _elements(_first(value)) if tag == _DNS_NAME]
         return []
 
 

@@ -109,7 +109,8 @@ class TLS:
     def extension(self, connection: ssl.SSLObject) -> dict[str, Any]:
         """What an application is told of a connection whose handshake is done (ASGI extension "TLS").
 
-        A client whose certificate is not accepted is refused, so there is never a client_cert_error.
+        A client whose certificate is not accepted is refused; client_cert_error tells only of a name that can't
+        be read in one that is.
         """
         chain = _client_chain(connection)
         version, cipher = connection.version(), connection.cipher()
@@ -118,11 +119,17 @@ class TLS:
             suite = self._cipher_suites.get(cipher[0])
             if suite is None:  # of a context that the user's own callback has chosen
                 suite = _cipher_suites(connection.context).get(cipher[0])
+        name = error = None
+        if chain:
+            try:
+                name = Certificate(chain[0]).subject
+            except ValueError:
+                error = "the certificate's subject can't be read"
         return {
             "server_cert": self._certificates.get(connection.context),
             "client_cert_chain": tuple(ssl.DER_cert_to_PEM_cert(der) for der in chain),
-            "client_cert_name": Certificate(chain[0]).subject if chain else None,
-            "client_cert_error": None,
+            "client_cert_name": name,
+            "client_cert_error": error,
             "tls_version": VERSION_NUMBERS.get(version or ""),
             "cipher_suite": suite,
         }
