@@ -109,8 +109,8 @@ class TLS:
     def extension(self, connection: ssl.SSLObject) -> dict[str, Any]:
         """What an application is told of a connection whose handshake is done (ASGI extension "TLS").
 
-        A client whose certificate is not accepted is refused; client_cert_error tells only of a name that can't
-        be read in one that is.
+        A client whose certificate is not accepted is refused. client_cert_error tells only of a name that
+        can't be read in one that is.
         """
         chain = _client_chain(connection)
         version, cipher = connection.version(), connection.cipher()
