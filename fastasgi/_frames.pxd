@@ -52,6 +52,8 @@ cdef class Inflater:
         bint source_is_last             # nothing of this message follows `source`
         bint fed                        # `stream` has taken bytes of this message
         bint pending                    # next_piece() has more to give
+        int final_blocks                # of this message
+        Py_ssize_t taken                # bytes of this message
     # The next piece of a message. `source` ends with DEFLATE_TAIL where it is the last one.
     cdef int feed(self, bytes source, bint last) except -1
     cdef bytes next_piece(self, Py_ssize_t max_bytes)   # zlib.error: it is no deflate stream
@@ -73,8 +75,8 @@ cdef class FrameDecoder:
     """Reads what one client sends.
 
     A message that is whole in one read goes from there straight into its str or bytes. Anything else is put together
-    in one buffer, which grows with what has arrived and never by what a head announces; so it doesn't matter into how
-    many fragments a message is cut.
+    in one buffer, which grows with what has arrived and never by what a head announces. What costs time and brings no
+    bytes is counted: fragments, final blocks, and deflated bytes of which nothing comes.
     """
 
     cdef:
@@ -101,6 +103,7 @@ cdef class FrameDecoder:
 
         # The message under way
         uint8_t message                 # OP_TEXT, OP_BINARY or 0: none
+        int fragments                   # behind its first frame
         bint compressed                 # RSV1 of its first frame
         int utf8                        # Utf8State behind the text in the buffer
         PyObject* buffer                # owned: the bytes object in which it is put together, or NULL

@@ -52,6 +52,9 @@ cdef enum:
     LENGTH_64 = 127                     # or in 8 bytes
 
 cdef enum:
+    MAX_FRAGMENTS = 131072              # of a message, behind its first frame
+    MAX_FINAL_BLOCKS = 1024             # of a compressed message; each one begins a new zlib stream
+    DEFLATE_SLACK = 65536               # deflated bytes beyond twice the limit of a message
     MIN_CAPACITY = 64                   # of a message's buffer, bytes
     INFLATE_IN = 16384                  # bytes inflated at once, at most: what zlib leaves of them is copied,
     INFLATE_OUT = 65536                 # each time it has given so many
@@ -212,6 +215,7 @@ cdef class Inflater:
         self.source = source
         self.source_is_last = last
         self.pending = len(source) > 0
+        self.taken += len(source)
 
     cdef bytes next_piece(self, Py_ssize_t max_bytes):
         cdef bytes piece
@@ -226,6 +230,7 @@ cdef class Inflater:
             self.pending = len(self.source) > (len(DEFLATE_TAIL) if self.source_is_last else 0)
             self.stream = None
             self.fed = False
+            self.final_blocks += 1
         else:
             self.source = self.stream.unconsumed_tail
             # Where zlib stopped at the limit, it may have output left though it has taken all input.
@@ -235,6 +240,8 @@ cdef class Inflater:
     cdef int end_message(self) except -1:
         self.source = None
         self.fed = False
+        self.final_blocks = 0
+        self.taken = 0
         if not self.keeps_window:
             self.stream = None
 
@@ -401,6 +408,12 @@ cdef Py_ssize_t parse_head(FrameDecoder decoder, const uint8_t* p, Py_ssize_t n)
     if opcode == OP_TEXT or opcode == OP_BINARY:
         decoder.message = <uint8_t>opcode
         decoder.compressed = compressed
+        decoder.fragments = 0
+    elif opcode == OP_CONTINUATION:
+        decoder.fragments += 1
+        if decoder.fragments > MAX_FRAGMENTS:
+            fail(decoder, CLOSE_TOO_BIG, f"a message has more than {MAX_FRAGMENTS} fragments")
+            return -1
     return size
 
 
@@ -621,7 +634,11 @@ cdef int inflate(FrameDecoder decoder, const uint8_t* payload, Py_ssize_t n, uin
     unmask_copy(<uint8_t*>PyBytes_AS_STRING(piece), payload, n, key)
     memcpy(PyBytes_AS_STRING(piece) + n, PyBytes_AS_STRING(DEFLATE_TAIL), tail)
     inflater.feed(piece, ends)
+    if inflater.taken - DEFLATE_SLACK > 2 * decoder.max_message_bytes:
+        return fail_too_big(decoder)
     while inflater.pending:
+        if inflater.final_blocks > MAX_FINAL_BLOCKS:
+            return fail(decoder, CLOSE_TOO_BIG, f"a message has more than {MAX_FINAL_BLOCKS} final blocks")
         # One byte more than there may be, which shows that there is too much.
         piece = inflater.next_piece(min(INFLATE_OUT, decoder.max_message_bytes - decoder.size + 1))
         if ends and decoder.size == 0 and not inflater.pending and len(piece) <= decoder.max_message_bytes:

@@ -557,7 +557,9 @@ cdef class WebSocketConnection(Connection):
         if self.ended or self.close_sent:
             return self.sink.abort()
         if self.full:
-            # A pong could not be read
+            # A pong could not be read; but whatever is on the way sees that the connection lives
+            if not unsent:
+                self.put_control(OP_PING, b"")
             return self.wait_for_ping()
         if self.ping_is_out:
             self.fail(CLOSE_INTERNAL_ERROR, "keepalive ping timeout")

@@ -457,20 +457,40 @@ def test_a_buffer_has_at_most_twice_what_came() -> None:
     assert peak_of(feed_all) < 3 * MIB + 100_000
 
 
-def test_a_million_fragments_cost_no_more_than_their_bytes() -> None:
-    count = 1_000_000
+MAX_FRAGMENTS = 131_072
+
+
+def test_fragments_cost_no_more_than_their_bytes_up_to_their_limit() -> None:
     for opcode, part in itertools.product((TEXT, BINARY), (b"", b"x")):
         decoder = FrameDecoder()
         decoder.feed(frame(opcode, fin=False))
-        many = memoryview(frame(CONTINUATION, part, fin=False) * 100_000)
+        many = memoryview(frame(CONTINUATION, part, fin=False) * (MAX_FRAGMENTS - 1))
 
         def feed_all(decoder: FrameDecoder = decoder, many: memoryview = many) -> None:
-            for _ in range(count // 100_000):
-                assert decoder.feed(many) == []
+            assert decoder.feed(many) == []
 
-        assert peak_of(feed_all) < 3 * MIB * len(part) + 20_000
+        assert peak_of(feed_all) < 3 * MAX_FRAGMENTS * len(part) + 20_000
         [event] = decoder.feed(frame(CONTINUATION))
-        assert len(event.data) == count * len(part)
+        assert len(event.data) == (MAX_FRAGMENTS - 1) * len(part)
+
+
+@pytest.mark.parametrize("rsv", [0, RSV1], ids=["plain", "deflated"])
+def test_a_message_of_too_many_fragments(rsv: int) -> None:
+    one = [frame(TEXT, fin=False, rsv=rsv), frame(CONTINUATION, fin=False) * MAX_FRAGMENTS]
+    deflate = DeflateSettings() if rsv else None
+    assert decode(one, deflate=deflate) == []
+    assert failure(decode([*one, frame(CONTINUATION)], deflate=deflate)) == 1009
+
+
+def test_a_message_of_too_many_final_blocks() -> None:
+    """Each one begins a new stream: two bytes cost as much time as a whole message does otherwise."""
+    few, many = b"\x03\x00" * 1024, b"\x03\x00" * 1026
+    [event] = decode([frame(BINARY, few, rsv=RSV1)], deflate=DeflateSettings())
+    assert event.data == b""
+    assert failure(decode([frame(BINARY, many, rsv=RSV1)], deflate=DeflateSettings())) == 1009
+    apart = [frame(BINARY, b"\x03\x00", fin=False, rsv=RSV1)]
+    apart += [frame(CONTINUATION, b"\x03\x00", fin=False)] * 1100
+    assert failure(decode(apart, deflate=DeflateSettings())) == 1009
 
 
 def test_a_million_fragments_meet_the_limit() -> None:
@@ -764,13 +784,16 @@ def test_the_limit_is_met_at_the_same_byte_however_it_comes() -> None:
             assert decode(bytewise(wire), deflate=DEFLATE, max_message_bytes=limit) == events
 
 
-def test_a_deflated_message_of_any_length_that_inflates_to_nothing() -> None:
-    """Empty blocks without end: they cost time for each byte, and no memory."""
+def test_a_long_deflated_message_that_inflates_to_nothing() -> None:
+    """Empty blocks: they cost time for each byte, and no memory."""
     decoder = FrameDecoder(max_message_bytes=10, deflate=DEFLATE)
     decoder.feed(frame(BINARY, b"\x00", fin=False, rsv=RSV1))
-    data = memoryview(frame(CONTINUATION, b"\x00\x00\xff\xff\x00" * 20_000, fin=False))
-    assert peak_of(lambda: [decoder.feed(data) for _ in range(10)]) < 200_000
+    data = memoryview(frame(CONTINUATION, b"\x00\x00\xff\xff\x00" * 2_000, fin=False))
+    assert peak_of(lambda: [decoder.feed(data) for _ in range(6)]) < 200_000
     assert decoder.feed(frame(CONTINUATION)) == [binary(b"")]
+    decoder.feed(frame(BINARY, b"\x00", fin=False, rsv=RSV1))
+    events = [event for _ in range(7) for event in decoder.feed(data)]
+    assert events[0].close_code == 1009
 
 
 # ---- Own frames

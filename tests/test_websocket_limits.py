@@ -439,6 +439,7 @@ async def test_a_client_whose_pong_waits_behind_a_full_queue_is_not_cut_off() ->
         websocket = await open_websocket(server, behind=frame(TEXT, b"a") * 3)
         for n in range(1, 6):
             await move_clock(server, 100 * n)
+            assert await websocket.next(PING) == b""
         go_on.set()
         assert await websocket.ping(b"here") == b"here"
 
