@@ -19,6 +19,8 @@ MODULES = (
     "_chunked",
     "_encoder",
     "_frames",
+    "_peers",
+    "_forwarded",
     "_access",
     "_orphan",
     "_core",

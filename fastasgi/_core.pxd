@@ -7,6 +7,7 @@ Connection speaks one wire protocol on one sink. Must not know: HTTP versions, W
 from cpython.object cimport PyObject
 
 from fastasgi._access cimport AccessLog
+from fastasgi._forwarded cimport Forwarding
 from fastasgi._parser cimport HeadParser
 
 
@@ -42,6 +43,7 @@ cdef class WorkerContext:
         dict asgi                       # scope["asgi"]; each scope gets a copy
         str root_path
         bytes raw_root_path             # percent-encoded
+        Forwarding forwarding           # None: nothing that proxies say is looked at
 
         # Header lines that every response starts with, encoded as "name: value\r\n"
         bytes default_lines             # the settings' fields, and the date of this second

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastasgi._access import AccessLog
+from fastasgi._forwarded import Forwarding
 
 class WorkerContext:
     """What all connections of one worker share: application, settings, clock, counters, buffers.
@@ -44,6 +45,7 @@ class WorkerContext:
         ws_ping_timeout_s: float = 20.0,
         ws_per_message_deflate: bool = True,
         tls_handshake_timeout_s: float = 0,
+        forwarding: Forwarding | None = None,
     ) -> None:
         """Each scope gets a shallow copy of `state`; `headers` start every response.
 

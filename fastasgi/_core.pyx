@@ -16,6 +16,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cpython.object cimport PyObject
 from libc.string cimport memcpy
 
+from fastasgi._forwarded cimport Forwarding
 from fastasgi._parser cimport HeadParser, LlhttpHeadParser
 
 cdef extern from *:
@@ -80,6 +81,7 @@ cdef class WorkerContext:
         double ws_ping_timeout_s=20.0,
         bint ws_per_message_deflate=True,
         double tls_handshake_timeout_s=0,
+        Forwarding forwarding=None,
     ):
         self.loop = loop
         self.thread_ident = threading.get_ident()
@@ -109,6 +111,7 @@ cdef class WorkerContext:
         self.ws_ping_timeout_s = ws_ping_timeout_s
         self.ws_per_message_deflate = ws_per_message_deflate
         self.tls_handshake_timeout_s = tls_handshake_timeout_s
+        self.forwarding = forwarding
         self.max_concurrency = max_concurrency
         self.max_requests = max_requests
         self.state = state

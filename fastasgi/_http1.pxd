@@ -66,6 +66,8 @@ cdef class HTTP1Connection(Connection):
         Connection successor            # another protocol's, that the sink carries now; None: none
         dict tls                        # of the scope's extensions; None: plain
         dict scope_template             # what is the same in all scopes of this connection; None before the first
+        bint believes_forwarded         # its peer is trusted to tell of the clients
+        bint strips_forwarded           # its peer is not, and the application is not to see what it says
 
     cdef bint is_worth_parsing(self, const char* p, Py_ssize_t n) noexcept
     cdef int process(self, char* p, Py_ssize_t n) except -1

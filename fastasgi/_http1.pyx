@@ -12,9 +12,10 @@ from fastasgi._core cimport JOIN_LIMIT, ByteSink, Connection, WorkerContext
 from fastasgi._encoder cimport (
     CHUNK_HEAD_ROOM, fields_size, put_bytes, put_chunk_head, put_decimal, put_fields, status_line,
 )
+from fastasgi._forwarded cimport Forwarding
 from fastasgi._http cimport COMPLETE, SENDING_FILE, HTTPExchange, build_scope, scope_template
 from fastasgi._parser cimport (
-    RequestHead, headers_of, method_of, path_of,
+    RequestHead, has_forwarded, headers_of, method_of, path_of,
 )
 from fastasgi._websocket cimport Handshake, WebSocketExchange, accept_key, read_handshake, websocket_scope
 
@@ -504,6 +505,10 @@ cdef class HTTP1Connection(Connection):
             PyBytes_FromStringAndSize(head.path.p, head.path.n),
             PyBytes_FromStringAndSize(head.query.p, head.query.n),
             headers_of(self.worker.parser), extensions)
+        if self.believes_forwarded and has_forwarded(head):
+            self.worker.forwarding.believe(scope)
+        elif self.strips_forwarded:
+            scope["headers"] = self.worker.forwarding.without_forwarded(scope["headers"])
         if handshake is None:
             exchange.scope = scope
             if self.tls is not None:
@@ -545,6 +550,7 @@ cdef class HTTP1Connection(Connection):
 
     cdef int find_addresses(self) except -1:
         """client and server of the scope: (host, port), or of a unix socket None and (path, None)."""
+        cdef Forwarding forwarding = self.worker.forwarding
         peer = self.sink.extra_info("peername")
         own = self.sink.extra_info("sockname")
         client = (peer[0], peer[1]) if isinstance(peer, (tuple, list)) else None
@@ -554,6 +560,9 @@ cdef class HTTP1Connection(Connection):
             server = (os.fsdecode(own), None) if own else None
         self.tls = self.sink.extra_info("tls")
         self.scope_template = scope_template(self.worker, "http" if self.tls is None else "https", client, server)
+        if forwarding is not None:
+            self.believes_forwarded = forwarding.trusted.has_peer(peer, own)
+            self.strips_forwarded = forwarding.strips and not self.believes_forwarded
         return 0
 
     cdef char* read_body(self, char* p, char* end) except NULL:

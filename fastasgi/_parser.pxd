@@ -70,6 +70,9 @@ cdef class LlhttpHeadParser(HeadParser):
     cdef object lines           # owns the bytes that the spans borrow, until the next parse()
 
 
+cdef bint is_host(const uint8_t* p, const uint8_t* end) noexcept nogil      # a valid value of Host, perhaps empty
+cdef bint has_forwarded(const RequestHead* head) noexcept nogil     # a field in which proxies tell of the client
+
 # Plain Python objects of a parsed head.
 cdef str method_of(const RequestHead* head)              # interned where the method is a common one
 cdef str path_of(const RequestHead* head)                # percent-decoded, UTF-8, invalid sequences replaced

@@ -104,11 +104,17 @@ cdef enum:
     SLOTS = 1 << SLOT_BITS
     MAX_NAMES = 160
 
+cdef tuple FORWARDED_NAMES = (
+    b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-prefix",
+    b"x-forwarded-proto",
+)
+
 cdef struct InternedName:
     ScanName name
     size_t length               # of the name, bytes
+    bint is_forwarded           # one of FORWARDED_NAMES
     PyObject* object            # owned by NAMES
-    uint64_t padding[2]         # to a cache line
+    uint64_t padding            # to a cache line
 
 # A perfect hash: no two names share a slot. A slot holds an index of `interned`; free slots hold that of an
 # entry which no name equals.
@@ -153,6 +159,7 @@ cdef int intern_names() except -1:
         scan_fold(<const uint8_t*>PyBytes_AS_STRING(name), len(name), &interned[index].name)
         interned[index].length = len(name)
         interned[index].object = <PyObject*>name
+        interned[index].is_forwarded = name in FORWARDED_NAMES
     while not fill_slots(<int>len(NAMES)):
         hash_multiplier += <uint64_t>0x1E3779B97F4A7C16     # even, so that the multiplier stays odd
     return 0
@@ -947,6 +954,14 @@ cdef class LlhttpHeadParser(HeadParser):
 
 
 # ---- Python objects --------------------------------------------------------------------------------
+
+cdef bint has_forwarded(const RequestHead* head) noexcept nogil:
+    cdef int i
+    for i in range(head.field_count):
+        if head.fields[i].known >= 0 and interned[head.fields[i].known].is_forwarded:
+            return True
+    return False
+
 
 cdef str method_of(const RequestHead* head):
     cdef const char* p = head.method.p

@@ -18,6 +18,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from fastasgi._forwarded import FIELDS, Forwarding
+from fastasgi._peers import TrustedPeers, split_peers
 from fastasgi.errors import AppImportError, ConfigError
 from fastasgi.importer import import_from_string
 from fastasgi.interfaces import (
@@ -49,12 +51,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger("fastasgi.error")
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
+DEFAULT_TRUSTED = "127.0.0.1, ::1"
+DEFAULT_FORWARDED = "x-forwarded-for, x-forwarded-proto"
 GRACE_TIMEOUT_S = 30.0
 RELOAD_GRACE_S = 1.0  # the same where a developer waits
 
 _APP, _LISTEN, _HTTP, _WEBSOCKET = "Application", "Listening", "HTTP", "WebSockets"
 _LOG, _LIMIT, _TIMEOUT = "Logging", "Limits", "Timeouts"
 _TLS, _PROCESS, _RELOAD = "TLS", "Processes", "Reload"
+_PROXY = "Proxies"
 
 
 @dataclass(eq=False)
@@ -223,10 +228,22 @@ class Config:
         least=1,
         default_text="no supervisor, one process",
     )
-    proxy_headers: bool = not_offered(True, False)
+    proxy_headers: bool = setting(
+        "switch",
+        True,
+        _PROXY,
+        "Believe what trusted proxies say of the client: see forwarded_allow_ips and forwarded_headers.",
+    )
     server_header: bool = setting("switch", True, _HTTP, "Send the server header.")
     date_header: bool = setting("switch", True, _HTTP, "Send the date header.")
-    forwarded_allow_ips: list[str] | str | None = not_offered(None, [], "")
+    forwarded_allow_ips: list[str] | str | None = setting(
+        "list",
+        None,
+        _PROXY,
+        "Proxy that is trusted with forwarded_headers: an address, a network such as 10.0.0.0/8, unix for "
+        "all Unix sockets, unix:PATH for one that is listened on, * for all peers; may be repeated.",
+        default_text=DEFAULT_TRUSTED,
+    )
     root_path: str = setting("text", "", _APP, "Path under which a proxy serves the application.")
     limit_concurrency: int | None = setting(
         "whole", None, _LIMIT, "Requests served at once; further ones are answered with 503.", least=1
@@ -495,6 +512,21 @@ class Config:
         unit="seconds",
         least=0,
     )
+    forwarded_headers: list[str] | str | None = setting(
+        "list",
+        None,
+        _PROXY,
+        f"Header of trusted proxies that is believed: {', '.join(FIELDS)}. Name only those that the proxy "
+        "sets itself: others it passes on as the client sent them. May be repeated.",
+        option_name="forwarded-header",
+        default_text=DEFAULT_FORWARDED,
+    )
+    strip_forwarded_headers: bool = setting(
+        "switch",
+        False,
+        _PROXY,
+        "Leave Forwarded and all X-Forwarded headers out of requests whose peer is not trusted.",
+    )
 
     loaded: bool = field(default=False, init=False)
     loaded_app: Any = field(default=None, init=False, repr=False)
@@ -511,6 +543,7 @@ class Config:
         check_settings(self)
         if self.headers is None:
             self.headers = []
+        self._check_proxies()
         self._check_together()
         self.configure_logging()
         if self.access_log_format is not None:
@@ -543,6 +576,35 @@ class Config:
         if not isinstance(self.app, str) and not self.preload and (self.reload or self.worker_count > 1):
             what = "reload" if self.reload else "workers"
             raise ConfigError(f"{what} needs app as an import string such as 'main:app', not the object")
+
+    def _check_proxies(self) -> None:
+        """Check who is trusted and with what, and bring each to a list."""
+        if self.forwarded_allow_ips is None:
+            self.forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS", DEFAULT_TRUSTED)
+        self.forwarded_allow_ips = split_peers(self.forwarded_allow_ips)
+        _check_peers("forwarded_allow_ips", self.forwarded_allow_ips)
+        fields = split_peers(DEFAULT_FORWARDED if self.forwarded_headers is None else self.forwarded_headers)
+        self.forwarded_headers = fields = [name.lower() for name in fields]
+        for name in fields:
+            if name not in FIELDS:
+                raise ConfigError(f"forwarded_headers {name!r}: give some of {', '.join(FIELDS)}")
+        others = sorted({*fields} - {"forwarded", "x-forwarded-prefix"})
+        if "forwarded" in fields and others:
+            raise ConfigError(
+                f"forwarded_headers: forwarded and {others[0]} say the same, and a proxy that sets one passes "
+                "the other on from the client: leave out the one that it does not set"
+            )
+
+    @property
+    def forwarding(self) -> Forwarding | None:
+        """Which proxies are believed what; None where that changes nothing."""
+        if not (self.proxy_headers or self.strip_forwarded_headers):
+            return None
+        return Forwarding(
+            TrustedPeers(self.forwarded_allow_ips or ()),
+            (self.forwarded_headers or ()) if self.proxy_headers else (),
+            strips=self.strip_forwarded_headers,
+        )
 
     @property
     def is_supervised(self) -> bool:
@@ -714,6 +776,14 @@ def available_processors() -> int:
     return os.cpu_count() or 1
 
 
+def _check_peers(name: str, peers: list[str]) -> None:
+    for text in peers:
+        try:
+            TrustedPeers(text)
+        except ValueError as error:
+            raise ConfigError(f"{name} {error}") from None
+
+
 def _checked_log_level(level: Any) -> str | int | None:
     if isinstance(level, str) and level.lower() in LOG_LEVELS:
         return level.lower()
@@ -753,9 +823,10 @@ On the **command line**, a switch has an opposite, as in `--no-access-log`.
 
 In the **environment**, the variable is `FASTASGI_` and the name in Python, in capitals:
 `FASTASGI_TIMEOUT_KEEP_ALIVE=10`. `FASTASGI_APP` names the application. A switch is true, yes, on or 1,
-or false, no, off or 0. A list has one item a line; the addresses of `FASTASGI_BIND` may also be
+or false, no, off or 0. A list has one item a line; addresses, peers and names of headers may also be
 separated by commas. An empty variable is not set. `WEB_CONCURRENCY` gives `workers` where
-`FASTASGI_WORKERS` does not.
+`FASTASGI_WORKERS` does not, and `FORWARDED_ALLOW_IPS` gives `forwarded_allow_ips` likewise; an empty
+`FORWARDED_ALLOW_IPS` trusts nobody.
 
 The **file** is the one that `--config` or `FASTASGI_CONFIG` names, otherwise the `pyproject.toml` of the
 current folder if it has a table `[tool.fastasgi]`. A `pyproject.toml` has the settings in that table,
@@ -776,7 +847,8 @@ relative to the current folder, as on the command line. A reload by SIGHUP reads
 To listen, `bind` goes before `fd`, `fd` before `uds`, and `uds` before `host` and `port`. An address
 from one place goes before all addresses from a later place: `--port 9000` before `bind` in a file.
 
-In **Python**, `fastasgi.run` and `fastasgi.Config` read no file and no variable but `WEB_CONCURRENCY`.
+In **Python**, `fastasgi.run` and `fastasgi.Config` read no file and no variables but `WEB_CONCURRENCY` and
+`FORWARDED_ALLOW_IPS`.
 
 """
     return introduction + markdown_table(Config)

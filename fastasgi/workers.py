@@ -46,8 +46,7 @@ MOST_FIELDS = 32768  # gunicorn's own
 
 # Settings of gunicorn's that mean nothing here, and what to do instead
 NOT_SUPPORTED = {
-    "forwarded_allow_ips": "the scope has the proxy's own address and scheme",
-    "secure_scheme_headers": "the scope has the proxy's own address and scheme",
+    "secure_scheme_headers": "X-Forwarded-Proto tells the scheme; see forwarded_headers for CONFIG_KWARGS",
     "forwarder_headers": "all headers are the application's business",
     "proxy_protocol": "every connection is read as HTTP; turn it off in the proxy too",
     "protocol": "every connection is read as HTTP; let the proxy speak HTTP",
@@ -314,8 +313,6 @@ def _is_set(cfg: Any, name: str) -> bool:
     setting = cfg.settings.get(name)
     if setting is None:
         return False
-    if name == "forwarded_allow_ips" and "FORWARDED_ALLOW_IPS" in os.environ:
-        return True  # the variable has become the default
     return bool(setting.get() != type(setting)().get())
 
 
@@ -363,6 +360,8 @@ def _settings_of(cfg: Any) -> dict[str, Any]:
         "access_log": False,
         "backlog": max(1, cfg.backlog),
         "timeout_keep_alive": cfg.keepalive,
+        # gunicorn trusts whoever reaches a Unix socket
+        "forwarded_allow_ips": [*cfg.forwarded_allow_ips, "unix"],
         "timeout_graceful_shutdown": cfg.graceful_timeout - min(LAST_PART_S, cfg.graceful_timeout / 2),
         "limit_request_line": line_bytes,
         "limit_request_fields": min(cfg.limit_request_fields or MOST_FIELDS, MOST_FIELDS),

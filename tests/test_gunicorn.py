@@ -754,6 +754,35 @@ def test_settings_for_asgi(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "environment", "is_trusted"),
+    [
+        ((), {}, True),
+        (("--forwarded-allow-ips", "10.0.0.1"), {}, False),
+        ((), {"FORWARDED_ALLOW_IPS": "10.0.0.0/8"}, False),
+        ((), {"FORWARDED_ALLOW_IPS": "127.0.0.0/8"}, True),
+    ],
+)
+def test_gunicorn_says_which_proxies_are_trusted(
+    start: Start, arguments: tuple[str, ...], environment: dict[str, str], is_trusted: bool
+) -> None:
+    gunicorn = start(*arguments, app=CLIENT_APP, **environment)
+    status, body = exchange(
+        gunicorn.port, headers={"X-Forwarded-For": "1.2.3.4", "X-Forwarded-Proto": "https"}
+    )
+    assert (status, body == "1.2.3.4 https") == (200, is_trusted)
+    assert not gunicorn.matches("forwarded_allow_ips")
+
+
+CLIENT_APP = """
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            body = f"{scope['client'][0]} {scope['scheme']}".encode()
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": body})
+"""
+
+
+@pytest.mark.parametrize(
     ("name", "value", "ours", "expected"),
     [
         ("header_map", "refuse", "header_underscores", "refuse"),
@@ -773,6 +802,9 @@ def test_settings_for_asgi(start: Start) -> None:
         ("loglevel", "unknown", "log_level", "info"),
         ("websocket_max_message_size", 0, "ws_max_size", sys.maxsize),
         ("asgi_loop", "asyncio", "loop", "asyncio"),
+        ("forwarded_allow_ips", "127.0.0.1,::1", "forwarded_allow_ips", ["127.0.0.1", "::1", "unix"]),
+        ("forwarded_allow_ips", "10.0.0.0/8", "forwarded_allow_ips", ["10.0.0.0/8", "unix"]),
+        ("forwarded_allow_ips", "*", "forwarded_allow_ips", ["*", "unix"]),
     ],
 )
 def test_what_a_setting_becomes(name: str, value: Any, ours: str, expected: Any) -> None:
@@ -790,7 +822,6 @@ def config_of(worker_class: type[FastASGIWorker], **settings: Any) -> Config:
 
 
 NOT_DEFAULT = {
-    "forwarded_allow_ips": "*",
     "secure_scheme_headers": {"X-HTTPS": "1"},
     "forwarder_headers": "REMOTE_USER",
     "proxy_protocol": "v1",
@@ -829,14 +860,12 @@ def warnings(**settings: Any) -> list[str]:
     return log.lines
 
 
-def test_what_is_not_supported_is_warned_of_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_supported_is_warned_of_by_name() -> None:
     assert NOT_DEFAULT.keys() == workers.NOT_SUPPORTED.keys()
     assert warnings() == []
     for name, value in NOT_DEFAULT.items():
         [line] = warnings(**{name: value})
         assert re.match(rf"{name} .* is not supported by fastasgi: \w", line), line
-    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.1")
-    assert warnings()[0].startswith("forwarded_allow_ips ")
 
 
 def test_a_warning_is_given_once_and_web_concurrency_is_gunicorns(start: Start) -> None:

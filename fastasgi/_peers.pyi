@@ -1,0 +1,21 @@
+"""The peers that are trusted to speak for others, for settings, middleware and tests."""
+
+from collections.abc import Iterable
+
+class TrustedPeers:
+    """Addresses, networks and unix sockets: ``in`` tells whether a host is one of them."""
+
+    def __init__(self, peers: str | Iterable[str], *, allow_names: bool = False) -> None:
+        """A text may have several, with commas between: an address, a network such as ``10.0.0.0/8``,
+        ``unix`` for every unix socket, ``unix:PATH`` or a path for one, ``*`` for all. An IPv4-mapped IPv6
+        address is the IPv4 address.
+
+        Raises ValueError for anything else; with `allow_names` any other text is a name, trusted as it is.
+        """
+
+    def __contains__(self, host: str | None) -> bool: ...
+    def trusts_peer(self, peer: object, own: object) -> bool:
+        """Whether the peer of a connection is trusted: asyncio's ``peername`` and ``sockname``."""
+
+def split_peers(peers: str | Iterable[str]) -> list[str]:
+    """The texts that a text with commas, or several such texts, stand for."""
