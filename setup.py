@@ -21,6 +21,7 @@ MODULES = (
     "_frames",
     "_peers",
     "_forwarded",
+    "_proxyheader",
     "_access",
     "_orphan",
     "_core",
@@ -29,6 +30,7 @@ MODULES = (
     "_http",
     "_websocket",
     "_http1",
+    "_proxyprotocol",
     "_protocol",
     "_tls",
 )

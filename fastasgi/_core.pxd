@@ -9,6 +9,7 @@ from cpython.object cimport PyObject
 from fastasgi._access cimport AccessLog
 from fastasgi._forwarded cimport Forwarding
 from fastasgi._parser cimport HeadParser
+from fastasgi._peers cimport TrustedPeers
 
 
 cdef class WorkerContext:
@@ -43,6 +44,7 @@ cdef class WorkerContext:
         dict asgi                       # scope["asgi"]; each scope gets a copy
         str root_path
         bytes raw_root_path             # percent-encoded
+        TrustedPeers proxy_peers        # whose connections begin with a PROXY header; None: nobody's
         Forwarding forwarding           # None: nothing that proxies say is looked at
 
         # Header lines that every response starts with, encoded as "name: value\r\n"
@@ -130,6 +132,8 @@ cdef class ByteSink:
         bint flush_is_scheduled
         bint blocked                    # the peer reads too slowly: whoever sends should wait for writable()
         bint closing                    # nothing more is accepted
+        dict told                       # by a PROXY header: extra_info() that goes before the transport's; or None
+        bint hides_client               # a proxy's, which does not tell for whom
 
     cdef char* reserve(self, Py_ssize_t n) except NULL   # room for n bytes; commit() what was written there
     cdef inline void commit(self, char* end) noexcept:
@@ -154,6 +158,7 @@ cdef class ByteSink:
     # asyncio.BaseTransport.get_extra_info; of "tls" a dict for the scope's extensions, or None
     cdef object extra_info(self, str name)
     cdef int carry(self, Connection connection) except -1       # from now on, instead of the one before
+    cdef Connection open_wire(self)             # carry who speaks first, but for the PROXY protocol
 
 
 cdef class Connection:

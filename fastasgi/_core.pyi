@@ -7,6 +7,7 @@ from typing import Any
 
 from fastasgi._access import AccessLog
 from fastasgi._forwarded import Forwarding
+from fastasgi._peers import TrustedPeers
 
 class WorkerContext:
     """What all connections of one worker share: application, settings, clock, counters, buffers.
@@ -46,6 +47,7 @@ class WorkerContext:
         ws_per_message_deflate: bool = True,
         tls_handshake_timeout_s: float = 0,
         forwarding: Forwarding | None = None,
+        proxy_peers: TrustedPeers | None = None,
     ) -> None:
         """Each scope gets a shallow copy of `state`; `headers` start every response.
 

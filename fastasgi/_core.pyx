@@ -18,6 +18,7 @@ from libc.string cimport memcpy
 
 from fastasgi._forwarded cimport Forwarding
 from fastasgi._parser cimport HeadParser, LlhttpHeadParser
+from fastasgi._peers cimport TrustedPeers
 
 cdef extern from *:
     """
@@ -82,6 +83,7 @@ cdef class WorkerContext:
         bint ws_per_message_deflate=True,
         double tls_handshake_timeout_s=0,
         Forwarding forwarding=None,
+        TrustedPeers proxy_peers=None,
     ):
         self.loop = loop
         self.thread_ident = threading.get_ident()
@@ -112,6 +114,7 @@ cdef class WorkerContext:
         self.ws_per_message_deflate = ws_per_message_deflate
         self.tls_handshake_timeout_s = tls_handshake_timeout_s
         self.forwarding = forwarding
+        self.proxy_peers = proxy_peers
         self.max_concurrency = max_concurrency
         self.max_requests = max_requests
         self.state = state
@@ -397,6 +400,9 @@ cdef class ByteSink:
         raise NotImplementedError
 
     cdef int carry(self, Connection connection) except -1:
+        raise NotImplementedError
+
+    cdef Connection open_wire(self):
         raise NotImplementedError
 
 

@@ -33,4 +33,3 @@ cdef class Forwarding:
     cdef int believe(self, dict scope) except -1        # changes the scope of a trusted peer's request
     cdef list without_forwarded(self, list headers)     # the headers that an untrusted peer's request keeps
     cdef int take_host(self, dict scope, bytes host, bytes port) except -1
-

@@ -561,7 +561,7 @@ cdef class HTTP1Connection(Connection):
         self.tls = self.sink.extra_info("tls")
         self.scope_template = scope_template(self.worker, "http" if self.tls is None else "https", client, server)
         if forwarding is not None:
-            self.believes_forwarded = forwarding.trusted.has_peer(peer, own)
+            self.believes_forwarded = not self.sink.hides_client and forwarding.trusted.has_peer(peer, own)
             self.strips_forwarded = forwarding.strips and not self.believes_forwarded
         return 0
 

@@ -7,6 +7,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from fastasgi._core cimport ByteSink, Connection, WorkerContext
 from fastasgi._http1 cimport HTTP1Connection
+from fastasgi._proxyprotocol cimport ProxyProtocolConnection
 
 cdef extern from "_send.h" nogil:
     ptrdiff_t send_now(int socket, const char* p, size_t n)
@@ -29,7 +30,10 @@ cdef class SocketSink(ByteSink):
 
     def connection_made(self, transport):
         self.transport = transport
-        self.connection = HTTP1Connection(self.worker, self)
+        if self.worker.proxy_peers is None:
+            self.open_wire()
+            return
+        self.connection = ProxyProtocolConnection(self.worker, self)
         if self.worker.draining:
             self.connection.drain_and_close()
 
@@ -174,11 +178,19 @@ cdef class SocketSink(ByteSink):
         return 0
 
     cdef object extra_info(self, str name):
+        if self.told is not None and name in self.told:
+            return self.told[name]
         return self.transport.get_extra_info(name)
 
     cdef int carry(self, Connection connection) except -1:
         self.connection = connection
         return 0
+
+    cdef Connection open_wire(self):
+        self.connection = HTTP1Connection(self.worker, self)
+        if self.worker.draining:
+            self.connection.drain_and_close()
+        return self.connection
 
     # --- Files ---
 

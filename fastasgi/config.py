@@ -527,6 +527,14 @@ class Config:
         _PROXY,
         "Leave Forwarded and all X-Forwarded headers out of requests whose peer is not trusted.",
     )
+    proxy_protocol: list[str] | str | None = setting(
+        "list",
+        None,
+        _PROXY,
+        "Peer whose connections begin with a header of the PROXY protocol, version 1 or 2; forms as for "
+        "forwarded_allow_ips. A peer that is not named must not send one. May be repeated.",
+        default_text="off",
+    )
 
     loaded: bool = field(default=False, init=False)
     loaded_app: Any = field(default=None, init=False, repr=False)
@@ -583,6 +591,8 @@ class Config:
             self.forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS", DEFAULT_TRUSTED)
         self.forwarded_allow_ips = split_peers(self.forwarded_allow_ips)
         _check_peers("forwarded_allow_ips", self.forwarded_allow_ips)
+        self.proxy_protocol = split_peers(self.proxy_protocol or ())
+        _check_peers("proxy_protocol", self.proxy_protocol)
         fields = split_peers(DEFAULT_FORWARDED if self.forwarded_headers is None else self.forwarded_headers)
         self.forwarded_headers = fields = [name.lower() for name in fields]
         for name in fields:
@@ -591,9 +601,14 @@ class Config:
         others = sorted({*fields} - {"forwarded", "x-forwarded-prefix"})
         if "forwarded" in fields and others:
             raise ConfigError(
-                f"forwarded_headers: forwarded and {others[0]} say the same, and a proxy that sets one passes "
-                "the other on from the client: leave out the one that it does not set"
+                f"forwarded_headers: forwarded and {others[0]} say the same, and a proxy that sets one "
+                "passes the other on from the client: leave out the one that it does not set"
             )
+
+    @property
+    def proxy_peers(self) -> TrustedPeers | None:
+        """Whose connections begin with a PROXY header; None where the protocol is off."""
+        return TrustedPeers(self.proxy_protocol) if self.proxy_protocol else None
 
     @property
     def forwarding(self) -> Forwarding | None:

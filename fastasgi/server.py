@@ -208,6 +208,7 @@ class Server:
             ws_per_message_deflate=config.ws_per_message_deflate,
             tls_handshake_timeout_s=config.ssl_handshake_timeout if config.is_ssl else 0,
             forwarding=config.forwarding,
+            proxy_peers=config.proxy_peers,
         )
         context.on_max_requests = self._stop_at_max_requests
         return context

@@ -34,11 +34,8 @@ VARIABLE_PREFIX = "FASTASGI_"
 FILE_VARIABLE = "FASTASGI_CONFIG"
 # Of other programs too; ours go before them
 SHARED_VARIABLES = {"workers": "WEB_CONCURRENCY", "forwarded_allow_ips": "FORWARDED_ALLOW_IPS"}
-COMMA_SEPARATED = (
-    "bind",
-    "forwarded_allow_ips",
-    "forwarded_headers",
-)  # lists that a variable may also hold on one line
+# Lists that a variable may also hold on one line
+COMMA_SEPARATED = ("bind", "forwarded_allow_ips", "forwarded_headers", "proxy_protocol")
 
 # The ways to say where to listen. Config takes the first that has a value.
 ADDRESSES = (("bind",), ("fd",), ("uds",), ("host", "port"))

@@ -48,7 +48,6 @@ MOST_FIELDS = 32768  # gunicorn's own
 NOT_SUPPORTED = {
     "secure_scheme_headers": "X-Forwarded-Proto tells the scheme; see forwarded_headers for CONFIG_KWARGS",
     "forwarder_headers": "all headers are the application's business",
-    "proxy_protocol": "every connection is read as HTTP; turn it off in the proxy too",
     "protocol": "every connection is read as HTTP; let the proxy speak HTTP",
     "http_protocols": "every connection is served by HTTP/1.1",
     "http2_cleartext": "every connection is served by HTTP/1.1",
@@ -369,6 +368,9 @@ def _settings_of(cfg: Any) -> dict[str, Any]:
     }
     if cfg.certfile or cfg.keyfile:
         settings.update(_tls_settings_of(cfg))
+    # A switch before gunicorn 25, a version since then; here either version is understood
+    if cfg.proxy_protocol and cfg.proxy_protocol != "off":
+        settings["proxy_protocol"] = [*cfg.proxy_allow_ips, "unix"]
     if _is_set(cfg, "worker_connections") and cfg.worker_connections:
         settings["limit_concurrency"] = cfg.worker_connections
     for name, ours in (("asgi_loop", "loop"), ("asgi_lifespan", "lifespan"), ("root_path", "root_path")):

@@ -805,6 +805,8 @@ CLIENT_APP = """
         ("forwarded_allow_ips", "127.0.0.1,::1", "forwarded_allow_ips", ["127.0.0.1", "::1", "unix"]),
         ("forwarded_allow_ips", "10.0.0.0/8", "forwarded_allow_ips", ["10.0.0.0/8", "unix"]),
         ("forwarded_allow_ips", "*", "forwarded_allow_ips", ["*", "unix"]),
+        ("proxy_protocol", "off", "proxy_protocol", []),
+        ("proxy_protocol", "v2", "proxy_protocol", ["127.0.0.1", "::1", "unix"]),
     ],
 )
 def test_what_a_setting_becomes(name: str, value: Any, ours: str, expected: Any) -> None:
@@ -824,7 +826,6 @@ def config_of(worker_class: type[FastASGIWorker], **settings: Any) -> Config:
 NOT_DEFAULT = {
     "secure_scheme_headers": {"X-HTTPS": "1"},
     "forwarder_headers": "REMOTE_USER",
-    "proxy_protocol": "v1",
     "protocol": "uwsgi",
     "http_protocols": "h2,h1",
     "http2_cleartext": "upgrade",
