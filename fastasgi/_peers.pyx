@@ -116,7 +116,8 @@ cdef class TrustedPeers:
             return True
         if isinstance(peer, (tuple, list)):
             return self.has_host(peer[0])
-        if not self.names:
+        # An Internet peer that has reset its connection has no name any more, though what it sent can still be read
+        if not self.names or not isinstance(own, (str, bytes)):
             return False
         # A unix socket: the one that connects has a path of its own only where it was bound to it
         if "unix" in self.names:

@@ -14,4 +14,7 @@ class DecodedProxyHeader(NamedTuple):
     """Where the client connected to."""
 
 def decode_proxy_header(data: bytes) -> DecodedProxyHeader | None:
-    """The header at the start of `data`; None: it is not complete yet. Raises ValueError if it is malformed."""
+    """The header at the start of `data`; None: it is not complete yet.
+
+    Raises ValueError for a malformed one.
+    """

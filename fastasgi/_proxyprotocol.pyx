@@ -83,8 +83,10 @@ cdef class ProxyProtocolConnection(Connection):
 
     cdef int refuse(self, str reason) except -1:
         peer = self.sink.extra_info("peername")
-        name = "%s:%d" % tuple(peer[:2]) if isinstance(peer, (tuple, list)) else "a unix socket"
-        self.worker.logger.warning("Connection of %s closed: %s", name, reason)
+        # Without a name it has gone: that is how HAProxy's health checks end
+        if peer is not None:
+            name = "%s:%d" % tuple(peer[:2]) if isinstance(peer, (tuple, list)) else "a unix socket"
+            self.worker.logger.warning("Connection of %s closed: %s", name, reason)
         self.deadline = 0
         return self.sink.abort()
 

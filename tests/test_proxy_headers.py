@@ -1,6 +1,7 @@
 """Proxy headers as the server takes them: peers on real sockets, scopes, the access log, settings."""
 
 import socket
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,20 @@ async def test_the_peers_of_a_unix_socket(tmp_path: Path, trusted: str | None, i
         await ask(server, "x-forwarded-for: 1.2.3.4", "x-forwarded-proto: https")
     assert app[0]["client"] == (("1.2.3.4", 0) if is_believed else None)
     assert app[0]["scheme"] == ("https" if is_believed else "http")
+
+
+@in_each_loop
+async def test_a_peer_that_resets_its_connection_is_not_taken_for_one_of_a_unix_socket() -> None:
+    """The kernel has forgotten its address when the connection is accepted, but not what it sent."""
+    app = Scopes()
+    async with served(app, forwarded_allow_ips="unix, 127.0.0.1") as server:
+        for _ in range(50):
+            # Not through the event loop, which would accept meanwhile
+            with socket.create_connection(("127.0.0.1", server.port), 20, STRANGER) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                sock.sendall(request("GET / HTTP/1.1", "x-forwarded-for: 6.6.6.6"))
+        await ask(server)  # accepted behind the others
+    assert ("6.6.6.6", 0) not in [scope["client"] for scope in app]
 
 
 @in_loop

@@ -126,7 +126,7 @@ def test_a_header_at_every_split(name: str) -> None:
 
 def first_error(data: bytes) -> int:
     """The length of the shortest prefix that is refused. Each longer one is, for the same reason."""
-    ends = list(range(min(len(data), 400) + 1)) + [len(data)]
+    ends = [*range(min(len(data), 400) + 1), len(data)]
     outcomes = []
     for end in ends:
         try:
@@ -176,10 +176,8 @@ def canonical(address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int)
 def test_what_is_written_is_read(pair: tuple, binary: bool, tlvs: bytes, behind: bytes) -> None:
     ends = [(str(address), port) for address, port in pair]
     is_4 = pair[0][0].version == 4
-    if binary:
-        data = v2(INET if is_4 else INET6, *ends, tlvs)
-    else:
-        data = v1("TCP4" if is_4 else "TCP6", *ends)
+    binary_header = v2(INET if is_4 else INET6, *ends, tlvs)
+    data = binary_header if binary else v1("TCP4" if is_4 else "TCP6", *ends)
     read = decode_proxy_header(data + behind)
     assert read is not None
     assert read[:2] == (len(data), 2 if binary else 1)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +278,21 @@ async def test_a_peer_that_leaves_within_its_header(
     assert [line.partition(" closed: ")[2] for line in warnings(caplog)] == lines
 
 
+@in_each_loop
+async def test_a_health_check_that_ends_by_a_reset_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    app = Scopes()
+    async with served(app, proxy_protocol="127.0.0.1") as running:
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", running.port), 20) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                sock.sendall(v2(UNSPEC, command=LOCAL))
+        client = await running.connect()  # accepted behind the others
+        await client.ask(HEADER + request())
+        client.close()
+        await running.context.wait_idle()
+    assert warnings(caplog) == []
+
+
 @in_loop
 async def test_a_slow_header_of_the_largest_size_is_held_once() -> None:
     app = Scopes()
@@ -313,5 +329,5 @@ def test_the_setting() -> None:
     assert config.proxy_protocol == ["10.0.0.0/8", "unix"]
     assert config.proxy_peers is not None
     assert "10.1.2.3" in config.proxy_peers
-    with pytest.raises(ConfigError, match="^proxy_protocol 'on': give an address"):
+    with pytest.raises(ConfigError, match=r"^proxy_protocol 'on': give an address"):
         Config("app:app", proxy_protocol="on")
