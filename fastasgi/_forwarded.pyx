@@ -147,7 +147,8 @@ cdef object port_of(bytes text):
 
 cdef bint is_forwarded_name(bytes name):
     """Fields that tell of a client; also as a gateway to CGI names would read them, which takes "_" for "-"."""
-    if len(name) < 9:
+    cdef const char* p = name
+    if len(name) < 9 or (p[0] != c"f" and p[0] != c"x"):
         return False
     plain = name.replace(b"_", b"-")
     return plain == FORWARDED or plain.startswith(b"x-forwarded-")

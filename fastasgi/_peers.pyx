@@ -6,7 +6,18 @@ import os
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from libc.string cimport memchr, memcmp, memcpy, memmove
 
-cdef extern from "<arpa/inet.h>" nogil:
+cdef extern from *:
+    """
+    #ifdef _WIN32
+    #include <winsock2.h>
+    #include <ws2tcpip.h>
+    #pragma comment(lib, "ws2_32")
+    #else
+    #include <arpa/inet.h>
+    #include <netinet/in.h>
+    #include <sys/socket.h>
+    #endif
+    """
     int AF_INET
     int AF_INET6
     enum:

@@ -236,6 +236,13 @@ async def test_a_malformed_header_closes_at_once(
         assert line.endswith(f" closed: {reason}")
 
 
+@in_each_loop
+async def test_a_malformed_header_on_a_unix_socket(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with served(hello, uds=str(tmp_path / "socket"), proxy_protocol="unix") as running:
+        assert await running.talk(HTTP) == b""
+    assert warnings(caplog) == ["Connection of a unix socket closed: no PROXY header comes first"]
+
+
 @pytest.mark.parametrize(("sent", "is_logged"), [(b"PROXY TCP4 1", True), (HEADER[:-1], True), (b"", False)])
 @in_each_loop
 async def test_an_incomplete_header_has_the_heads_time(
