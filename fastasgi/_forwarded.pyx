@@ -11,6 +11,7 @@ from fastasgi._peers cimport Address, TrustedPeers, address_text, read_address
 
 cdef enum:
     MAX_HOPS = 64               # beyond which no hop is looked at: no chain of proxies is as long
+    MAX_PREFIX = 1024           # bytes of a prefix that is believed
 
 cdef bytes FORWARDED = b"forwarded"
 cdef bytes FOR = b"x-forwarded-for"
@@ -111,7 +112,7 @@ cdef int take_scheme(dict scope, bytes proto) except -1:
 cdef int take_prefix(dict scope, bytes prefix) except -1:
     """The path under which the proxy serves the application, and which it has taken off."""
     prefix = prefix.removesuffix(b"/")
-    if PLAIN_PATH.fullmatch(prefix) is None:
+    if len(prefix) > MAX_PREFIX or PLAIN_PATH.fullmatch(prefix) is None:
         return 0
     text = prefix.decode("ascii")
     scope["root_path"] = text + scope["root_path"]

@@ -114,10 +114,12 @@ cdef class TrustedPeers:
         cdef Address address
         cdef Py_ssize_t n
         cdef const char* p
+        cdef str without_zone           # keeps alive what p points to
         if self.trusts_all:
             return True
         # A zone says through which interface a link-local address is reached (RFC 4007 section 11)
-        p = PyUnicode_AsUTF8AndSize(host.partition("%")[0] if "%" in host else host, &n)
+        without_zone = host.partition("%")[0] if "%" in host else host
+        p = PyUnicode_AsUTF8AndSize(without_zone, &n)
         if read_address(p, n, &address):
             return self.has(&address)
         return host in self.names
