@@ -431,4 +431,6 @@ cdef class Connection:
 
     cdef str peer(self):
         peer = self.sink.extra_info("peername")
+        if peer is None:
+            return "a client that has gone"
         return "%s:%d" % tuple(peer[:2]) if isinstance(peer, (tuple, list)) else "a unix socket"

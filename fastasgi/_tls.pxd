@@ -38,7 +38,7 @@ cdef class TLSSink(SocketSink):
 
     cdef:
         TLSWorker tls_worker
-        object tls                      # ssl.SSLObject; None once the connection is lost
+        object tls                      # ssl.SSLObject; None before open_wire(), and once the connection is lost
         object incoming                 # ssl.MemoryBIO
         object outgoing                 # ssl.MemoryBIO
         bint established                # the handshake is done

@@ -62,6 +62,10 @@ cdef class TLSHandshake(Connection):
         self.set_deadline(worker.tls_handshake_timeout_s)
         worker.connections.add(self)
 
+    cdef int receive(self, char* p, Py_ssize_t n) except -1:
+        cdef TLSSink sink = self.sink
+        return sink.take(p, n)              # what followed a PROXY header
+
     cdef int eof(self) except -1:
         return self.sink.abort()
 
@@ -93,14 +97,14 @@ cdef class TLSSink(SocketSink):
 
     # --- asyncio.BufferedProtocol ---
 
-    def connection_made(self, transport):
-        self.transport = transport
+    cdef Connection open_wire(self):
         self.incoming = MemoryBIO()
         self.outgoing = MemoryBIO()
         self.tls = self.tls_worker.source.context.wrap_bio(self.incoming, self.outgoing, True)
         self.connection = TLSHandshake(self.worker, self)
         if self.worker.draining:
             self.connection.drain_and_close()
+        return self.connection
 
     def get_buffer(self, Py_ssize_t sizehint):
         return self.tls_worker.read
@@ -144,8 +148,12 @@ cdef class TLSSink(SocketSink):
         cdef char* end = p + n
         cdef Py_ssize_t total = 0
         cdef Py_ssize_t got
+        cdef Connection before
         if self.closing or self.peer_is_done:
             return 0
+        if self.tls is None:
+            before = self.connection
+            return before.receive(p, n)     # a PROXY header is due, which comes before TLS
         if not self.established and self.header_length == 0 and b"A"[0] <= p[0] <= b"Z"[0]:
             return self.refuse_plain()
         while p < end:
@@ -428,7 +436,7 @@ cdef class TLSSink(SocketSink):
             return self.tls_worker.source.extension(self.tls)
         if name == "sslcontext":
             return self.tls.context
-        return self.transport.get_extra_info(name)
+        return SocketSink.extra_info(self, name)
 
 
 class TLSProtocol(TLSSink, asyncio.BufferedProtocol):

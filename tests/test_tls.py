@@ -457,6 +457,56 @@ async def test_a_cipher_list_of_ones_own_is_kept_to(pair: Pair) -> None:
         assert await handshake_of(running, context) is None
 
 
+# --- A PROXY header before it ---
+
+PROXY_LINE = b"PROXY TCP4 192.0.2.7 192.0.2.1 4567 443\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 10, 10_000])
+@in_each_loop
+async def test_a_proxy_header_comes_before_tls(authority: Authority, pair: Pair, size: int) -> None:
+    scopes: list[Any] = []
+    async with served(noting(scopes), proxy_protocol="127.0.0.1", **pair.settings) as running:
+        peer = await Records.connect(running, authority.client())
+        with contextlib.suppress(ssl.SSLWantReadError):
+            peer.tls.do_handshake()
+        data = PROXY_LINE + peer.outgoing.read()
+        for at in range(0, len(data), size):
+            await peer.client.write(data[at : at + size])
+            await asyncio.sleep(0)
+        await peer.shake()
+        await peer.client.write(peer.encrypted(request()))
+        await peer.until(b"hello")
+    assert scopes[0]["client"] == ("192.0.2.7", 4567)
+    assert scopes[0]["scheme"] == "https"
+    assert tls_of(scopes)["tls_version"] == 0x0304
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (b"PROXY TCP4 nonsense\r\n", "closed: "),
+        (PROXY_LINE + request(), "with 400: plain HTTP where TLS is spoken"),
+    ],
+)
+@in_each_loop
+async def test_what_is_no_proxy_header_or_no_tls_behind_it(
+    pair: Pair, data: bytes, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served(hello, proxy_protocol="127.0.0.1", **pair.settings) as running:
+        client = await running.connect()
+        await client.write(data)
+        with contextlib.suppress(ConnectionError):
+            assert b"hello" not in await client.rest()
+        waiting = await running.connect()
+        await waiting.write(PROXY_LINE[:10])
+        waiting.close()
+        while running.context.connection_count:
+            await asyncio.sleep(0)
+    assert any(line in record.getMessage() for record in caplog.records)
+    assert error_records(caplog) == []
+
+
 # --- The end of connections ---
 
 
