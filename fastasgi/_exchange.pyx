@@ -163,6 +163,12 @@ cdef class FailedCall:
         pass
 
 
+cdef FailedCall failed_call(Exception error):
+    cdef FailedCall call = FailedCall.__new__(FailedCall)
+    call.error = error
+    return call
+
+
 cdef class PauseCall:
     def __await__(self):
         return self
@@ -261,21 +267,21 @@ cdef class Exchange:
 
     def send(self, object message):
         """The ASGI send callable. The message is with the wire when it returns; errors come when awaited."""
-        cdef FailedCall failed
+        cdef object call
         if PyThread_get_thread_ident() != self.worker.thread_ident:
             return in_loop_thread(self.worker, functools.partial(self.send, message))
+        if self.taking:
+            return failed_call(RuntimeError("send() was called by what another message of this request holds"))
+        self.taking = True
         try:
-            if self.taking:
-                raise RuntimeError("send() was called by what another message of this request holds")
-            self.taking = True
-            try:
-                return self.take(message)
-            finally:
-                self.taking = False
-        except Exception as error:
-            failed = FailedCall.__new__(FailedCall)
-            failed.error = error
-            return failed
+            call = self.take(message)
+        except BaseException as error:
+            self.taking = False
+            if not isinstance(error, Exception):
+                raise
+            return failed_call(error)
+        self.taking = False
+        return call
 
     cdef object take(self, object message):
         raise NotImplementedError
