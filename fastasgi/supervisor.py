@@ -223,10 +223,12 @@ class Supervisor:
                     process.kill_at += pause_s
 
     def _steer(self) -> None:
-        """Let new connections go where a worker serves; where none does, they wait for any."""
+        """Let new connections go where a worker serves; where none does, they wait for any, at first for the one
+        that is started first."""
         if not self.is_candidate:
             serving = [slot.index for slot in self.slots if slot.current is not None]
-            self.listeners.steer(serving or [slot.index for slot in self.slots])
+            waiting = [slot.index for slot in self.slots] if self.has_served else [0]
+            self.listeners.steer(serving or waiting)
 
     def _close_listeners(self) -> None:
         if self.is_candidate:
