@@ -148,6 +148,7 @@ class Supervisor:
                 self.selector.register(self.changes, selectors.EVENT_READ, self._on_change)
             self._resize(self.config.worker_count)
             self.looked_at = time.monotonic()
+            self._fill(self.looked_at)
             try:
                 while not self.is_stopping or self._processes():
                     self._turn()
@@ -223,8 +224,8 @@ class Supervisor:
                     process.kill_at += pause_s
 
     def _steer(self) -> None:
-        """Let new connections go where a worker serves; where none does, they wait for any, at first for the one
-        that is started first."""
+        """Let new connections go where a worker serves; where none does, they wait for any, at first for the
+        one that is started first."""
         if not self.is_candidate:
             serving = [slot.index for slot in self.slots if slot.current is not None]
             waiting = [slot.index for slot in self.slots] if self.has_served else [0]
