@@ -32,6 +32,8 @@ TABLE = "tool.fastasgi"
 
 VARIABLE_PREFIX = "FASTASGI_"
 FILE_VARIABLE = "FASTASGI_CONFIG"
+# No settings: of setup.py, and between two supervisors
+OTHER_VARIABLES = {"FASTASGI_SANITIZE", "FASTASGI_WERROR", "FASTASGI_INHERIT"}
 # Of other programs too; ours go before them
 SHARED_VARIABLES = {"workers": "WEB_CONCURRENCY", "forwarded_allow_ips": "FORWARDED_ALLOW_IPS"}
 # Lists that a variable may also hold on one line
@@ -142,7 +144,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     known = {VARIABLE_PREFIX + name.upper() for name in ("app", *descriptions_of(Config))} | {FILE_VARIABLE}
     lines = []
     for variable in sorted(environ):
-        if variable.startswith(VARIABLE_PREFIX) and variable not in known:
+        if variable.startswith(VARIABLE_PREFIX) and variable not in known | OTHER_VARIABLES:
             meant = nearest(variable, known)
             lines.append(f"{variable} is not used" + (f": did you mean {meant}?" if meant else ""))
     return lines

@@ -570,6 +570,8 @@ class Supervisor:
         slot = self._slot_of(process)
         if worker.READY in said:
             process.ready_at = process.heard_at
+            if slot is None and process.kill_at is not None:
+                process.kill_at = process.heard_at + self._exit_time_s(process, self.config.timeout_drain)
             if slot is not None and slot.successor is process:
                 self._take_place(slot)
         if worker.RETIRE in said and slot is not None:
@@ -609,8 +611,7 @@ class Supervisor:
     def _send_off(self, process: WorkerProcess, message: bytes) -> None:
         if process.ready_at is None:
             process.signal(signal.SIGTERM)
-        else:
-            process.tell(message)
+        process.tell(message)  # it may be ready, and we have not heard of it
 
     def _leave(self, process: WorkerProcess, drain_s: float) -> None:
         process.kill_at = time.monotonic() + self._exit_time_s(process, drain_s)
