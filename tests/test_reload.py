@@ -75,7 +75,7 @@ def wait_for_finished(process: ServerProcess, count: int) -> None:
 
 @pytest.fixture(autouse=True)
 def no_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two versions of app.py may be of one second and one size, which is all that bytecode is told apart by."""
+    """Two versions of app.py may be of one second and one size: bytecode tells them apart by nothing else."""
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
 
 
