@@ -79,11 +79,11 @@ class WorkerServer(Server):
             self._tell(RETIRE)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM: ask for a successor; before the start is done, break it off."""
+        """SIGTERM: ask for a successor; before the start is done, stop once it is. HURRY alone breaks off."""
         if self.started:
             self._retire()
         else:
-            super().handle_exit(sig, frame)
+            self.should_exit = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
