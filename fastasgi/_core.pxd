@@ -154,7 +154,8 @@ cdef class ByteSink:
     cdef int pause_reading(self) except -1
     cdef int resume_reading(self) except -1
     cdef bint peer_is_gone(self) except -1      # it has closed, though bytes of it may be unread
-    cdef Py_ssize_t unsent(self) except -1      # bytes written that the kernel has not taken
+    # Bytes written that the peer's system has not taken; 0 once the kernel has taken all. It changes as the peer reads.
+    cdef Py_ssize_t unsent(self) except -1
     # asyncio.BaseTransport.get_extra_info; of "tls" a dict for the scope's extensions, or None
     cdef object extra_info(self, str name)
     cdef int carry(self, Connection connection) except -1       # from now on, instead of the one before

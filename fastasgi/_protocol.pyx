@@ -13,6 +13,7 @@ cdef extern from "_send.h" nogil:
     ptrdiff_t send_now(int socket, const char* p, size_t n)
     void reset_on_close(int socket)
     bint peer_has_closed(int socket)
+    int queued(int socket)
 
 cdef enum:
     SENDFILE_SIZE = 1048576             # bytes of one sendfile call, between which other connections have their turn
@@ -165,7 +166,17 @@ cdef class SocketSink(ByteSink):
         return self.socket >= 0 and peer_has_closed(self.socket)
 
     cdef Py_ssize_t unsent(self) except -1:
-        return 0 if self.transport is None else self.transport.get_write_buffer_size()
+        cdef Py_ssize_t n
+        if self.transport is None:
+            return 0
+        n = self.transport.get_write_buffer_size()
+        if n or self.blocked:
+            # The kernel takes more only after the peer has taken a good part of what it holds: megabytes, by and by
+            if self.socket == UNKNOWN:
+                self.find_socket()
+            if self.socket >= 0:
+                n += queued(self.socket)
+        return n
 
     cdef int pause_reading(self) except -1:
         if self.transport is not None:

@@ -1,4 +1,4 @@
-// What asyncio's transports don't offer of a stream socket: a write at once, a reset, a look at the peer.
+// What asyncio's transports don't offer of a stream socket: writes at once, resets, a look at peer and queue.
 // Knows no Python.
 #ifndef FASTASGI_SEND_H
 #define FASTASGI_SEND_H
@@ -32,11 +32,21 @@ static inline int peer_has_closed(int socket)
     return 0;
 }
 
+static inline int queued(int socket)
+{
+    (void)socket;
+    return 0;
+}
+
 #else
 
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#ifdef __linux__
+#include <linux/sockios.h>
+#endif
 
 // macOS has no MSG_NOSIGNAL; CPython ignores SIGPIPE, so that its absence is no harm.
 #ifndef MSG_NOSIGNAL
@@ -62,6 +72,25 @@ static inline int peer_has_closed(int socket)
 {
     struct pollfd one = {.fd = socket, .events = POLLRDHUP, .revents = 0};
     return poll(&one, 1, 0) > 0 && (one.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+
+// Bytes that the kernel has taken and the peer hasn't yet; 0 where the system doesn't tell.
+static inline int queued(int socket)
+{
+    int n = 0;
+#if defined(SIOCOUTQ)
+    if (ioctl(socket, SIOCOUTQ, &n) != 0) {
+        return 0;
+    }
+#elif defined(SO_NWRITE)
+    socklen_t size = sizeof n;
+    if (getsockopt(socket, SOL_SOCKET, SO_NWRITE, &n, &size) != 0) {
+        return 0;
+    }
+#else
+    (void)socket;
+#endif
+    return n;
 }
 
 // Has close() send RST instead of FIN. Where the socket knows no such thing, it closes as ever.

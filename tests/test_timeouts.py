@@ -1,6 +1,7 @@
 """Times and limits: slow heads, idle connections, large bodies, many requests."""
 
 import asyncio
+import socket
 import time
 from typing import Any
 
@@ -335,6 +336,25 @@ async def test_a_client_that_takes_something_now_and_then_is_not_cut_off(kind: s
                 await asyncio.sleep(SHORT_S / 2)
             taken += len(data)
         assert taken > size
+
+
+@pytest.mark.parametrize("kind", ["pieces", "whole", "file"])
+@in_each_loop
+async def test_a_client_that_takes_a_little_at_a_time_is_not_cut_off(kind: str, tmp_path: Any) -> None:
+    """So little that the kernel, which holds megabytes, takes nothing more of the response meanwhile."""
+    (tmp_path / "file").write_bytes(bytes(2**26))
+    app = {"pieces": send_without_end, "whole": send_all_at_once, "file": send_file(tmp_path / "file")}[kind]
+    async with served(app, timeout_write=SHORT_S) as server:
+        loop = asyncio.get_running_loop()
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**15)
+            client.setblocking(False)
+            await loop.sock_connect(client, ("127.0.0.1", server.port))
+            await loop.sock_sendall(client, request())
+            ends = loop.time() + 5 * SHORT_S
+            while loop.time() < ends:
+                assert len(await loop.sock_recv(client, 2**15)) > 0
+                await asyncio.sleep(SHORT_S / 10)
 
 
 # --- The body's size ---
