@@ -6,15 +6,13 @@
 #   make bench-micro    time the codecs alone
 #   make bench-guard    fail where a codec takes over 3 % more instructions than recorded (needs valgrind)
 #   make bench-record   record those figures, after a change that is worth them
-#   make bench-test     run tests/test_bench.py with locust, in the bench's environment
 
 BENCH_ARGS ?=
 BASE ?= HEAD
-BENCH_VENV := .venv-bench
 # The bench is run from the checkout, so here its folder has to be on the path.
 BENCH := env -u PYTHONSAFEPATH $(PYTHON) -m bench
 
-.PHONY: bench bench-quick bench-compare bench-micro bench-guard bench-record bench-test
+.PHONY: bench bench-quick bench-compare bench-micro bench-guard bench-record
 
 bench:
 	$(BENCH) full $(BENCH_ARGS)
@@ -34,7 +32,3 @@ bench-guard: install
 
 bench-record: install
 	env -u PYTHONSAFEPATH $(IN_VENV) -m bench guard --installed --record
-
-bench-test:
-	$(BENCH) prepare
-	PYTHONPATH=$(BENCH_VENV)/builds/working-tree $(BENCH_VENV)/bin/python -m pytest $(PYTEST_ARGS) tests/test_bench.py

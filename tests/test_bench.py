@@ -1037,7 +1037,6 @@ def plain_server() -> Server:
 @linux
 @pytest.mark.parametrize("workload", ["hello", "pipeline", "reconnect", "client", "rate-1000", "download1m"])
 def test_the_real_generator_drives_a_real_server(workload: str, plain_server: Server, tmp_path: Path) -> None:
-    pytest.importorskip("locust", reason="locust is not installed; `make bench-test` runs this with it")
     environment = FakeEnvironment(tmp_path)
     environment.generator = (sys.executable, "-m", "bench.generator")
     installed = Path(fastasgi.__path__[0]).parent
