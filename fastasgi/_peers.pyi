@@ -7,15 +7,19 @@ class TrustedPeers:
 
     def __init__(self, peers: str | Iterable[str], *, allow_names: bool = False) -> None:
         """A text may have several, with commas between: an address, a network such as ``10.0.0.0/8``,
-        ``unix`` for every unix socket, ``unix:PATH`` or a path for one, ``*`` for all. An IPv4-mapped IPv6
-        address is the IPv4 address.
+        ``unix`` for every unix socket that is listened on, ``unix:PATH`` or a path for one, ``*`` for all.
+        An IPv4-mapped IPv6 address is the IPv4 address.
 
-        Raises ValueError for anything else; with `allow_names` any other text is a name, trusted as it is.
+        Raises ValueError for anything else. With `allow_names` any other text is a name, trusted as it is; so
+        is ``*`` beside others.
         """
 
     def __contains__(self, host: str | None) -> bool: ...
     def trusts_peer(self, peer: object, own: object) -> bool:
-        """Whether the peer of a connection is trusted: asyncio's ``peername`` and ``sockname``."""
+        """Whether the peer of a connection is trusted: asyncio's ``peername`` and ``sockname``.
+
+        Of a unix socket only the latter counts: a client chooses the former.
+        """
 
 def split_peers(peers: str | Iterable[str]) -> list[str]:
     """The texts that a text with commas, or several such texts, stand for."""

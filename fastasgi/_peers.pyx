@@ -60,15 +60,19 @@ cdef class TrustedPeers:
         cdef list names = []
         cdef list networks = []
         for text in split_peers(peers):
-            if text == "*":
+            # Among names an asterisk is one, unless it stands alone: as to uvicorn's middleware
+            if text == "*" and (not allow_names or peers in ("*", ["*"])):
                 self.trusts_all = True
-            elif text == "unix" or text.startswith(("unix:", "/")):
-                names.append(path_of(text))
+            elif text == "unix":
+                names.append(text)
+            elif text.startswith(("unix:", "/")):
+                path = path_of(text)
+                names += path, os.path.abspath(path)
             else:
                 try:
                     networks.append(read_network(text))
                 except ValueError:
-                    if not allow_names or "/" in text:
+                    if not allow_names or "/" in text or "%" in text:
                         raise
                     names.append(text)
         self.names = frozenset(names)
@@ -132,10 +136,11 @@ cdef class TrustedPeers:
         # An Internet peer that has reset its connection has no name any more, though what it sent can still be read
         if not self.names or not isinstance(own, (str, bytes)):
             return False
-        # A unix socket: the one that connects has a path of its own only where it was bound to it
         if "unix" in self.names:
             return True
-        return any([bool(path) and os.fsdecode(path) in self.names for path in (own, peer)])
+        # Only our own path tells the unix socket: the peer's is whatever text the peer has bound itself to
+        path = os.fsdecode(own)
+        return bool(path) and (path in self.names or os.path.abspath(path) in self.names)
 
 
 def split_peers(peers) -> list:
@@ -147,7 +152,7 @@ def split_peers(peers) -> list:
 
 
 cdef str path_of(str text):
-    """A unix socket's path, with or without "unix:" and "unix://" before it; "unix" as it is."""
+    """A unix socket's path, with or without "unix:" and "unix://" before it."""
     return text.removeprefix("unix:").removeprefix("//") if text.startswith("unix:") else text
 
 
@@ -161,6 +166,8 @@ cdef tuple read_network(str text):
         except ValueError:
             raise ValueError(f"{text!r}: give an address, a network such as 10.0.0.0/8, unix, unix:PATH or *") from None
         raise ValueError(f"{text!r} has bits behind the network's prefix: write {meant}") from None
+    if "%" in text:
+        raise ValueError(f"{text!r} has a zone, which a peer's address is compared without: leave it out")
     packed = network.network_address.packed
     if network.version == 6 and network.prefixlen >= 96 and network.network_address.ipv4_mapped is not None:
         return packed[12:], network.prefixlen - 96

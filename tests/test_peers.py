@@ -1,10 +1,12 @@
 """Who is trusted: addresses, networks, unix sockets, names."""
 
 import ipaddress
+import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware as UvicornsMiddleware
 
 from fastasgi._peers import TrustedPeers, split_peers
 
@@ -54,6 +56,8 @@ def test_no_host_is_trusted_only_by_all() -> None:
         ("[::1]", "give an address"),
         ("10.0.0.*", "give an address"),
         ("unixes", "give an address"),
+        ("fe80::1%eth0", "'fe80::1%eth0' has a zone, which a peer's address is"),
+        ("fe80::%eth0/64", "has a zone"),
     ],
 )  # fmt: skip
 def test_what_is_no_peer_is_refused_with_its_mend(text: str, mend: str) -> None:
@@ -67,8 +71,19 @@ def test_names_where_they_are_allowed() -> None:
     assert "testclient" in trusts
     assert "10.0.0.1" in trusts
     assert "testclients" not in trusts
-    with pytest.raises(ValueError, match="write 10"):
-        TrustedPeers("10.0.0.1/8", allow_names=True)
+    for text in ("10.0.0.1/8", "fe80::1%eth0"):
+        with pytest.raises(ValueError, match=r"write 10|has a zone"):
+            TrustedPeers(text, allow_names=True)
+
+
+@pytest.mark.parametrize("peers", ["127.0.0.1,*", "*,", " *", ["127.0.0.1", "*"], ["*", "*"], []])
+def test_beside_names_an_asterisk_is_one_unless_it_stands_alone(peers: str | list[str]) -> None:
+    """As for uvicorn's middleware."""
+    assert "1.2.3.4" not in TrustedPeers(peers, allow_names=True)
+    assert "1.2.3.4" not in UvicornsMiddleware(None, peers).trusted_hosts
+    for alone in ("*", ["*"]):
+        assert "1.2.3.4" in TrustedPeers(alone, allow_names=True)
+        assert "1.2.3.4" in UvicornsMiddleware(None, alone).trusted_hosts
 
 
 @pytest.mark.parametrize(
@@ -93,7 +108,16 @@ def test_names_where_they_are_allowed() -> None:
         ("unix:///run/a.sock", "", "/run/a.sock", True),
         ("unix:a.sock", "", "a.sock", True),
         ("unix:/run/a.sock", "", "/run/b.sock", False),
-        ("unix:/run/p.sock", "/run/p.sock", "/run/b.sock", True),
+        ("unix:/run/a.sock", "/run/a.sock", "/run/b.sock", False),
+        ("unix:a.sock", "a.sock", "/run/b.sock", False),
+        ("unix:/run/a.sock", "/run/a.sock", None, False),
+        ("unix:./a.sock", "", "a.sock", True),
+        ("unix:a.sock", "", "./a.sock", True),
+        ("unix:x/../a.sock", "", "a.sock", True),
+        ("unix:a.sock", "", os.path.abspath("a.sock"), True),
+        (f"unix:{os.path.abspath('a.sock')}", "", "a.sock", True),
+        ("unix:a.sock", "", "b/a.sock", False),
+        (f"unix:{os.getcwd()}", "", "", False),
     ],
 )
 def test_peers_of_connections(peers: str, peer: object, own: object, trusted: bool) -> None:

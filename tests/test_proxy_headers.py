@@ -143,6 +143,36 @@ async def test_the_peers_of_a_unix_socket(tmp_path: Path, trusted: str | None, i
     assert app[0]["scheme"] == ("https" if is_believed else "http")
 
 
+def bound_and_connected(own: Path, path: Path) -> socket.socket:
+    """A client that has bound its end to a path of its choice."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(own))
+    sock.connect(str(path))
+    return sock
+
+
+@in_each_loop
+async def test_a_client_that_calls_itself_as_a_trusted_socket_is_not_believed(tmp_path: Path) -> None:
+    app = Scopes()
+    path, trusted = tmp_path / "socket", tmp_path / "trusted"
+    async with served(app, uds=str(path), forwarded_allow_ips=f"unix:{trusted}") as server:
+        await ask(server, "x-forwarded-for: 6.6.6.6", sock=bound_and_connected(trusted, path))
+    assert app[0]["client"] is None
+
+
+@pytest.mark.parametrize("trusted", ["unix:socket", "unix:./socket", "unix:{}/socket"])
+@pytest.mark.parametrize("uds", ["socket", "./socket", "{}/socket"])
+@in_loop
+async def test_relative_and_absolute_paths_of_one_unix_socket(
+    uds: str, trusted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = Scopes()
+    monkeypatch.chdir(tmp_path)
+    async with served(app, uds=uds.format(tmp_path), forwarded_allow_ips=trusted.format(tmp_path)) as server:
+        await ask(server, "x-forwarded-for: 1.2.3.4")
+    assert app[0]["client"] == ("1.2.3.4", 0)
+
+
 @in_each_loop
 async def test_a_peer_that_resets_its_connection_is_not_taken_for_one_of_a_unix_socket() -> None:
     """The kernel has forgotten its address when the connection is accepted, but not what it sent."""

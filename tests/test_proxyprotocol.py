@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from proxywire import INET, INET6, LOCAL, UNIX, UNSPEC, v1, v2
+from test_proxy_headers import bound_and_connected
 from test_scope import Scopes
 from websocketwire import echo as echo_messages
 from websocketwire import open_websocket
@@ -175,6 +176,17 @@ async def test_a_forged_header_of_an_untrusted_peer_closes_at_once(
     [line] = warnings(caplog)
     assert line.startswith("Connection of 127.0.0.2:")
     assert line.endswith("closed: a PROXY header of a peer that proxy_protocol does not name")
+
+
+@in_each_loop
+async def test_a_client_that_calls_itself_as_a_trusted_socket_sends_a_forged_header(tmp_path: Path) -> None:
+    app = Scopes()
+    path, trusted = tmp_path / "socket", tmp_path / "trusted"
+    async with served(app, uds=str(path), proxy_protocol=f"unix:{trusted}") as running:
+        client = await running.connect(sock=bound_and_connected(trusted, path))
+        await client.write(HEADER + HTTP)
+        assert await closed(client) == b""
+    assert app == []
 
 
 @in_each_loop

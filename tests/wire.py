@@ -174,7 +174,8 @@ class Served:
         """A new connection; options as asyncio.open_connection takes them."""
         options.setdefault("limit", 2**24)
         if self.server.config.uds is not None:
-            streams = await asyncio.open_unix_connection(self.server.config.uds, **options)
+            path = None if "sock" in options else self.server.config.uds
+            streams = await asyncio.open_unix_connection(path, **options)
         elif "sock" in options:
             streams = await asyncio.open_connection(**options)
         else:

@@ -9,8 +9,8 @@ class ProxyHeadersMiddleware:
     """The application, told who the client of a trusted proxy is: ``client`` and ``scheme`` of its scopes.
 
     ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed where the scope's client is one of
-    trusted_hosts: addresses, networks, names as test clients have them, or ``*`` for all. Raises ValueError
-    for a text that looks like a network and is none.
+    trusted_hosts: addresses, networks, names as test clients have them, or ``*`` alone for all. Raises
+    ValueError for a text that looks like a network and is none, and for an address with a zone.
     """
 
     def __init__(self, app: ASGIApp, trusted_hosts: list[str] | str = "127.0.0.1") -> None:
