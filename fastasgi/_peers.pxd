@@ -18,6 +18,7 @@ cdef struct Network:
 
 # Reads n bytes as an IPv4 or IPv6 address without zone; of an IPv4-mapped one, the IPv4 address. False: it is none.
 cdef bint read_address(const char* p, Py_ssize_t n, Address* address) noexcept
+cdef void take_mapped(Address* address) noexcept        # an IPv4-mapped IPv6 address becomes the IPv4 address
 cdef str address_text(const Address* address)           # in its one canonical form (RFC 5952)
 
 

@@ -41,11 +41,15 @@ cdef bint read_address(const char* p, Py_ssize_t n, Address* address) noexcept:
     if inet_pton(AF_INET6, text, address.bytes) != 1:
         return False
     address.size = 16
+    take_mapped(address)
+    return True
+
+
+cdef void take_mapped(Address* address) noexcept:
     # RFC 4291 section 2.5.5.2
-    if memcmp(address.bytes, b"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12) == 0:
+    if address.size == 16 and memcmp(address.bytes, b"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12) == 0:
         memmove(address.bytes, address.bytes + 12, 4)
         address.size = 4
-    return True
 
 
 cdef str address_text(const Address* address):

@@ -5,7 +5,7 @@ from collections import namedtuple
 from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcmp, memcpy, memset
 
-from fastasgi._peers cimport Address, address_text, read_address
+from fastasgi._peers cimport Address, address_text, read_address, take_mapped
 
 cdef enum:
     MAX_V1 = 107                # bytes of a version 1 header, CRLF included
@@ -49,55 +49,92 @@ cdef Py_ssize_t read_proxy_header(const char* p, Py_ssize_t n, ProxyHeader* head
 
 cdef Py_ssize_t read_v1(const char* p, Py_ssize_t n, ProxyHeader* header) noexcept:
     cdef const char* start = p
-    cdef const char* end = <const char*>memchr(p, c"\r", min(n, MAX_V1 - 1))
+    cdef const char* end = p + min(n, MAX_V1 - 1)       # of a line that leaves room for its LF
+    cdef const char* name = p + V1_BEGINNING
+    cdef int unknown = begins_with(name, end - name, b"UNKNOWN", 7)
+    cdef int tcp = begins_with(name, end - name, b"TCP4 ", 5) or begins_with(name, end - name, b"TCP6 ", 5)
     cdef bint is_ipv6
+    cdef int fits
     header.version = 1
-    if end is NULL:
-        return 0 if n < MAX_V1 - 1 else refuse(header, "a PROXY line is too long")
-    if end + 1 == p + n:
+    if unknown < 0 or tcp < 0:
         return 0
-    if end[1] != c"\n":
-        return refuse(header, "a PROXY line does not end with CRLF")
-    p += V1_BEGINNING
-    if end - p >= 7 and memcmp(p, b"UNKNOWN", 7) == 0 and (end - p == 7 or p[7] == c" "):
-        return end + 2 - start          # what stands behind it must be ignored
-    if end - p < 5 or memcmp(p, b"TCP", 3) != 0 or (p[3] != c"4" and p[3] != c"6") or p[4] != c" ":
+    if unknown:
+        p = name + 7
+        fits = take_ignored(&p, end)
+    elif not tcp:
         return refuse(header, "a PROXY line of an unknown protocol")
-    is_ipv6 = p[3] == c"6"
-    p += 5
-    if not (
-        take_address(&p, end, is_ipv6, &header.source)
-        and take_address(&p, end, is_ipv6, &header.destination)
-        and take_port(&p, end, c" ", &header.source_port)
-        and take_port(&p, end, c"\r", &header.destination_port)
-    ):
+    else:
+        is_ipv6 = name[3] == c"6"
+        p = name + 5
+        fits = take_address(&p, end, is_ipv6, &header.source)
+        if fits > 0:
+            fits = take_address(&p, end, is_ipv6, &header.destination)
+        if fits > 0:
+            fits = take_port(&p, end, c" ", &header.source_port)
+        if fits > 0:
+            fits = take_port(&p, end, c"\r", &header.destination_port)
+    if fits == 0:
         return refuse(header, "a malformed PROXY line")
-    header.kind = PROXIED_INET
-    return end + 2 - start
+    if fits < 0:
+        return 0 if n < MAX_V1 - 1 else refuse(header, "a PROXY line is too long")
+    if p == start + n:
+        return 0
+    if p[0] != c"\n":
+        return refuse(header, "a PROXY line does not end with CRLF")
+    if tcp:
+        header.kind = PROXIED_INET
+    return p + 1 - start
 
 
-cdef bint take_address(const char** p, const char* end, bint is_ipv6, Address* address) noexcept:
-    """An address and the space behind it."""
+# Each of these takes a part of a line and the byte behind it: 1; 0: no line goes on so; -1: more bytes are needed.
+
+cdef int take_ignored(const char** p, const char* end) noexcept:
+    """What stands behind UNKNOWN, up to the CR, must be ignored."""
+    cdef const char* q = p[0]
+    if q < end and q[0] != c" " and q[0] != c"\r":
+        return 0
+    while q < end and q[0] != c"\r":
+        if q[0] == c"\n":
+            return 0
+        q += 1
+    p[0] = q + 1
+    return 1 if q < end else -1
+
+
+cdef int take_address(const char** p, const char* end, bint is_ipv6, Address* address) noexcept:
     cdef const char* start = p[0]
-    cdef const char* space = <const char*>memchr(start, c" ", end - start)
-    if space is NULL or (memchr(start, c":", space - start) is not NULL) != is_ipv6:
-        return False
-    p[0] = space + 1
-    return read_address(start, space - start, address)
+    cdef const char* q = start
+    while q < end and (c"0" <= q[0] <= c"9" or q[0] == c"." or (is_ipv6 and (q[0] == c":" or is_hex(q[0])))):
+        q += 1
+    if q == end:
+        return -1
+    p[0] = q + 1
+    return (
+        q[0] == c" "
+        and (memchr(start, c":", q - start) is not NULL) == is_ipv6
+        and read_address(start, q - start, address)
+    )
 
 
-cdef bint take_port(const char** p, const char* end, char behind, int* port) noexcept:
-    """A port without leading zeros, and what has to stand behind it."""
+cdef inline bint is_hex(char c) noexcept:
+    """Whether it is a letter of a hexadecimal number."""
+    return c"a" <= (c | 0x20) <= c"f"
+
+
+cdef int take_port(const char** p, const char* end, char behind, int* port) noexcept:
+    """A port without leading zeros, and this byte behind it."""
     cdef const char* start = p[0]
     cdef const char* q = start
     port[0] = 0
     while q < end and c"0" <= q[0] <= c"9" and q - start < 5:
         port[0] = port[0] * 10 + (q[0] - c"0")
         q += 1
-    if q == start or q[0] != behind or port[0] > 65535 or (start[0] == c"0" and q - start > 1):
-        return False
+    if port[0] > 65535 or (q - start > 1 and start[0] == c"0"):
+        return 0
+    if q == end:
+        return -1
     p[0] = q + 1
-    return True
+    return q > start and q[0] == behind
 
 
 # --- Version 2: binary ---
@@ -138,6 +175,8 @@ cdef void take_packed(const uint8_t* p, int size, ProxyHeader* header) noexcept:
     header.source.size = header.destination.size = size
     memcpy(header.source.bytes, p, size)
     memcpy(header.destination.bytes, p + size, size)
+    take_mapped(&header.source)
+    take_mapped(&header.destination)
     p += 2 * size
     header.source_port = p[0] << 8 | p[1]
     header.destination_port = p[2] << 8 | p[3]
