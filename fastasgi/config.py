@@ -525,7 +525,8 @@ class Config:
         "switch",
         False,
         _PROXY,
-        "Leave Forwarded and all X-Forwarded headers out of requests whose peer is not trusted.",
+        "Leave Forwarded and all X-Forwarded headers out of requests whose peer is not trusted; "
+        "without proxy_headers nobody is.",
     )
     proxy_protocol: list[str] | str | None = setting(
         "list",
@@ -615,10 +616,9 @@ class Config:
         """Which proxies are believed what; None where that changes nothing."""
         if not (self.proxy_headers or self.strip_forwarded_headers):
             return None
+        trusted = self.forwarded_allow_ips if self.proxy_headers else None
         return Forwarding(
-            TrustedPeers(self.forwarded_allow_ips or ()),
-            (self.forwarded_headers or ()) if self.proxy_headers else (),
-            strips=self.strip_forwarded_headers,
+            TrustedPeers(trusted or ()), self.forwarded_headers or (), strips=self.strip_forwarded_headers
         )
 
     @property

@@ -87,7 +87,10 @@ async def test_no_proxy_headers() -> None:
         client = await ask(server, *FIELDS)
         await ask(server, *FIELDS, local_addr=STRANGER)
         assert app[0]["client"] == client.writer.get_extra_info("sockname")
-    assert [(scope["scheme"], len(scope["headers"])) for scope in app] == [("http", 7), ("http", 1)]
+    assert [(scope["scheme"], scope["headers"]) for scope in app] == [("http", [(b"host", b"x")])] * 2
+    async with served(app, proxy_headers=False, forwarded_allow_ips="*") as server:
+        await ask(server, *FIELDS)
+    assert (app[2]["scheme"], len(app[2]["headers"])) == ("http", 7)
 
 
 @in_loop
