@@ -9,8 +9,8 @@ from fastasgi._peers cimport Address, TrustedPeers
 
 
 cdef struct Piece:
-    const char* p               # borrows from a field's value
-    Py_ssize_t n                # bytes; 0: none
+    const char* p               # borrows from a field's value; NULL: not given
+    Py_ssize_t n                # bytes; 0: none, or empty
 
 
 cdef struct Hop:                # where the walk from the nearest proxy toward the client has come to
@@ -32,4 +32,3 @@ cdef class Forwarding:
 
     cdef int believe(self, dict scope) except -1        # changes the scope of a trusted peer's request
     cdef list without_forwarded(self, list headers)     # the headers that an untrusted peer's request keeps
-    cdef int take_host(self, dict scope, bytes host, bytes port) except -1

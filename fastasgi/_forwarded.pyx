@@ -71,29 +71,9 @@ cdef class Forwarding:
         if proto:
             take_scheme(scope, proto.lower())
         if host or PORT in found:
-            self.take_host(scope, host, entry_at(found.get(PORT), chain, hop.number))
+            take_host(scope, host, entry_at(found.get(PORT), chain, hop.number))
         if PREFIX in found:
             take_prefix(scope, entry_at(found[PREFIX], chain, hop.number))
-        return 0
-
-    cdef int take_host(self, dict scope, bytes host, bytes port) except -1:
-        """The host that the client asked for, as the header's Host and the scope's server; a port for the server."""
-        cdef const uint8_t* p
-        cdef object number = port_of(port) if port else None
-        cdef object server = scope["server"]
-        if host:
-            p = <const uint8_t*>PyBytes_AS_STRING(host)
-            if not is_host(p, p + PyBytes_GET_SIZE(host)) or host.startswith(b":"):
-                return 0
-            name, own_port = split_host(host)
-            if own_port is not None:
-                number = own_port
-            elif number is None:
-                number = 443 if scope["scheme"] in ("https", "wss") else 80
-            scope["server"] = (name, number)
-            replace_host(scope["headers"], host)
-        elif number is not None and server is not None and server[1] is not None:
-            scope["server"] = (server[0], number)
         return 0
 
     cdef list without_forwarded(self, list headers):
@@ -109,6 +89,29 @@ cdef int take_scheme(dict scope, bytes proto) except -1:
     return 0
 
 
+cdef int take_host(dict scope, bytes host, bytes port) except -1:
+    """Host and port that the client asked for, as the scope's server, and as the header's Host: URLs are made of it."""
+    cdef object number = port_of(port) if port else None
+    cdef object server = scope["server"]
+    cdef int usual = 443 if scope["scheme"] in ("https", "wss") else 80
+    if host and is_named_host(host):
+        name, own_port = split_host(host)
+        told = own_port if number is None else number
+        scope["server"] = (name.decode("ascii").strip("[]"), usual if told is None else told)
+    elif number is None:
+        return 0
+    else:
+        if server is not None and server[1] is not None:
+            scope["server"] = (server[0], number)
+        host = dict(scope["headers"]).get(b"host", b"")
+        if not is_named_host(host):
+            return 0
+    if number is not None:
+        name, _ = split_host(host)
+        host = name if number == usual else b"%b:%d" % (name, number)
+    return replace_host(scope["headers"], host)
+
+
 cdef int take_prefix(dict scope, bytes prefix) except -1:
     """The path under which the proxy serves the application, and which it has taken off."""
     prefix = prefix.removesuffix(b"/")
@@ -116,6 +119,8 @@ cdef int take_prefix(dict scope, bytes prefix) except -1:
         return 0
     text = prefix.decode("ascii")
     scope["root_path"] = text + scope["root_path"]
+    if scope["raw_path"] == b"*":
+        return 0                        # OPTIONS of the server as a whole: no path (RFC 9112 section 3.2.4)
     scope["path"] = text + scope["path"]
     scope["raw_path"] = prefix + scope["raw_path"]
     return 0
@@ -131,13 +136,18 @@ cdef int replace_host(list headers, bytes host) except -1:
     return 0
 
 
+cdef bint is_named_host(bytes host):
+    """Whether it is a Host that is not empty."""
+    cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(host)
+    return len(host) > 0 and p[0] != c":" and is_host(p, p + PyBytes_GET_SIZE(host))
+
+
 cdef tuple split_host(bytes host):
-    """Name, without brackets, and port or None of a valid Host."""
-    cdef str text = host.decode("ascii")
-    name, colon, port = text.rpartition(":")
-    if not colon or text.endswith("]"):
-        name, port = text, ""
-    return name.removeprefix("[").removesuffix("]"), int(port) if port else None
+    """Name, with its brackets, and port or None of a valid Host."""
+    name, colon, port = host.rpartition(b":")
+    if not colon or host.endswith(b"]"):
+        return host, None
+    return name, int(port) if port else None
 
 
 cdef object port_of(bytes text):
@@ -329,6 +339,7 @@ cdef bint read_element(Piece element, Hop* hop, Piece* node) noexcept:
     cdef const char* behind
     cdef Piece name
     cdef Piece value
+    node.p = hop.proto.p = hop.host.p = NULL
     node.n = hop.proto.n = hop.host.n = 0
     while p < end:
         behind = p
@@ -366,7 +377,7 @@ cdef bint take_parameter(Piece name, Piece value, Hop* hop, Piece* node) noexcep
         place = &hop.host
     else:
         return True
-    if place.n:
+    if place.p is not NULL:
         return False
     place[0] = value
     return True

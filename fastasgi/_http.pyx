@@ -506,8 +506,12 @@ cdef dict build_scope(
     if http_version != "1.1":
         scope["http_version"] = http_version
     scope["method"] = method
-    scope["path"] = path if not worker.root_path else worker.root_path + path
-    scope["raw_path"] = raw_path if not worker.raw_root_path else worker.raw_root_path + raw_path
+    if not worker.root_path or path == "*":         # "*" is no path: RFC 9112 section 3.2.4
+        scope["path"] = path
+        scope["raw_path"] = raw_path
+    else:
+        scope["path"] = worker.root_path + path
+        scope["raw_path"] = worker.raw_root_path + raw_path
     scope["query_string"] = query
     scope["headers"] = headers
     scope["state"] = worker.state.copy() if worker.state else {}

@@ -1,6 +1,7 @@
 """X-Forwarded-* and Forwarded (RFC 7239): what a trusted peer's scope becomes, and the middleware."""
 
 import asyncio
+import gc
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware as UvicornsMiddleware
 
 from fastasgi._forwarded import FIELDS, Forwarding
+from fastasgi._parser import parse_request_head
 from fastasgi._peers import TrustedPeers
 from fastasgi.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -172,9 +174,22 @@ def test_the_scheme_is_that_of_the_clients_hop(chain: str, protos: str, expected
         ({"host": "[::1]:81"}, ("::1", 81), b"[::1]:81"),
         ({"host": "[::1]"}, ("::1", 80), b"[::1]"),
         ({"host": "example.org:"}, ("example.org", 80), b"example.org:"),
-        ({"host": "example.org", "port": "8443"}, ("example.org", 8443), b"example.org"),
-        ({"host": "example.org:81", "port": "8443"}, ("example.org", 81), b"example.org:81"),
-        ({"port": "8443"}, ("127.0.0.1", 8443), b"inner:8000"),
+        ({"host": "example.org", "port": "8443"}, ("example.org", 8443), b"example.org:8443"),
+        ({"host": "example.org:81", "port": "8443"}, ("example.org", 8443), b"example.org:8443"),
+        ({"host": "example.org:", "port": "8443"}, ("example.org", 8443), b"example.org:8443"),
+        ({"host": "[::1]", "port": "8443"}, ("::1", 8443), b"[::1]:8443"),
+        ({"host": "[::1]:81", "port": "8443"}, ("::1", 8443), b"[::1]:8443"),
+        ({"host": "example.org", "port": "443", "proto": "https"}, ("example.org", 443), b"example.org"),
+        ({"host": "example.org:81", "port": "443", "proto": "https"}, ("example.org", 443), b"example.org"),
+        ({"host": "example.org", "port": "80", "proto": "https"}, ("example.org", 80), b"example.org:80"),
+        ({"host": "example.org", "port": "443"}, ("example.org", 443), b"example.org:443"),
+        ({"host": "example.org", "port": "080"}, ("example.org", 80), b"example.org"),
+        ({"host": "example.org:81", "port": "x"}, ("example.org", 81), b"example.org:81"),
+        ({"host": "a b", "port": "8443"}, ("127.0.0.1", 8443), b"inner:8443"),
+        ({"port": "8443"}, ("127.0.0.1", 8443), b"inner:8443"),
+        ({"port": "80"}, ("127.0.0.1", 80), b"inner"),
+        ({"port": "443", "proto": "https"}, ("127.0.0.1", 443), b"inner"),
+        ({"port": "443, 8443"}, ("127.0.0.1", 8443), b"inner:8443"),
         ({"port": "0"}, ("127.0.0.1", 8000), b"inner:8000"),
         ({"port": "65536"}, ("127.0.0.1", 8000), b"inner:8000"),
         ({"port": "+80"}, ("127.0.0.1", 8000), b"inner:8000"),
@@ -198,24 +213,47 @@ def test_host_and_port(fields: dict[str, str], server: tuple[str, int], host: by
 def test_a_host_where_the_request_had_none_and_a_unix_socket() -> None:
     changed = told(("x-forwarded-host", "a.b"), ("x-forwarded-port", "81"), server=("/run/a.sock", None))
     assert changed["server"] == ("a.b", 81)
-    assert told(("x-forwarded-port", "81"), server=("/run/a.sock", None)) == {}
-    assert told(("x-forwarded-port", "81"), server=None) == {}
+    for server in (("/run/a.sock", None), None):
+        changed = told(("x-forwarded-port", "81"), server=server)
+        assert changed == {"headers": [(b"host", b"inner:81"), (b"x-forwarded-port", b"81")]}
+    for headers in ([], [(b"host", b"")], [(b"host", b":80")], [(b"host", b"a b")]):
+        scope = {**scope_with(), "headers": [*headers, (b"x-forwarded-port", b"81")]}
+        Forwarding(TrustedPeers("*"), ["x-forwarded-port"]).apply(scope)
+        assert scope["headers"] == [*headers, (b"x-forwarded-port", b"81")]
     scope = {**scope_with(), "headers": [(b"x-forwarded-host", b"a.b")]}
     Forwarding(TrustedPeers("*"), ["x-forwarded-host"]).apply(scope)
     assert scope["headers"] == [(b"host", b"a.b"), (b"x-forwarded-host", b"a.b")]
 
 
-@pytest.mark.parametrize("value", ["/api", "/api/"])
+@given(st.text("a.:[]0189%-, @", max_size=12), st.text("0189, x", max_size=6), st.sampled_from(["", "https"]))
+def test_whatever_is_told_the_host_stays_a_valid_one(name: str, port: str, proto: str) -> None:
+    changed = told(("x-forwarded-host", name), ("x-forwarded-port", port), ("x-forwarded-proto", proto))
+    host = dict(changed.get("headers", [(b"host", b"x")]))[b"host"]
+    head = parse_request_head(b"GET / HTTP/1.1\r\nhost: " + host + b"\r\n\r\n")
+    assert head is not None
+    assert head.headers == [(b"host", host)]
+
+
+@pytest.mark.parametrize("value", ["/api", "/api/", "/" + "a" * 1023, "/" + "a" * 1023 + "/"])
 def test_a_prefix_that_the_proxy_has_taken_off(value: str) -> None:
     changed = told(("x-forwarded-prefix", value), root_path="/root", path="/root/x", raw_path=b"/root/x")
-    assert changed == {"root_path": "/api/root", "path": "/api/root/x", "raw_path": b"/api/root/x"}
+    prefix = value.removesuffix("/")
+    path = f"{prefix}/root/x"
+    assert changed == {"root_path": f"{prefix}/root", "path": path, "raw_path": path.encode()}
+
+
+def test_a_prefix_is_not_put_before_an_asterisk() -> None:
+    """OPTIONS of the server as a whole (RFC 9112 section 3.2.4)."""
+    changed = told(("x-forwarded-prefix", "/api"), root_path="/root", path="*", raw_path=b"*")
+    assert changed == {"root_path": "/api/root"}
 
 
 @pytest.mark.parametrize(
     "value",
     ["", "/", "//", "api", "//evil.org", "/a//b", "/a/../b", "/..", "/.", "/a/./b", "/a?b", "/a#b", "/a%2fb",
      "/a b",
-     "/\\evil", "http://evil", "/a\x7f", "/é", "/a" * 30000 + "?"],
+     "/\\evil", "http://evil", "/a\x7f", "/é", "/a" * 30000 + "?",
+     "/" + "a" * 1024, "/a" * 30000],
 )  # fmt: skip
 def test_a_prefix_that_is_no_plain_path_is_not_believed(value: str) -> None:
     assert told(("x-forwarded-prefix", value)) == {}
@@ -255,7 +293,8 @@ def test_forwarded(value: str, expected: dict[str, Any]) -> None:
     [
         "", "for", "for=", "=", ";", ";;", "for 1.2.3.4", 'for="', 'for="1.2.3.4', 'for=1.2.3.4"', '"', '""',
         '","',
-        "for=1.2.3.4;for=5.6.7.8", "for=1.2.3.4;proto=http;proto=https", "1.2.3.4", 'for="1.2.3.4\\"',
+        "for=1.2.3.4;for=5.6.7.8", 'for="";for=5.6.7.8', "for=;for=5.6.7.8", 'proto="";proto=https',
+        'host="";host=a.b', "for=1.2.3.4;proto=http;proto=https", "1.2.3.4", 'for="1.2.3.4\\"',
         "for='1.2.3.4'",
         "for=1.2.3.4;junk", "for=6.6.6.6, garbage", 'for="\\1.2.3.4"', '"' * 60001, "\\" * 60000 + '"',
         "for=" * 15000,
@@ -311,7 +350,7 @@ def test_only_the_fields_that_are_named_are_believed() -> None:
     expected = {
         "x-forwarded-for": {"client"}, "x-forwarded-proto": {"scheme"},
         "x-forwarded-host": {"server", "headers"},
-        "x-forwarded-port": {"server"}, "x-forwarded-prefix": {"root_path", "path", "raw_path"},
+        "x-forwarded-port": {"server", "headers"}, "x-forwarded-prefix": {"root_path", "path", "raw_path"},
         "forwarded": {"client", "server", "headers"},
     }  # fmt: skip
     assert expected.keys() == {*FIELDS}
@@ -341,11 +380,21 @@ def test_only_the_fields_that_are_named_are_believed() -> None:
     ],
 )
 def test_the_largest_fields_cost_little(name: str, values: list[str]) -> None:
-    """A head of 64 KiB: less than 20 ms of this thread, where quadratic time would be seconds."""
+    """A head of 64 KiB: less than 20 ms of this thread, where quadratic time would be seconds.
+
+    The least of three times, without the collector, which goes through all that other tests have left.
+    """
     fields = [(name, value) for value in values]
-    started = time.thread_time()
-    told(*fields)
-    assert time.thread_time() - started < 0.02
+    spent_s = []
+    gc.disable()
+    try:
+        for _ in range(3):
+            started = time.thread_time()
+            told(*fields)
+            spent_s.append(time.thread_time() - started)
+    finally:
+        gc.enable()
+    assert min(spent_s) < 0.02
 
 
 # --- Compared with uvicorn ---

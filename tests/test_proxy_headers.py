@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 from test_scope import Scopes, has_ipv6
 from websocketwire import OPENING
-from wire import CLOSE, Client, Served, in_each_loop, in_loop, request, served
+from wire import CLOSE, Client, Served, in_each_loop, in_loop, request, respond, served
 
 from fastasgi import Config
 from fastasgi.errors import ConfigError
@@ -199,12 +200,47 @@ async def test_all_that_can_be_believed() -> None:
     [scope] = app
     assert (scope["client"], scope["scheme"]) == (("1.2.3.4", 99), "https")
     assert scope["server"] == ("example.org", 8443)
-    assert scope["headers"][0] == (b"host", b"example.org")
+    assert scope["headers"][0] == (b"host", b"example.org:8443")
     assert (scope["root_path"], scope["path"], scope["raw_path"]) == (
         "/api/root",
         "/api/root/a",
         b"/api/root/a",
     )
+
+
+@pytest.mark.parametrize("root_path", ["", "/root"])
+@in_loop
+async def test_options_of_the_server_as_a_whole_has_no_path(root_path: str) -> None:
+    app = Scopes()
+    async with served(app, forwarded_headers="x-forwarded-prefix", root_path=root_path) as server:
+        await ask(server, "x-forwarded-prefix: /api", line="OPTIONS * HTTP/1.1")
+        await ask(server, line="OPTIONS * HTTP/1.1")
+    assert [(scope["path"], scope["raw_path"]) for scope in app] == [("*", b"*")] * 2
+    assert [scope["root_path"] for scope in app] == [f"/api{root_path}", root_path]
+
+
+@pytest.mark.parametrize(
+    ("fields", "url"),
+    [
+        (["x-forwarded-port: 8443"], "https://inner.example:8443/api/a?b"),
+        (["x-forwarded-port: 443"], "https://inner.example/api/a?b"),
+        (["x-forwarded-host: example.org", "x-forwarded-port: 8443"], "https://example.org:8443/api/a?b"),
+        (["x-forwarded-host: example.org:81", "x-forwarded-port: 443"], "https://example.org/api/a?b"),
+        (["x-forwarded-host: example.org:81"], "https://example.org:81/api/a?b"),
+    ],
+)
+@in_loop
+async def test_the_url_that_starlette_makes(fields: list[str], url: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, str(Request(scope).url).encode())
+
+    names = [f"x-forwarded-{name}" for name in ("proto", "host", "port", "prefix")]
+    async with served(app, forwarded_headers=names) as server:
+        client = await server.connect()
+        lines = ["GET /a?b HTTP/1.1", "host: inner.example:81", "x-forwarded-proto: https",
+                 "x-forwarded-prefix: /api", *fields, "", ""]  # fmt: skip
+        answer = await client.ask("\r\n".join(lines).encode())
+    assert answer.body.decode() == url
 
 
 @in_loop
