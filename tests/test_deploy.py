@@ -32,7 +32,9 @@ APP = """
             return
         headers = [[name.decode(), value.decode()] for name, value in scope["headers"]]
         names = ("type", "client", "server", "scheme", "path", "root_path")
-        told = json.dumps({**{name: scope[name] for name in names}, "headers": headers})
+        told = {name: scope[name] for name in names}
+        told["tls_version"] = scope["extensions"].get("tls", {}).get("tls_version")
+        told = json.dumps({**told, "headers": headers})
         if scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.accept"})
@@ -66,6 +68,7 @@ SPOOFED = {
     "X-Forwarded-Port": "666",
     "X-Forwarded-Prefix": "/evil",
     "Forwarded": "for=6.6.6.6;host=evil.example",
+    "X_Forwarded_For": "6.6.6.6",
 }
 
 
@@ -83,6 +86,13 @@ def substituted(name: str, values: dict[str, str]) -> str:
         assert old in text, f"{name} has no {old!r}"
         text = text.replace(old, new)
     return text
+
+
+def command(name: str, option: str, values: dict[str, str]) -> list[str]:
+    """The arguments of fastasgi that a configuration's comment gives, of the command with this option."""
+    text = (DEPLOY / name).read_text().replace("\\\n#", "")
+    [line] = [line for line in re.findall(r"(?m)^#   fastasgi (.*)$", text) if option in line]
+    return [values.get(word, word) for word in line.split()]
 
 
 class Proxy:
@@ -207,15 +217,16 @@ def run_haproxy(proxy: Proxy, path: str, port: int) -> None:
             CERTIFICATE: str(proxy.certificate),
             f"unix@{SOCKET}": f"unix@{path}",
             "127.0.0.1:8001": f"127.0.0.1:{port}",
+            "    user haproxy\n    group haproxy\n": "",
         },
     )
     (proxy.folder / "haproxy.cfg").write_text(text)
     proxy.run([haproxy, "-db", "-f", proxy.folder / "haproxy.cfg"])
 
 
-def start_on_unix_socket(start: Start, tmp_path: Path) -> tuple[ServerProcess, str]:
+def start_on_unix_socket(start: Start, tmp_path: Path, configuration: str) -> tuple[ServerProcess, str]:
     path = str(tmp_path / "app.sock")
-    server = start(APP, "--uds", path, "--forwarded-allow-ips", "unix", "app:app")
+    server = start(APP, *command(configuration, "--uds", {SOCKET: path, "main:app": "app:app"}))
     server.wait_for("running on")
     return server, path
 
@@ -224,7 +235,7 @@ def check_request(told: dict[str, Any]) -> None:
     assert (told["client"], told["scheme"]) == ([CLIENT, 0], "https")
     headers = dict(told["headers"])
     assert (headers["x-forwarded-for"], headers["x-forwarded-proto"]) == (CLIENT, "https")
-    assert headers["host"].startswith("127.0.0.1:")
+    assert headers["host"].partition(":")[0] == "127.0.0.1"
     others = {name for name in headers if "forwarded" in name} - {"x-forwarded-for", "x-forwarded-proto"}
     assert others == set()
     assert (told["path"], told["root_path"]) == ("/", "")
@@ -232,12 +243,10 @@ def check_request(told: dict[str, Any]) -> None:
 
 def check_websocket(proxy: Proxy, name: str) -> dict[str, Any]:
     """Messages both ways; what the scope was."""
-    tls = name == "https"
     with socket.create_connection(("127.0.0.1", proxy.port(name)), WAIT_S, (CLIENT, 0)) as sock:
         proxy.client = list(sock.getsockname())
-        url = f"{'wss' if tls else 'ws'}://localhost/"
-        options: dict[str, Any] = {"ssl": unverified()} if tls else {}
-        with connect(url, sock=sock, additional_headers=SPOOFED, proxy=None, **options) as websocket:
+        options: dict[str, Any] = {"additional_headers": SPOOFED, "proxy": None, "ssl": unverified()}
+        with connect("wss://localhost/", sock=sock, **options) as websocket:
             told: dict[str, Any] = json.loads(websocket.recv(WAIT_S))
             for message in ("hello", b"x" * 300_000):
                 websocket.send(message)
@@ -250,11 +259,12 @@ def check_websocket(proxy: Proxy, name: str) -> dict[str, Any]:
 def https_proxy(request: Any, proxy: Proxy, start: Start, tmp_path: Path) -> tuple[Proxy, ServerProcess]:
     """A proxy where TLS ends, and the server behind it."""
     if request.param == "nginx, TCP":
-        server = start(APP, "--port", "0", "app:app")
+        server = start(APP, "--port", "0", "--timeout-keep-alive", "60", "app:app")
         run_nginx(proxy, f"127.0.0.1:{server.port}")
         return proxy, server
-    server, path = start_on_unix_socket(start, tmp_path)
-    if request.param == "nginx, unix socket":
+    name = "nginx.conf" if request.param == "nginx, unix socket" else "haproxy.cfg"
+    server, path = start_on_unix_socket(start, tmp_path, name)
+    if name == "nginx.conf":
         run_nginx(proxy, f"unix:{path}")
     else:
         run_haproxy(proxy, path, 9)  # nothing listens there
@@ -295,10 +305,27 @@ def test_plain_http_is_sent_to_https(https_proxy: tuple[Proxy, ServerProcess]) -
     assert re.fullmatch(r"https://127\.0\.0\.1(:\d+)?/a\?b", response.headers["location"])
 
 
+def test_the_host_is_the_one_that_the_proxy_has_gone_by(https_proxy: tuple[Proxy, ServerProcess]) -> None:
+    """A target in absolute form names another host than the header (RFC 9112 section 3.2.2)."""
+    proxy, _ = https_proxy
+    with socket.create_connection(("127.0.0.1", proxy.port("https")), WAIT_S) as plain:
+        sock = unverified().wrap_socket(plain)
+        sock.sendall(
+            b"GET https://target.example/ HTTP/1.1\r\nhost: header.example\r\nconnection: close\r\n\r\n"
+        )
+        response = http.client.HTTPResponse(sock)
+        response.begin()
+        body = response.read()
+        sock.close()
+    # HAProxy refuses it
+    assert response.status == 400 or dict(json.loads(body)["headers"])["host"] == "target.example"
+
+
 @pytest.fixture
 def passthrough(proxy: Proxy, start: Start, tmp_path: Path) -> tuple[Proxy, ServerProcess]:
-    """HAProxy that passes bytes on behind a PROXY header of version 2, and the server behind it."""
-    server = start(APP, "--port", "0", "--proxy-protocol", "127.0.0.1", "app:app")
+    """HAProxy that passes TLS on behind a PROXY header of version 2, and the server behind it."""
+    values = {"8001": "0", CERTIFICATE: str(proxy.certificate), "main:app": "app:app"}
+    server = start(APP, *command("haproxy.cfg", "--proxy-protocol", values))
     run_haproxy(proxy, str(tmp_path / "nobody.sock"), server.port)
     return proxy, server
 
@@ -307,10 +334,14 @@ def test_requests_behind_a_proxy_header(passthrough: tuple[Proxy, ServerProcess]
     proxy, server = passthrough
     body = bytes(3_000_000)
     for data in (None, body):
-        response = proxy.request("passthrough", body=data, tls=False)
+        response = proxy.request("passthrough", body=data)
+        assert isinstance(proxy.connection.sock, ssl.SSLSocket)
+        own = ssl.PEM_cert_to_DER_cert((proxy.folder / "own.pem").read_text())
+        assert proxy.connection.sock.getpeercert(binary_form=True) == own
         assert response.headers["x-size"] == str(len(data or b""))
         told = json.loads(response.read())
-        assert (told["client"], told["scheme"]) == (proxy.client, "http")
+        assert (told["client"], told["scheme"]) == (proxy.client, "https")
+        assert told["tls_version"] == 0x0304
         assert told["server"] == ["127.0.0.1", proxy.port("passthrough")]
         assert dict(told["headers"])["x-forwarded-for"] == "6.6.6.6"  # passed on, not believed
     server.end()
@@ -322,14 +353,14 @@ def test_requests_behind_a_proxy_header(passthrough: tuple[Proxy, ServerProcess]
 def test_a_websocket_behind_a_proxy_header(passthrough: tuple[Proxy, ServerProcess]) -> None:
     proxy, _ = passthrough
     told = check_websocket(proxy, "passthrough")
-    assert (told["client"], told["scheme"]) == (proxy.client, "ws")
+    assert (told["client"], told["scheme"]) == (proxy.client, "wss")
 
 
 def test_around_the_proxy_a_header_is_believed_of_nobody(passthrough: tuple[Proxy, ServerProcess]) -> None:
     """Who reaches the server's own port from elsewhere has no say in who it is."""
     _, server = passthrough
-    connection = http.client.HTTPConnection(
-        "127.0.0.1", server.port, timeout=WAIT_S, source_address=(CLIENT, 0)
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", server.port, timeout=WAIT_S, source_address=(CLIENT, 0), context=unverified()
     )
     connection.request("GET", "/", headers=SPOOFED)
     assert connection.sock is not None
