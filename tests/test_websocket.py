@@ -1297,27 +1297,16 @@ def tracebacks(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in error_records(caplog) if record.exc_info]
 
 
-class Ending:
-    """Starts the shutdown of a server and waits for its end."""
-
-    def __init__(self, server: Served) -> None:
-        server.server.should_exit = True
-        self.context = server.context
-
-    async def wait(self) -> None:
-        await self.context.wait_idle()
-
-
 @in_each_loop
 async def test_shutdown_closes_with_1012() -> None:
     app = Recorder()
     async with served(app) as server:
         websocket = await open_websocket(server)
-        ending = Ending(server)
+        ending = asyncio.create_task(server.stop())
         assert await websocket.closing() == (1012, "")
         await websocket.write(close_frame(1012))
         assert await websocket.client.rest() == b""
-        await ending.wait()
+        await ending
     assert app.messages == [disconnected(1012)]
 
 
@@ -1325,14 +1314,14 @@ async def test_shutdown_closes_with_1012() -> None:
 async def test_shutdown_lets_a_websocket_go_on_for_the_grace_time() -> None:
     async with served(echo, timeout_graceful_shutdown=15) as server:
         websocket = await open_websocket(server)
-        ending = Ending(server)
+        ending = asyncio.create_task(server.stop())
         async with asyncio.timeout(5):
             while not server.context.draining:
                 await asyncio.sleep(0.001)
         await websocket.send("still")
         assert await websocket.receive() == "still"
         assert await websocket.close() == (1000, "")
-        await ending.wait()
+        await ending
 
 
 @in_each_loop
@@ -1349,10 +1338,10 @@ async def test_shutdown_before_the_accept(caplog: pytest.LogCaptureFixture) -> N
         client = await server.connect()
         await client.write(handshake())
         await began.wait()
-        ending = Ending(server)
+        ending = asyncio.create_task(server.stop())
         response = await client.response()
         assert (response.status, response[b"connection"]) == (503, b"close")
-        await ending.wait()
+        await ending
     assert received == [CONNECT, disconnected(1006)]
     assert not tracebacks(caplog)
 
@@ -1378,10 +1367,10 @@ async def test_shutdown_in_a_denial_response(caplog: pytest.LogCaptureFixture) -
         await client.write(handshake())
         await began.wait()
         async with asyncio.timeout(15):
-            ending = Ending(server)
+            ending = asyncio.create_task(server.stop())
             await raised.wait()
             client.reset()
-            await ending.wait()
+            await ending
     assert not tracebacks(caplog)
 
 
@@ -1399,9 +1388,10 @@ async def test_shutdown_cancels_an_application_that_stays(caplog: pytest.LogCapt
 
     async with served(app) as server:
         websocket = await open_websocket(server)
-        Ending(server)
+        ending = asyncio.create_task(server.stop())
         assert await websocket.closing() == (1012, "")
         await websocket.write(close_frame(1012))
         assert await websocket.client.rest() == b""
         await cancelled.wait()
+        await ending
     assert not tracebacks(caplog)

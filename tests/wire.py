@@ -189,10 +189,18 @@ class Served:
         await client.write(data)
         return await client.rest()
 
+    async def stop(self) -> None:
+        """Begin the server's shutdown as a signal does, and wait until it has no connection any more."""
+        self.server.should_exit = True
+        await self.context.wait_idle()
+
 
 @contextlib.asynccontextmanager
 async def served(app: App, **settings: Any) -> AsyncIterator[Served]:
-    """A server that sends no date and server headers, unless asked to, and logs to the root logger."""
+    """A server that sends no date and server headers, unless asked to, and logs to the root logger.
+
+    Its clients leave before it is stopped: a test of what a shutdown does to them calls `stop` itself.
+    """
     defaults = {
         "lifespan": "off",
         "log_config": None,
