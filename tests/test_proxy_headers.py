@@ -357,6 +357,10 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
             {"forwarded_allow_ips": ["10.0.0.1/8"]},
             "forwarded_allow_ips '10.0.0.1/8' has bits .* write 10.0.0.0/8",
         ),
+        (
+            {"forwarded_allow_ips": "fe80::1%eth0"},
+            "forwarded_allow_ips 'fe80::1%eth0' has a zone, .* leave it out$",
+        ),
         ({"forwarded_headers": "x-real-ip"}, "forwarded_headers 'x-real-ip': give some of x-forwarded-for, "),
         (
             {"forwarded_headers": "forwarded,x-forwarded-for"},
