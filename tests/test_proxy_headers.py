@@ -177,6 +177,20 @@ async def test_relative_and_absolute_paths_of_one_unix_socket(
     assert app[0]["client"] == ("1.2.3.4", 0)
 
 
+@in_loop
+async def test_a_relative_path_is_known_after_the_application_has_changed_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = Scopes()
+    monkeypatch.chdir(tmp_path)
+    async with served(app, uds="socket", forwarded_allow_ips="unix:socket") as server:
+        monkeypatch.chdir("/")
+        sock = bound_and_connected(tmp_path / "client", tmp_path / "socket")
+        await ask(server, "x-forwarded-for: 1.2.3.4", sock=sock)
+        monkeypatch.chdir(tmp_path)
+    assert app[0]["client"] == ("1.2.3.4", 0)
+
+
 @in_each_loop
 async def test_a_peer_that_resets_its_connection_is_not_taken_for_one_of_a_unix_socket() -> None:
     """The kernel has forgotten its address when the connection is accepted, but not what it sent."""
