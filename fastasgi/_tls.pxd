@@ -19,7 +19,7 @@ cdef class TLSWorker:
     """What the TLS connections of one worker share. Each of these is used by one event at a time."""
 
     cdef:
-        object source                   # has `context`, an ssl.SSLContext, and extension(), see tls.TLS
+        object source                   # a tls.TLS, see Source in _tls.pyi
         char* records                   # READ_SIZE bytes, owned: what has come from the network
         Span read                       # all of them, lent to the event loop
         Span part                       # lent to the ssl module
@@ -62,7 +62,7 @@ cdef class TLSSink(SocketSink):
     cdef int deliver(self, Py_ssize_t n) except -1
     cdef int peer_has_ended(self) except -1
     cdef int refuse_plain(self) except -1
-    cdef int give_up(self, object reason) except -1
+    cdef int give_up(self, str reason) except -1
     cdef int break_off(self, object error) except -1
     cdef bytes encrypt(self, const char* p, Py_ssize_t n)
     cdef int send_records(self) except -1

@@ -14,6 +14,9 @@ class Source(Protocol):
     def extension(self, connection: ssl.SSLObject) -> dict[str, Any]:
         """What the application is told of a connection, after its handshake."""
 
+    def fault_of_resumed(self, connection: ssl.SSLObject) -> str | None:
+        """Why a connection that has resumed a session is refused all the same; None: it is not."""
+
 class TLSWorker:
     """What the TLS connections of one worker share: memory, and where they get what they are opened with."""
 

@@ -223,9 +223,14 @@ cdef class TLSSink(SocketSink):
             return True
         except OSError as error:
             self.send_records()
-            self.give_up(error)
+            self.give_up(getattr(error, "verify_message", None) or getattr(error, "reason", None) or str(error))
             return False
         self.send_records()
+        if self.tls.session_reused:
+            fault = self.tls_worker.source.fault_of_resumed(self.tls)
+            if fault is not None:
+                self.give_up(fault)
+                return False
         self.establish()
         return True
 
@@ -283,11 +288,14 @@ cdef class TLSSink(SocketSink):
         self.connection.set_deadline(LINGER_S)
         return SocketSink.end_gently(self)
 
-    cdef int give_up(self, object error) except -1:
-        """The handshake has failed. The peer may still be sending, and is to get what OpenSSL tells it."""
-        reason = getattr(error, "verify_message", None) or getattr(error, "reason", None) or str(error)
+    cdef int give_up(self, str reason) except -1:
+        """The handshake has failed. The peer may still be sending, and is to get what OpenSSL tells it.
+
+        OpenSSL's object goes at once: its session, of which no end was said, is resumed no more.
+        """
         self.worker.logger.info(
             "TLS handshake of %s failed: %s", self.connection.peer(), reason.lower().replace("_", " "))
+        self.tls = self.incoming = self.outgoing = None
         self.connection.set_deadline(LINGER_S)
         return SocketSink.end_gently(self)
 

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import ssl
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -133,6 +134,26 @@ class TLS:
             "tls_version": VERSION_NUMBERS.get(version or ""),
             "cipher_suite": suite,
         }
+
+    def fault_of_resumed(self, connection: ssl.SSLObject) -> str | None:
+        """Why a connection that has resumed a session is refused all the same; None: it is not.
+
+        A session brings the certificate that its client once proved. OpenSSL keeps sessions of TLS 1.2, the
+        ssl module can't forbid it, and on resumption nobody checks that certificate's time again.
+        """
+        certificate = connection.getpeercert()
+        if not certificate:
+            return None
+        try:
+            begin, end = (
+                ssl.cert_time_to_seconds(str(certificate[name])) for name in ("notBefore", "notAfter")
+            )
+        except ValueError:
+            return "certificate times can't be read"
+        now = time.time()
+        if now < begin:
+            return "certificate is not yet valid"
+        return "certificate has expired" if now > end else None
 
 
 def check_tls_settings(config: "Config") -> None:

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import datetime
 import logging
 import ssl
 import subprocess
 import time
+import types
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -60,13 +62,18 @@ async def exchange(running: Served, context: ssl.SSLContext, name: str = "localh
 class Records:
     """A TLS client on a plain connection: what it sends can be cut, held back and damaged."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        session: ssl.SSLSession | None = None,
+        name: str = "localhost",
+    ) -> None:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name, session=session)
 
     @classmethod
-    async def connect(cls, running: Served, context: ssl.SSLContext) -> "Records":
-        self = cls(context)
+    async def connect(cls, running: Served, *arguments: Any) -> "Records":
+        self = cls(*arguments)
         self.client = await running.connect()
         return self
 
@@ -260,10 +267,91 @@ async def test_a_clients_chain_is_told_whole_its_own_certificate_first(
             assert first + second == client_pair.cert.read_text()
             assert tls_of(scopes)["client_cert_name"].startswith('CN=A\\, \\"B\\",')
             assert tls_of(scopes)["client_cert_error"] is None
-        # No session is resumed: that would bring the client's own certificate only
-        connection = await running.connect(ssl=context, server_hostname="localhost")
-        assert (await connection.ask(request())).status == 200
-        assert len(tls_of(scopes)["client_cert_chain"]) == 2
+            # Again, with what there is to resume: nothing of TLS 1.3, which would not bring the chain
+            session = (await answered(running, context)).session
+            peer = await answered(running, context, session)
+            assert peer.session_reused == (version == ssl.TLSVersion.TLSv1_2)
+            assert len(tls_of(scopes)["client_cert_chain"]) == 2
+
+
+async def answered(
+    running: Served, context: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> ssl.SSLObject:
+    """One request on a connection that offers a session. Raises ConnectionError where it is refused."""
+    peer = await Records.connect(running, context, session)
+    await peer.shake()
+    await peer.client.write(peer.encrypted(request("GET / HTTP/1.1", CLOSE)))
+    try:
+        await peer.until(b"hello")
+        assert await peer.decrypted() == b""
+    except ssl.SSLEOFError:
+        raise ConnectionError("it ends without a word") from None
+    peer.client.close()
+    return peer.tls
+
+
+def resumable(authority: Authority, client_pair: Pair) -> ssl.SSLContext:
+    """Of a client whose sessions the ssl module keeps, whatever the server wants."""
+    return authority.client(client_pair, maximum_version=ssl.TLSVersion.TLSv1_2)
+
+
+@pytest.mark.parametrize(
+    ("days", "line"), [(2, "certificate has expired"), (-20_000, "certificate is not yet valid")]
+)
+@in_loop
+async def test_a_session_is_resumed_for_no_longer_than_its_certificate_is_valid(
+    authority: Authority,
+    pair: Pair,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    days: int,
+    line: str,
+) -> None:
+    caplog.set_level(logging.INFO, "fastasgi.error")
+    tomorrow = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+    context = resumable(authority, authority.issue("me@x.example", file="client", not_after=tomorrow))
+    calls: list[Any] = []
+    async with served(noting(calls), log_config=None, **pair.settings, **mutual(authority)) as running:
+        session = (await answered(running, context)).session
+        assert (await answered(running, context, session)).session_reused
+        with monkeypatch.context() as patch:
+            then = time.time() + days * 86400
+            patch.setattr("fastasgi.tls.time", types.SimpleNamespace(time=lambda: then))
+            with pytest.raises(ConnectionError):
+                await answered(running, context, session)
+        # The session is no more, even by the old time: OpenSSL judges the certificate of the next handshake
+        assert not (await answered(running, context, session)).session_reused
+    assert len(calls) == 3
+    told = [record.getMessage() for record in caplog.records if "TLS handshake" in record.getMessage()]
+    assert [text.rpartition(" failed: ")[2] for text in told] == [line]
+
+
+@in_loop
+async def test_a_session_does_not_outlive_the_trust_in_its_authority(
+    authority: Authority, pair: Pair, tmp_path: Path
+) -> None:
+    (tmp_path / "next").mkdir()
+    following = Authority(tmp_path / "next")
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(authority.path.read_bytes())
+    context = resumable(authority, authority.issue("me@x.example", file="client"))
+    settings = {**pair.settings, "ssl_cert_reqs": 2, "ssl_ca_certs": trusted}
+    async with served(hello, **settings) as running:
+        session = (await answered(running, context)).session
+        assert (await answered(running, context, session)).session_reused
+        trusted.write_bytes(following.path.read_bytes())
+        running.server.config.tls.reload()
+        with pytest.raises(ssl.SSLError, match="unknown ca"):
+            await answered(running, context, session)
+
+
+@in_loop
+async def test_a_session_without_a_client_certificate_is_resumed(authority: Authority, pair: Pair) -> None:
+    async with served(hello, **pair.settings) as running:
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            context = authority.client(maximum_version=version)
+            session = (await answered(running, context)).session
+            assert (await answered(running, context, session)).session_reused
 
 
 async def is_refused(running: Served, context: ssl.SSLContext) -> bool:
