@@ -22,6 +22,7 @@ MODULES = (
     "_peers",
     "_forwarded",
     "_proxyheader",
+    "_clienthello",
     "_access",
     "_orphan",
     "_core",

@@ -3,6 +3,7 @@
 Must not know: certificates and settings (see tls), what the decrypted bytes mean.
 """
 
+from fastasgi._clienthello cimport ClientHello
 from fastasgi._core cimport Connection
 from fastasgi._protocol cimport SocketSink
 
@@ -28,6 +29,8 @@ cdef class TLSWorker:
 cdef class TLSHandshake(Connection):
     """Holds a connection's place, and its deadline, until it is known what is spoken over TLS."""
 
+    cdef bint is_draining               # the deadline is that of a worker which is to end
+
 
 cdef class TLSSink(SocketSink):
     """A sink whose bytes go to the transport in TLS records, and the methods of that transport's protocol.
@@ -38,7 +41,10 @@ cdef class TLSSink(SocketSink):
 
     cdef:
         TLSWorker tls_worker
-        object tls                      # ssl.SSLObject; None before open_wire(), and once the connection is lost
+        bint is_open                    # open_wire() has been called: what comes is TLS
+        ClientHello hello               # the one that is coming, where its name has to be known first; or None
+        object tls                      # ssl.SSLObject; None before its first bytes, and once the connection is lost
+        bint calls_back                 # OpenSSL hands the name of a ClientHello to a callback of the user's
         object incoming                 # ssl.MemoryBIO
         object outgoing                 # ssl.MemoryBIO
         bint established                # the handshake is done
@@ -55,6 +61,8 @@ cdef class TLSSink(SocketSink):
         int body_left                   # bytes of its body that have not
 
     cdef int take(self, char* p, Py_ssize_t n) except -1
+    cdef int wrap(self, str name) except -1
+    cdef int refuse_hello(self, ClientHello hello) except -1
     cdef Py_ssize_t follow_record(self, const char* p, Py_ssize_t n) noexcept
     cdef bint shake(self) except -1
     cdef int establish(self) except -1

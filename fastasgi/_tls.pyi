@@ -9,7 +9,12 @@ from fastasgi._core import WorkerContext
 class Source(Protocol):
     """Where TLS connections get what they are opened with: fastasgi.tls.TLS."""
 
-    context: ssl.SSLContext
+    @property
+    def needs_name(self) -> bool:
+        """Whether the next connection's server name is to be read before OpenSSL gets the ClientHello."""
+
+    def context_for(self, name: str | None) -> ssl.SSLContext:
+        """What a connection to this server name is opened with."""
 
     def extension(self, connection: ssl.SSLObject) -> dict[str, Any]:
         """What the application is told of a connection, after its handshake."""

@@ -4,10 +4,12 @@ import asyncio
 import ssl
 from collections import deque
 
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 
+from fastasgi._clienthello cimport ClientHello, is_retry_request
 from fastasgi._core cimport READ_SIZE, Connection, WorkerContext
 from fastasgi._http1 cimport HTTP1Connection
 from fastasgi._protocol cimport SocketSink
@@ -82,11 +84,14 @@ cdef class TLSHandshake(Connection):
         cdef double patience_s = self.worker.keep_alive_timeout_s if self.worker.lingers else FIRST_REQUEST_S
         if self.deadline == 0 or self.deadline > self.worker.now + patience_s:
             self.set_deadline(patience_s)
+            self.is_draining = True
         return 0
 
     cdef int expire(self) except -1:
         if not self.sink.closing:
-            self.worker.logger.info("TLS handshake of %s failed: not done within ssl_handshake_timeout", self.peer())
+            self.worker.logger.info(
+                "TLS handshake of %s failed: %s", self.peer(),
+                "the server is stopping" if self.is_draining else "not done within ssl_handshake_timeout")
         return self.sink.abort()
 
 
@@ -98,9 +103,7 @@ cdef class TLSSink(SocketSink):
     # --- asyncio.BufferedProtocol ---
 
     cdef Connection open_wire(self):
-        self.incoming = MemoryBIO()
-        self.outgoing = MemoryBIO()
-        self.tls = self.tls_worker.source.context.wrap_bio(self.incoming, self.outgoing, True)
+        self.is_open = True
         self.connection = TLSHandshake(self.worker, self)
         if self.worker.draining:
             self.connection.drain_and_close()
@@ -128,7 +131,7 @@ cdef class TLSSink(SocketSink):
         return self.keeps_half or self.backlog is not None
 
     def connection_lost(self, exception):
-        self.tls = self.incoming = self.outgoing = self.backlog = None
+        self.tls = self.incoming = self.outgoing = self.backlog = self.hello = None
         self.backlog_size = 0
         SocketSink.connection_lost(self, exception)
 
@@ -149,14 +152,34 @@ cdef class TLSSink(SocketSink):
         cdef Py_ssize_t total = 0
         cdef Py_ssize_t got
         cdef Connection before
+        cdef ClientHello hello
+        cdef bytearray records              # keeps alive what p points to
         if self.closing or self.peer_is_done:
             return 0
-        if self.tls is None:
+        if not self.is_open:
             before = self.connection
             return before.receive(p, n)     # a PROXY header is due, which comes before TLS
-        if not self.established and self.header_length == 0 and b"A"[0] <= p[0] <= b"Z"[0]:
-            return self.refuse_plain()
+        if not self.established and self.hello is None:
+            if self.header_length == 0 and b"A"[0] <= p[0] <= b"Z"[0]:
+                return self.refuse_plain()
+            if self.tls is None:
+                if self.tls_worker.source.needs_name:
+                    self.hello = ClientHello()
+                else:
+                    self.wrap(None)
         while p < end:
+            if self.hello is not None:
+                hello = self.hello
+                if not hello.feed(p, end - p):
+                    return 0
+                self.hello = None
+                if hello.fault is not None:
+                    return self.refuse_hello(hello)
+                if self.tls is None:
+                    self.wrap(hello.name)
+                records = hello.records
+                p = PyByteArray_AS_STRING(records)
+                end = p + len(records)
             part.p = p
             part.n = self.follow_record(p, end - p)
             p += part.n
@@ -189,6 +212,19 @@ cdef class TLSSink(SocketSink):
         if self.peer_is_done and not self.closing:
             return self.peer_has_ended()
         return 0
+
+    cdef int wrap(self, str name) except -1:
+        context = self.tls_worker.source.context_for(name)
+        self.incoming = MemoryBIO()
+        self.outgoing = MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, True)
+        self.calls_back = context.sni_callback is not None
+        return 0
+
+    cdef int refuse_hello(self, ClientHello hello) except -1:
+        cdef bytes alert = b"\x15\3\3\0\2\2%c" % hello.alert     # fatal (RFC 8446 section 6)
+        SocketSink.write(self, alert, len(alert))
+        return self.give_up(hello.fault)
 
     cdef Py_ssize_t follow_record(self, const char* p, Py_ssize_t n) noexcept:
         """How many of n bytes belong to the current record. header_length is 0 after its last one.
@@ -321,6 +357,9 @@ cdef class TLSSink(SocketSink):
             return 0
         records = self.outgoing.read()
         if records:
+            # The ssl module decodes the name in C, and what isn't ASCII ends up in sys.unraisablehook
+            if self.calls_back and not self.established and is_retry_request(records, len(records)):
+                self.hello = ClientHello(True)
             SocketSink.write(self, PyBytes_AS_STRING(records), len(records))
         return 0
 

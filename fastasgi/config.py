@@ -353,7 +353,7 @@ class Config:
         None,
         _TLS,
         "Function of this Config and of a function without arguments, which makes the usual context; returns "
-        "the ssl.SSLContext to use.",
+        "the ssl.SSLContext to use. Called for each certificate.",
         on_command_line=False,
     )
     headers: list[tuple[str, str]] | None = setting(

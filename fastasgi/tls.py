@@ -10,8 +10,8 @@ import re
 import ssl
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastasgi.certificate import Certificate
 from fastasgi.errors import ConfigError
@@ -41,10 +41,19 @@ POLL_S = 0.5  # between looks at the files; they are read once they have been th
 FileState = tuple[int, int, int] | None  # inode, time and size; None: not there
 
 
+class Contexts(NamedTuple):
+    """What connections are opened with."""
+
+    first: ssl.SSLContext
+    by_name: dict[
+        str, ssl.SSLContext
+    ]  # of several certificates: names in lower case, perhaps with a wildcard
+
+
 class TLS:
     """The TLS side of one server. Raises ConfigError where a setting or a file can't be used.
 
-    ``context`` is for the next connection; those that there are keep theirs.
+    The contexts are for the next connections; those that there are keep theirs.
     """
 
     def __init__(self, config: "Config") -> None:
@@ -58,21 +67,72 @@ class TLS:
         # Of all contexts in use: connections outlive the files that they were opened with
         self._certificates: weakref.WeakKeyDictionary[ssl.SSLContext, str] = weakref.WeakKeyDictionary()
         self._cipher_suites: dict[str, int] = {}
-        self.context = self._new_context()
+        self._contexts = self._new_contexts()
 
-    def _new_context(self) -> ssl.SSLContext:
+    @property
+    def needs_name(self) -> bool:
+        """Whether the next connection's server name is to be read before OpenSSL gets the ClientHello.
+
+        That is where it chooses the context, and where OpenSSL would hand it to a callback of the user's.
+        """
+        return bool(self._contexts.by_name) or self._contexts.first.sni_callback is not None
+
+    def context_for(self, name: str | None) -> ssl.SSLContext:
+        """The context whose certificate is for the host that a client names, otherwise the first one.
+
+        A wildcard stands for one label (RFC 6125 §6.4.3).
+        """
+        first, by_name = self._contexts
+        if not by_name or not name:
+            return first
+        name = name.lower().rstrip(".")
+        return by_name.get(name) or by_name.get(f"*.{name.partition('.')[2]}") or first
+
+    def _new_contexts(self) -> Contexts:
         """Read all files. Raises ConfigError, or what the user's factory raises."""
         config = self._config
+        certfiles: list[str | None] = [*_files(config.ssl_certfile)]
         certificates: dict[ssl.SSLContext, str] = {}
-        if config.ssl_context_factory is None:
-            context = _default_context(config, certificates)
-        else:
-            context = config.ssl_context_factory(config, lambda: _default_context(config, certificates))
-            if not isinstance(context, ssl.SSLContext):
-                raise ConfigError(f"ssl_context_factory returned {context!r}: return an ssl.SSLContext")
-        for each in (context, *certificates):
+        by_name: dict[str, ssl.SSLContext] = {}
+        contexts = [
+            self._new_context(certfile, keyfile, certificates, by_name)
+            for certfile, keyfile in itertools.zip_longest(certfiles or [None], _files(config.ssl_keyfile))
+        ]
+        for each in contexts:
             self._cipher_suites.update(_cipher_suites(each))
         self._certificates.update(certificates)
+        return Contexts(contexts[0], by_name if len(contexts) > 1 else {})
+
+    def _new_context(
+        self,
+        certfile: str | None,
+        keyfile: str | None,
+        certificates: dict[ssl.SSLContext, str],
+        by_name: dict[str, ssl.SSLContext],
+    ) -> ssl.SSLContext:
+        """One certificate's context, which is put into certificates and by_name."""
+        config = self._config
+
+        def default() -> ssl.SSLContext:
+            if certfile is None:
+                raise ConfigError(
+                    "ssl_context_factory calls its default factory, which needs ssl_certfile: set it"
+                )
+            context = _usual_context(config)
+            certificates[context], _ = _read_certificate(certfile)
+            _load_pair(context, certfile, keyfile, config.ssl_keyfile_password)
+            return context
+
+        if config.ssl_context_factory is None:
+            context = default()
+        else:
+            context = config.ssl_context_factory(config, default)
+            if not isinstance(context, ssl.SSLContext):
+                raise ConfigError(f"ssl_context_factory returned {context!r}: return an ssl.SSLContext")
+        if certfile is not None:
+            _, certificate = _read_certificate(certfile)
+            for name in certificate.host_names:
+                by_name.setdefault(name, context)
         return context
 
     def poll(self, now: float) -> None:
@@ -95,7 +155,7 @@ class TLS:
         self._seen = self._file_states()
         self._has_changed = False
         try:
-            self.context = self._new_context()
+            self._contexts = self._new_contexts()
         except ConfigError as error:
             logger.error("Certificates not renewed, the old ones stay: %s", error)
         except Exception as error:
@@ -209,42 +269,7 @@ def _cipher_suites(context: ssl.SSLContext) -> dict[str, int]:
     return {str(cipher["name"]): int(cipher["id"]) & 0xFFFF for cipher in context.get_ciphers()}
 
 
-def _default_context(config: "Config", certificates: dict[ssl.SSLContext, str]) -> ssl.SSLContext:
-    """The first certificate's context, which hands over to the others' by SNI. Adds all to certificates."""
-    if not config.ssl_certfile:
-        raise ConfigError("ssl_context_factory calls its default factory, which needs ssl_certfile: set it")
-    contexts: list[ssl.SSLContext] = []
-    by_name: dict[str, ssl.SSLContext] = {}
-    certfiles, keyfiles = _files(config.ssl_certfile), _files(config.ssl_keyfile)
-    for certfile, keyfile in itertools.zip_longest(certfiles, keyfiles):
-        pem, certificate = _read_certificate(certfile)
-        context = _new_context(config)
-        _load_pair(context, certfile, keyfile, config.ssl_keyfile_password)
-        contexts.append(context)
-        certificates[context] = pem
-        for name in certificate.host_names:
-            by_name.setdefault(name, context)
-    if len(contexts) > 1:
-        contexts[0].sni_callback = _chooser(by_name)
-    return contexts[0]
-
-
-def _chooser(contexts: dict[str, ssl.SSLContext]) -> Callable[[ssl.SSLObject, str | None, Any], None]:
-    """What gives a connection the context whose certificate is for the host that the client names.
-
-    A wildcard stands for one label (RFC 6125 §6.4.3). Without a match the first certificate stays.
-    """
-
-    def choose(connection: ssl.SSLObject, name: str | None, _: Any) -> None:
-        name = (name or "").lower().rstrip(".")
-        context = contexts.get(name) or contexts.get(f"*.{name.partition('.')[2]}")
-        if context is not None:
-            connection.context = context
-
-    return choose
-
-
-def _new_context(config: "Config") -> ssl.SSLContext:
+def _usual_context(config: "Config") -> ssl.SSLContext:
     """A context without a certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     only = VERSIONS[config.ssl_version]

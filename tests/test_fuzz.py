@@ -3,6 +3,7 @@
 from random import Random
 
 from fuzz.driver import run_cases
+from fuzz.fuzz_clienthello import ClientHelloTarget
 from fuzz.fuzz_frames import FramesTarget
 from fuzz.fuzz_http1 import HTTP1Target
 
@@ -17,3 +18,9 @@ def test_frames() -> None:
     seeds = Random(1)
     cases = 400
     assert run_cases(FramesTarget(), (seeds.getrandbits(48) for _ in range(cases))) == cases
+
+
+def test_clienthello() -> None:
+    seeds = Random(1)
+    cases = 400
+    assert run_cases(ClientHelloTarget(), (seeds.getrandbits(48) for _ in range(cases))) == cases

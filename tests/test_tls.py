@@ -471,6 +471,196 @@ async def test_the_certificate_is_the_one_for_the_host_that_is_asked_for(authori
             assert tls_of(scopes)["server_cert"] == pairs[file].pem, name
 
 
+def two(authority: Authority, *names: str) -> dict[str, Any]:
+    pairs = [authority.issue(name, file=name) for name in names]
+    return {"ssl_certfile": [pair.cert for pair in pairs], "ssl_keyfile": [pair.key for pair in pairs]}
+
+
+def hello_for(context: ssl.SSLContext, name: str) -> bytes:
+    peer = Records(context, None, name)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        peer.tls.do_handshake()
+    return peer.outgoing.read()
+
+
+def cut_into(size: int, hello: bytes) -> bytes:
+    """The same message in records of that size."""
+    message = hello[5:]
+    pieces = [message[at : at + size] for at in range(0, len(message), size)]
+    return b"".join(hello[:3] + len(piece).to_bytes(2, "big") + piece for piece in pieces)
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+@in_each_loop
+async def test_the_name_is_found_in_a_hello_of_many_records_and_reads(
+    authority: Authority, version: str
+) -> None:
+    context = authority.client(maximum_version=ssl.TLSVersion[version])
+    async with served(hello, **two(authority, "a.example", "b.example")) as running:
+        for size, step in ((16384, 1), (16384, 100), (1, 1000), (7, 20)):
+            peer = await Records.connect(running, context, None, "b.example")
+            with contextlib.suppress(ssl.SSLWantReadError):
+                peer.tls.do_handshake()
+            data = cut_into(size, peer.outgoing.read())
+            for at in range(0, len(data), step):
+                peer.client.writer.write(data[at : at + step])
+                await asyncio.sleep(0)
+            await peer.shake()
+            await peer.client.write(peer.encrypted(request()))
+            await peer.until(b"hello")
+
+
+@pytest.fixture
+def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What would be told on stderr."""
+    told: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", told.append)
+    return told
+
+
+def calling_back(config: Any, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    context = default()
+    context.sni_callback = lambda connection, name, _: None
+    return context
+
+
+ALERT = b"\x15\x03\x03\x00\x02\x02"
+
+
+@pytest.mark.parametrize("chooses", ["settings", "factory"])
+@in_loop
+async def test_a_server_name_that_is_not_ascii_is_refused(
+    authority: Authority,
+    pair: Pair,
+    caplog: pytest.LogCaptureFixture,
+    unraisable: list[Any],
+    chooses: str,
+) -> None:
+    caplog.set_level(logging.INFO, "fastasgi.error")
+    own = two(authority, "a.example", "b.example")
+    settings = own if chooses == "settings" else {**pair.settings, "ssl_context_factory": calling_back}
+    bad = hello_for(authority.client(), "abcdef.example").replace(b"abcdef", b"\xff\n\xc3\xa9\x80f")
+    async with served(hello, log_config=None, **settings) as running:
+        for data in (bad, cut_into(50, bad), bad + bad):
+            assert await running.talk(data) == ALERT + b"\x70"  # unrecognized_name
+        await until_closed(running)
+    told = [record.getMessage() for record in caplog.records if "TLS handshake" in record.getMessage()]
+    assert [text.rpartition(" failed: ")[2] for text in told] == ["unrecognized name"] * 3
+    assert unraisable == []
+
+
+@in_loop
+async def test_nor_is_one_taken_from_a_second_hello(
+    authority: Authority, pair: Pair, caplog: pytest.LogCaptureFixture, unraisable: list[Any]
+) -> None:
+    """A server that wants another key share asks for it, and OpenSSL reads the name again."""
+    caplog.set_level(logging.INFO, "fastasgi.error")
+    names: list[Any] = []
+
+    def factory(config: Any, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+        context = default()
+        context.set_ecdh_curve("secp384r1")
+        context.sni_callback = lambda connection, name, _: names.append(name)
+        return context
+
+    async def second(running: Served) -> Records:
+        peer = await Records.connect(running, authority.client(), None, "localhost")
+        for _ in range(2):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                peer.tls.do_handshake()
+            if not names:
+                await peer.flush()
+                await peer.read()
+        return peer
+
+    async with served(hello, log_config=None, **pair.settings, ssl_context_factory=factory) as running:
+        peer = await second(running)
+        for byte in peer.outgoing.read():
+            await peer.client.write(bytes([byte]))
+        await peer.shake()
+        assert names == ["localhost"] * 2
+        await peer.client.write(peer.encrypted(request()))
+        await peer.until(b"hello")
+
+        names.clear()
+        for before in (b"", b"\x15\3\3\0\2\1\x5a"):
+            peer = await second(running)
+            data = peer.outgoing.read()
+            assert data.count(b"localhost") == 1
+            await peer.client.write(before + data.replace(b"localhost", b"l\xf6calhost"))
+            assert await peer.client.rest() == ALERT + b"\x70"
+            assert names == ["localhost"]
+            names.clear()
+        # Both in one record
+        first = hello_for(authority.client(), "localhost")[5:]
+        data = first + first.replace(b"localhost", b"l\xf6calhost")
+        assert await running.talk(b"\x16\3\1" + len(data).to_bytes(2, "big") + data) == ALERT + b"\x0a"
+    assert unraisable == []
+    assert not error_records(caplog)
+
+
+@in_loop
+async def test_all_of_a_certificates_context_holds_for_its_connections(authority: Authority) -> None:
+    """A factory makes the context of each, so that no name leads past what it asks for."""
+    made: list[ssl.SSLContext] = []
+
+    def factory(config: Any, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+        context = default()
+        if made:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(authority.path)
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+        made.append(context)
+        return context
+
+    scopes: list[Any] = []
+    settings = {**two(authority, "a.example", "b.example"), "ssl_context_factory": factory}
+    client_pair = authority.issue("me@x.example", file="client")
+    async with served(noting(scopes), **settings) as running:
+        assert len(made) == 2
+        first = await exchange(running, authority.client(), "a.example")
+        assert first.version() == "TLSv1.3"
+        with pytest.raises(ssl.SSLError):
+            await exchange(running, authority.client(), "b.example")
+        second = await exchange(running, authority.client(client_pair), "b.example")
+        assert second.version() == "TLSv1.2"
+        assert tls_of(scopes)["client_cert_chain"][0] == client_pair.pem
+
+
+@in_loop
+async def test_a_connection_costs_nothing_of_openssls_before_its_hello(
+    authority: Authority, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    wrap_bio = ssl.SSLContext.wrap_bio
+
+    def noted(
+        context: ssl.SSLContext, incoming: Any, outgoing: Any, server_side: bool = False, **more: Any
+    ) -> Any:
+        made.extend([context] if server_side else [])
+        return wrap_bio(context, incoming, outgoing, server_side, **more)
+
+    monkeypatch.setattr(ssl.SSLContext, "wrap_bio", noted)
+
+    async def waiting(running: Served, data: bytes = b"") -> None:
+        before = running.context.connection_count
+        client = await running.connect()
+        await client.write(data)
+        while running.context.connection_count == before:
+            await asyncio.sleep(0)
+
+    async with served(hello, **pair.settings) as running:
+        for _ in range(3):
+            await waiting(running)
+        assert made == []
+        await exchange(running, authority.client())
+        assert len(made) == 1
+    async with served(hello, **two(authority, "a.example", "b.example")) as running:
+        await waiting(running)
+        await waiting(running, hello_for(authority.client(), "b.example")[:-1])
+        assert len(made) == 1
+
+
 # --- What is offered ---
 
 
@@ -773,14 +963,22 @@ async def test_a_handshake_has_its_time_however_slowly_it_goes_on(
 
 
 @in_loop
-async def test_a_handshake_under_way_does_not_hold_the_shutdown_up(pair: Pair) -> None:
+async def test_a_handshake_under_way_does_not_hold_the_shutdown_up(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "fastasgi.error")
     async with served(hello, **pair.settings, timeout_graceful_shutdown=10) as running:
         client = await running.connect()
         client.writer.write(b"\x16")
         while not running.context.connection_count:
             await asyncio.sleep(0)
         begun = time.monotonic()
-    assert time.monotonic() - begun < 5
+        running.server.should_exit = True
+        with contextlib.suppress(ConnectionError):
+            assert await client.rest() == b""
+        assert time.monotonic() - begun < 5
+    told = [record.getMessage() for record in caplog.records if "TLS handshake" in record.getMessage()]
+    assert [text.rpartition(" failed: ")[2] for text in told] == ["the server is stopping"]
 
 
 @in_loop

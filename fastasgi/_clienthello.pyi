@@ -1,0 +1,18 @@
+"""The reader of TLS ClientHellos for tests. The server itself calls it from C."""
+
+from collections.abc import Iterable
+
+class ClientHello:
+    """A hello, or why it is refused."""
+
+    records: bytearray
+    """All bytes that have come."""
+    name: str | None
+    """The server name; None: none that can be read."""
+    fault: str | None
+    """Why it is to be refused."""
+    alert: int
+    """The alert for that (RFC 8446 section 6)."""
+
+def decode_client_hello(pieces: Iterable[bytes], follows_retry: bool = False) -> ClientHello | None:
+    """What these bytes of a client, in this order, begin with; None: it is not whole yet."""
