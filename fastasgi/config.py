@@ -42,7 +42,7 @@ from fastasgi.sockets import (
     parse_bind,
     systemd_sockets,
 )
-from fastasgi.tls import CIPHERS, TLS, check_tls_settings
+from fastasgi.tls import CIPHERS, TLS, TLSFiles, check_tls_settings
 from fastasgi.wsgi import from_wsgi
 
 if TYPE_CHECKING:
@@ -544,6 +544,15 @@ class Config:
     socket_files: list[SocketFile] = field(default_factory=list, init=False, repr=False)
     is_bound_to_host: bool = field(default=False, init=False, repr=False)
     tls: TLS | None = field(default=None, init=False, repr=False)
+    tls_files: TLSFiles | None = field(default=None, init=False, repr=False)
+
+    @classmethod
+    def with_tls_files(cls, files: TLSFiles | None, **settings: Any) -> "Config":
+        """As the constructor; without reading the files of TLS where another process has done that."""
+        config = cls.__new__(cls)
+        config.tls_files = files
+        cls.__init__(config, **settings)
+        return config
 
     def __post_init__(self) -> None:
         self.log_level = _checked_log_level(self.log_level)
@@ -561,7 +570,7 @@ class Config:
             _load_environment(self.env_file)
         # Here, before a process gives up its rights: keys are often root's alone
         if self.ssl_certfile or self.ssl_context_factory is not None:
-            self.tls = TLS(self)
+            self.tls = TLS(self, self.tls_files)
 
     def _check_together(self) -> None:
         """Check what no setting tells alone."""

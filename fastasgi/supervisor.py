@@ -693,8 +693,10 @@ class Supervisor:
     # --- Watching ---
 
     def _poll(self, now: float) -> None:
-        """What has to be looked at each second: limits, systemd's watchdog."""
+        """What has to be looked at each second: certificates for new workers, limits, systemd's watchdog."""
         self.notifier.watchdog()
+        if self.config.tls is not None:
+            self.config.tls.poll(now)
         limit = self.config.limit_worker_rss
         life_s = self.config.limit_worker_lifetime
         for slot in self.slots:

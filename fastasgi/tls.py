@@ -3,11 +3,13 @@
 Must not know: connections and their bytes (see _tls).
 """
 
+import contextlib
 import itertools
 import logging
 import os
 import re
 import ssl
+import stat
 import time
 import weakref
 from collections.abc import Iterator
@@ -38,7 +40,17 @@ VERSION_NUMBERS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 
 POLL_S = 0.5  # between looks at the files; they are read once they have been the same for two looks
 
-FileState = tuple[int, int, int] | None  # inode, time and size; None: not there
+FileState = tuple[int, int, int] | None  # inode, time and size; None: not there, or no regular file
+
+
+class TLSFile(NamedTuple):
+    """What one file held when it was read. What is no regular file, such as a pipe, is read once."""
+
+    state: FileState
+    contents: bytes
+
+
+TLSFiles = dict[str, TLSFile]  # by their paths
 
 
 class Contexts(NamedTuple):
@@ -53,21 +65,26 @@ class Contexts(NamedTuple):
 class TLS:
     """The TLS side of one server. Raises ConfigError where a setting or a file can't be used.
 
-    The contexts are for the next connections; those that there are keep theirs.
+    ``files`` are the last good ones, which another process may have read. The contexts are for the next
+    connections; those that there are keep theirs.
     """
 
-    def __init__(self, config: "Config") -> None:
+    def __init__(self, config: "Config", files: TLSFiles | None = None) -> None:
         self._config = config
-        self._paths = [*_files(config.ssl_certfile), *_files(config.ssl_keyfile)]
+        self._paths = dict.fromkeys(_files(config.ssl_certfile), "ssl_certfile")
+        self._paths |= dict.fromkeys(_files(config.ssl_keyfile), "ssl_keyfile")
         if config.ssl_ca_certs is not None:
-            self._paths.append(os.fspath(config.ssl_ca_certs))
-        self._seen = self._file_states()
+            self._paths[os.fspath(config.ssl_ca_certs)] = "ssl_ca_certs"
+        self.files = (
+            files if files is not None and files.keys() >= self._paths.keys() else self._read_files({})
+        )
+        self._seen = [self.files[path].state for path in self._paths]
         self._has_changed = False
         self._poll_at = 0.0
         # Of all contexts in use: connections outlive the files that they were opened with
         self._certificates: weakref.WeakKeyDictionary[ssl.SSLContext, str] = weakref.WeakKeyDictionary()
         self._cipher_suites: dict[str, int] = {}
-        self._contexts = self._new_contexts()
+        self._contexts = self._new_contexts(self.files)
 
     @property
     def needs_name(self) -> bool:
@@ -88,14 +105,21 @@ class TLS:
         name = name.lower().rstrip(".")
         return by_name.get(name) or by_name.get(f"*.{name.partition('.')[2]}") or first
 
-    def _new_contexts(self) -> Contexts:
-        """Read all files. Raises ConfigError, or what the user's factory raises."""
+    def _read_files(self, before: TLSFiles) -> TLSFiles:
+        """Read all files, but for those of before that can be read only once. Raises ConfigError."""
+        return {
+            path: before[path] if path in before and before[path].state is None else _read_file(setting, path)
+            for path, setting in self._paths.items()
+        }
+
+    def _new_contexts(self, files: TLSFiles) -> Contexts:
+        """Raises ConfigError, or what the user's factory raises."""
         config = self._config
         certfiles: list[str | None] = [*_files(config.ssl_certfile)]
         certificates: dict[ssl.SSLContext, str] = {}
         by_name: dict[str, ssl.SSLContext] = {}
         contexts = [
-            self._new_context(certfile, keyfile, certificates, by_name)
+            self._new_context(files, certfile, keyfile, certificates, by_name)
             for certfile, keyfile in itertools.zip_longest(certfiles or [None], _files(config.ssl_keyfile))
         ]
         for each in contexts:
@@ -105,6 +129,7 @@ class TLS:
 
     def _new_context(
         self,
+        files: TLSFiles,
         certfile: str | None,
         keyfile: str | None,
         certificates: dict[ssl.SSLContext, str],
@@ -118,9 +143,9 @@ class TLS:
                 raise ConfigError(
                     "ssl_context_factory calls its default factory, which needs ssl_certfile: set it"
                 )
-            context = _usual_context(config)
-            certificates[context], _ = _read_certificate(certfile)
-            _load_pair(context, certfile, keyfile, config.ssl_keyfile_password)
+            context = _usual_context(config, files)
+            certificates[context], _ = _read_certificate(certfile, files)
+            _load_pair(context, files, certfile, keyfile, config.ssl_keyfile_password)
             return context
 
         if config.ssl_context_factory is None:
@@ -130,7 +155,7 @@ class TLS:
             if not isinstance(context, ssl.SSLContext):
                 raise ConfigError(f"ssl_context_factory returned {context!r}: return an ssl.SSLContext")
         if certfile is not None:
-            _, certificate = _read_certificate(certfile)
+            _, certificate = _read_certificate(certfile, files)
             for name in certificate.host_names:
                 by_name.setdefault(name, context)
         return context
@@ -155,13 +180,15 @@ class TLS:
         self._seen = self._file_states()
         self._has_changed = False
         try:
-            self._contexts = self._new_contexts()
+            files = self._read_files(self.files)
+            self._contexts = self._new_contexts(files)
         except ConfigError as error:
             logger.error("Certificates not renewed, the old ones stay: %s", error)
         except Exception as error:
             # The user's factory; its mistake must not end a server that runs
             logger.error("Certificates not renewed, the old ones stay", exc_info=error)
         else:
+            self.files = files
             logger.info("Certificates renewed")
 
     def _file_states(self) -> list[FileState]:
@@ -254,12 +281,37 @@ def _times(values: list[str]) -> str:
     return {0: "not at all", 1: "once"}.get(len(values), f"{len(values)} times")
 
 
-def _file_state(path: str) -> FileState:
+def _file_state(file: str | int) -> FileState:
+    """Of a path or an open file."""
     try:
-        status = os.stat(path)
+        status = os.stat(file)
     except OSError:
         return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
+    return (status.st_ino, status.st_mtime_ns, status.st_size) if stat.S_ISREG(status.st_mode) else None
+
+
+def _read_file(setting: str, path: str) -> TLSFile:
+    try:
+        with open(path, "rb") as file:
+            state = _file_state(file.fileno())  # first: what is written meanwhile is to be noticed
+            return TLSFile(state, file.read())
+    except OSError as error:
+        raise ConfigError(f"{setting} {path!r} can't be read: {error.strerror}; name a file in PEM") from None
+
+
+@contextlib.contextmanager
+def _path_of(path: str, file: TLSFile) -> Iterator[str]:
+    """Where OpenSSL, which loads keys from paths only, finds these contents: in memory, if the system can."""
+    try:
+        descriptor = os.memfd_create("fastasgi")
+    except (AttributeError, OSError):
+        yield path
+        return
+    with open(descriptor, "wb") as memory:
+        memory.write(file.contents)
+        memory.flush()
+        name = f"/proc/self/fd/{memory.fileno()}"
+        yield name if os.path.exists(name) else path
 
 
 # --- Contexts ---
@@ -269,7 +321,7 @@ def _cipher_suites(context: ssl.SSLContext) -> dict[str, int]:
     return {str(cipher["name"]): int(cipher["id"]) & 0xFFFF for cipher in context.get_ciphers()}
 
 
-def _usual_context(config: "Config") -> ssl.SSLContext:
+def _usual_context(config: "Config", files: TLSFiles) -> ssl.SSLContext:
     """A context without a certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     only = VERSIONS[config.ssl_version]
@@ -289,7 +341,7 @@ def _usual_context(config: "Config") -> ssl.SSLContext:
         ) from None
     context.verify_mode = ssl.VerifyMode(config.ssl_cert_reqs)
     if config.ssl_ca_certs is not None:
-        _load_authorities(context, os.fspath(config.ssl_ca_certs))
+        _load_authorities(context, files, os.fspath(config.ssl_ca_certs))
     if config.ssl_cert_reqs:
         # A ticket keeps a client's own certificate, but neither its chain nor whether it is still valid
         context.options |= ssl.OP_NO_TICKET
@@ -297,10 +349,10 @@ def _usual_context(config: "Config") -> ssl.SSLContext:
     return context
 
 
-def _load_authorities(context: ssl.SSLContext, path: str) -> None:
-    _read_pem("ssl_ca_certs", path)
+def _load_authorities(context: ssl.SSLContext, files: TLSFiles, path: str) -> None:
     try:
-        context.load_verify_locations(path)
+        with _path_of(path, files[path]) as file:  # cadata would leave out revocation lists
+            context.load_verify_locations(file)
     except (ssl.SSLError, OSError) as error:
         raise ConfigError(
             f"ssl_ca_certs {path!r} holds no certificates that can be read ({_reason(error)}): "
@@ -308,11 +360,12 @@ def _load_authorities(context: ssl.SSLContext, path: str) -> None:
         ) from None
 
 
-def _load_pair(context: ssl.SSLContext, certfile: str, keyfile: str | None, password: str | None) -> None:
+def _load_pair(
+    context: ssl.SSLContext, files: TLSFiles, certfile: str, keyfile: str | None, password: str | None
+) -> None:
     has_asked = False
     what = f"ssl_certfile {certfile!r}" if keyfile is None else f"ssl_keyfile {keyfile!r}"
-    text = _read_pem("ssl_certfile" if keyfile is None else "ssl_keyfile", keyfile or certfile)
-    if "PRIVATE KEY-----" not in text:
+    if b"PRIVATE KEY-----" not in files[keyfile or certfile].contents:
         if keyfile is None:
             raise ConfigError(f"{what} holds no private key: set ssl_keyfile too")
         raise ConfigError(f"{what} holds no private key: name a file that has one, in PEM")
@@ -325,7 +378,10 @@ def _load_pair(context: ssl.SSLContext, certfile: str, keyfile: str | None, pass
         return password
 
     try:
-        context.load_cert_chain(certfile, keyfile, give_password)
+        with contextlib.ExitStack() as stack:
+            cert = stack.enter_context(_path_of(certfile, files[certfile]))
+            key = keyfile and stack.enter_context(_path_of(keyfile, files[keyfile]))
+            context.load_cert_chain(cert, key, give_password)
     except ssl.SSLError as error:
         if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
             raise ConfigError(
@@ -348,9 +404,9 @@ def _load_pair(context: ssl.SSLContext, certfile: str, keyfile: str | None, pass
 _CERTIFICATE_REASONS = ("EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "EE_MD_TOO_WEAK")
 
 
-def _read_certificate(path: str) -> tuple[str, Certificate]:
+def _read_certificate(path: str, files: TLSFiles) -> tuple[str, Certificate]:
     """The first certificate of a file, in PEM and read. Raises ConfigError."""
-    text = _read_pem("ssl_certfile", path)
+    text = files[path].contents.decode("latin-1")
     begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
     _, found, rest = text.partition(begin)
     if not found or end not in rest:
@@ -362,14 +418,6 @@ def _read_certificate(path: str) -> tuple[str, Certificate]:
         raise ConfigError(
             f"ssl_certfile {path!r} holds a broken certificate: name a file that has one, in PEM"
         ) from None
-
-
-def _read_pem(name: str, path: str) -> str:
-    try:
-        with open(path, encoding="latin-1") as file:
-            return file.read()
-    except OSError as error:
-        raise ConfigError(f"{name} {path!r} can't be read: {error.strerror}; name a file in PEM") from None
 
 
 def _reason(error: Exception) -> str:

@@ -173,7 +173,7 @@ def main() -> None:
     sys.path[:] = order["sys_path"]
     sys.argv[:] = order["argv"]
     try:
-        config = Config(**order["settings"])
+        config = Config.with_tls_files(order["tls_files"], **order["settings"])
     except FastasgiError as error:
         exit_with(error)
     serve(config, order["slot"], [inherited_socket(fd) for fd in order["sockets"]], control)

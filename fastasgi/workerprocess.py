@@ -90,6 +90,8 @@ def spawn_worker(
     fds = [sock.fileno() for sock in sockets]
     order = {
         "settings": init_values(config),
+        # A file that can't be used any more is no reason not to start
+        "tls_files": None if config.tls is None else config.tls.files,
         "slot": slot,
         "sockets": fds,
         "sys_path": sys.path,

@@ -30,6 +30,7 @@ from fastasgi.errors import AppImportError, ConfigError, FastasgiError
 from fastasgi.interfaces import ASGIApp, Message, Receive, Scope, Send
 from fastasgi.logging import LOG_LEVELS
 from fastasgi.server import Server
+from fastasgi.tls import TLSFiles
 
 HEARTBEAT_INTERVAL_S = 1.0  # at the most
 
@@ -82,8 +83,11 @@ class FastASGIWorker(Worker):  # type: ignore
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {}
 
+    _tls_files: ClassVar[TLSFiles | None] = None  # the last good ones that the arbiter has seen
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._read_tls_files()
         self.server: WorkerServer | None = None
         self._is_quitting = False
 
@@ -94,7 +98,7 @@ class FastASGIWorker(Worker):  # type: ignore
         Raises RuntimeError, which gunicorn shows as one line, where serving would be unsafe.
         """
         try:
-            _check_tls(cfg, cls.CONFIG_KWARGS)
+            cls._tls_files = _check_tls(cfg, cls.CONFIG_KWARGS)
         except ConfigError as error:
             raise RuntimeError(str(error)) from None
         for name, instead in NOT_SUPPORTED.items():
@@ -103,11 +107,26 @@ class FastASGIWorker(Worker):  # type: ignore
 
     # The start
 
+    def _read_tls_files(self) -> None:
+        """In the arbiter, which is about to fork: what this worker begins with.
+
+        A worker that fails to boot would end all of gunicorn, so in place of files that can't be used any
+        more there are the last good ones. What they don't mend is left for the worker to tell.
+        """
+        before = type(self)._tls_files
+        try:
+            type(self)._tls_files = _check_tls(self.cfg, self.CONFIG_KWARGS)
+        except Exception as error:  # ConfigError, or whatever the user's ssl_context raises
+            with contextlib.suppress(Exception):
+                if before is not None:
+                    _check_tls(self.cfg, self.CONFIG_KWARGS, before)
+                    self.log.error("Certificates not renewed, the old ones stay: %s", error)
+
     def init_process(self) -> None:
         """Serve in this process, just forked, until told to stop."""
         _route_log(self.log)
         with self._errors_told():
-            _check_tls(self.cfg, self.CONFIG_KWARGS)  # a reload may have changed it
+            _check_tls(self.cfg, self.CONFIG_KWARGS, self._tls_files)  # a reload may have changed it
             if _uses_tls(self.cfg, self.CONFIG_KWARGS):
                 self.config  # noqa: B018  made while the keys, which are often root's alone, can be read
         super().init_process()
@@ -146,7 +165,7 @@ class FastASGIWorker(Worker):  # type: ignore
                 raise ConfigError(f"{name} in CONFIG_KWARGS has no effect: set what gunicorn has for it")
             if name not in known:
                 raise ConfigError(f"{name} in CONFIG_KWARGS is not a setting of fastasgi: leave it out")
-        return Config(**{**settings, **self.CONFIG_KWARGS})
+        return Config.with_tls_files(self._tls_files, **{**settings, **self.CONFIG_KWARGS})
 
     @contextlib.contextmanager
     def _errors_told(self, hint: str = "") -> Iterator[None]:
@@ -319,15 +338,19 @@ def _uses_tls(cfg: Any, config_kwargs: dict[str, Any]) -> bool:
     return bool(cfg.certfile or cfg.keyfile or {"ssl_certfile", "ssl_context_factory"} & config_kwargs.keys())
 
 
-def _check_tls(cfg: Any, config_kwargs: dict[str, Any]) -> None:
-    """Raises ConfigError, with gunicorn's names for settings, where TLS can't be served as is asked for."""
+def _check_tls(cfg: Any, config_kwargs: dict[str, Any], files: TLSFiles | None = None) -> TLSFiles | None:
+    """The files to serve TLS with, these or read anew; None without TLS.
+
+    Raises ConfigError, with gunicorn's names for settings, where TLS can't be served as is asked for.
+    """
     if not _uses_tls(cfg, config_kwargs):
-        return
+        return None
     more = {name: value for name, value in config_kwargs.items() if name.startswith("ssl_")}
     try:
-        Config(**{**_settings_of(cfg), **more})
+        config = Config.with_tls_files(files, **{**_settings_of(cfg), **more})
     except ConfigError as error:
         raise ConfigError(_GUNICORN_TLS_NAMES.sub(r"\1", str(error))) from None
+    return None if config.tls is None else config.tls.files
 
 
 _GUNICORN_TLS_NAMES = re.compile(r"\bssl_(certfile|keyfile|ca_certs|cert_reqs|ciphers)\b")

@@ -919,6 +919,37 @@ def test_tls_is_served_by_gunicorns_settings(start: Start, tmp_path: Path) -> No
     assert not gunicorn.matches("Traceback|WARNING")
 
 
+def test_a_file_that_can_not_be_used_any_more_stops_no_gunicorn(start: Start, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    server = authority.issue()
+    gunicorn = start("--certfile", str(server.cert), "--keyfile", str(server.key), app=TLS_APP)
+    [pid] = gunicorn.workers()
+    good = server.pem
+    server.cert.write_text("nothing")
+    line = f"Certificates not renewed, the old ones stay: certfile '{server.cert}' holds no certificate"
+
+    def served() -> str:
+        assert tls_exchange(gunicorn.port, authority.client()) == "https 0304 False"
+        return ssl.get_server_certificate(("127.0.0.1", gunicorn.port))
+
+    os.kill(pid, signal.SIGKILL)
+    assert len(gunicorn.workers(2)) == 2
+    assert served() == good
+    gunicorn.kill(signal.SIGHUP)
+    pids = gunicorn.workers(3)
+    assert len(pids) == 3
+    gunicorn.wait_for(rf"Worker exiting \(pid: {pids[1]}\)")
+    assert served() == good
+    assert len(gunicorn.matches(re.escape(line))) == 2
+    authority.issue()
+    gunicorn.kill(signal.SIGHUP)
+    assert gunicorn.workers(4)
+    gunicorn.wait_for(rf"Worker exiting \(pid: {pids[2]}\)")
+    assert served() == server.pem != good
+    assert gunicorn.end() == 0
+    assert not gunicorn.matches("Traceback")
+
+
 def test_gunicorns_ssl_context_hook_makes_the_context(start: Start, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     pair = authority.issue()

@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from wire import error_records, hello, in_loop, request, served
 
 from fastasgi import Config
 from fastasgi.errors import ConfigError
+from fastasgi.setting import init_values
 
 PID = """
     import os
@@ -389,7 +391,7 @@ def test_each_worker_serves_tls_and_renews_by_itself(
     with connected(port, context) as sock:
         assert int(ask(sock)) != server.process.pid
         authority.issue()
-        server.wait_for("(?s)Certificates renewed.*Certificates renewed")
+        server.wait_for("(?s)(Certificates renewed.*){3}")  # by each of them and the supervisor
         assert {certificate_at(port, context) for _ in range(8)} == {der(pair)}
         assert ask(sock)
     assert server.end() == 0
@@ -413,6 +415,72 @@ def test_a_reload_of_workers_with_a_bad_file_changes_nothing(
     server.wait_for("Finished server process")  # until then the old worker may accept
     assert certificate_at(port, context) == der(pair) != good
     assert server.end() == 0
+
+
+@pytest.mark.parametrize("more", [[], ["--preload"]])
+def test_a_worker_is_replaced_while_a_file_is_bad(
+    authority: Authority, pair: Pair, start: Start, more: list[str]
+) -> None:
+    """By one with the last good files, also where those are not the ones of the start."""
+    server = start(PID, "--port", "0", "--workers", "1", *more, *pair.arguments, "app:app")
+    server.wait_for("startup complete")
+    port, context = server.port, authority.client()
+    authority.issue()
+    server.wait_for("(?s)Certificates renewed.*Certificates renewed")  # by supervisor and worker
+    good = der(pair)
+    pair.cert.write_text("nothing")
+    server.wait_for("(?s)renewed, the old ones stay.*renewed, the old ones stay")
+    with connected(port, context) as sock:
+        os.kill(int(ask(sock)), signal.SIGKILL)
+    server.wait_for("(?s)startup complete.*has died: signal SIGKILL.*startup complete")
+    assert certificate_at(port, context) == good
+    if not more:  # it has looked at the files itself
+        server.wait_for("(?s)has died.*Certificates not renewed, the old ones stay: ")
+    authority.issue()
+    server.wait_for("(?s)has died.*Certificates renewed.*Certificates renewed")
+    assert certificate_at(port, context) == der(pair) != good
+    assert server.end() == 0
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("more", [[], ["--workers", "2"]])
+def test_a_pipe_is_read_once(
+    authority: Authority, pair: Pair, start: Start, tmp_path: Path, more: list[str]
+) -> None:
+    """As bash's <(command) gives one. A second look would wait for ever, or find nothing."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writing = threading.Thread(target=pipe.write_bytes, args=(pair.key.read_bytes(),))
+    writing.start()
+    arguments = ["--ssl-certfile", str(pair.cert), "--ssl-keyfile", str(pipe)]
+    server = start(PID, "--port", "0", *more, *arguments, "app:app")
+    context = authority.client()
+    with connected(server.port, context) as sock:
+        pid = int(ask(sock))
+    writing.join()
+    if more:
+        os.kill(pid, signal.SIGKILL)
+        server.wait_for("(?s)has died.*startup complete")
+    else:
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("Certificates renewed")
+    assert certificate_at(server.port, context) == der(pair)
+    assert server.end() == (0 if more else -signal.SIGTERM)
+    assert all("has died" in line for line in re.findall("ERROR.*", server.log))
+
+
+@in_loop
+async def test_what_openssl_reads_is_what_has_been_read(authority: Authority, pair: Pair) -> None:
+    """However the files change meanwhile: certificate, key and authorities belong together."""
+    config = Config(hello, log_config=None, **pair.settings, ssl_cert_reqs=2, ssl_ca_certs=authority.path)
+    files = config.tls.files
+    settings = init_values(config)
+    for path in (pair.cert, pair.key, authority.path):
+        path.unlink()
+    again = Config.with_tls_files(files, **settings)
+    assert again.tls.files is files
+    again.tls.reload()
+    assert again.tls.files is files
 
 
 # --- Memory ---
