@@ -177,19 +177,23 @@ class TLS:
 
     def reload(self) -> None:
         """Read the files again, now. What can't be used changes nothing and is told in one line."""
-        self._seen = self._file_states()
-        self._has_changed = False
         try:
-            files = self._read_files(self.files)
-            self._contexts = self._new_contexts(files)
+            self.renew()
         except ConfigError as error:
             logger.error("Certificates not renewed, the old ones stay: %s", error)
         except Exception as error:
             # The user's factory; its mistake must not end a server that runs
             logger.error("Certificates not renewed, the old ones stay", exc_info=error)
         else:
-            self.files = files
             logger.info("Certificates renewed")
+
+    def renew(self) -> None:
+        """As reload, but raises ConfigError, or what the user's factory raises; then nothing has changed."""
+        self._seen = self._file_states()
+        self._has_changed = False
+        files = self._read_files(self.files)
+        self._contexts = self._new_contexts(files)
+        self.files = files
 
     def _file_states(self) -> list[FileState]:
         return [_file_state(path) for path in self._paths]

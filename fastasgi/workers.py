@@ -30,7 +30,7 @@ from fastasgi.errors import AppImportError, ConfigError, FastasgiError
 from fastasgi.interfaces import ASGIApp, Message, Receive, Scope, Send
 from fastasgi.logging import LOG_LEVELS
 from fastasgi.server import Server
-from fastasgi.tls import TLSFiles
+from fastasgi.tls import TLS, TLSFiles
 
 HEARTBEAT_INTERVAL_S = 1.0  # at the most
 
@@ -98,9 +98,10 @@ class FastASGIWorker(Worker):  # type: ignore
         Raises RuntimeError, which gunicorn shows as one line, where serving would be unsafe.
         """
         try:
-            cls._tls_files = _check_tls(cfg, cls.CONFIG_KWARGS)
+            tls = _check_tls(cfg, cls.CONFIG_KWARGS)
         except ConfigError as error:
             raise RuntimeError(str(error)) from None
+        cls._tls_files = None if tls is None else tls.files
         for name, instead in NOT_SUPPORTED.items():
             if _is_set(cfg, name):
                 log.warning("%s %r is not supported by fastasgi: %s", name, getattr(cfg, name), instead)
@@ -113,14 +114,17 @@ class FastASGIWorker(Worker):  # type: ignore
         A worker that fails to boot would end all of gunicorn, so in place of files that can't be used any
         more there are the last good ones. What they don't mend is left for the worker to tell.
         """
-        before = type(self)._tls_files
         try:
-            type(self)._tls_files = _check_tls(self.cfg, self.CONFIG_KWARGS)
-        except Exception as error:  # ConfigError, or whatever the user's ssl_context raises
-            with contextlib.suppress(Exception):
-                if before is not None:
-                    _check_tls(self.cfg, self.CONFIG_KWARGS, before)
-                    self.log.error("Certificates not renewed, the old ones stay: %s", error)
+            tls = _check_tls(self.cfg, self.CONFIG_KWARGS, type(self)._tls_files)
+        except Exception:  # also whatever the user's ssl_context raises; it will in the worker, too
+            return
+        if tls is None:
+            return
+        try:
+            tls.renew()
+        except Exception as error:
+            self.log.error("Certificates not renewed, the old ones stay: %s", _gunicorn_names(error))
+        type(self)._tls_files = tls.files
 
     def init_process(self) -> None:
         """Serve in this process, just forked, until told to stop."""
@@ -338,8 +342,8 @@ def _uses_tls(cfg: Any, config_kwargs: dict[str, Any]) -> bool:
     return bool(cfg.certfile or cfg.keyfile or {"ssl_certfile", "ssl_context_factory"} & config_kwargs.keys())
 
 
-def _check_tls(cfg: Any, config_kwargs: dict[str, Any], files: TLSFiles | None = None) -> TLSFiles | None:
-    """The files to serve TLS with, these or read anew; None without TLS.
+def _check_tls(cfg: Any, config_kwargs: dict[str, Any], files: TLSFiles | None = None) -> TLS | None:
+    """What TLS is served with, if at all: these files where they are the ones asked for, otherwise read anew.
 
     Raises ConfigError, with gunicorn's names for settings, where TLS can't be served as is asked for.
     """
@@ -349,8 +353,13 @@ def _check_tls(cfg: Any, config_kwargs: dict[str, Any], files: TLSFiles | None =
     try:
         config = Config.with_tls_files(files, **{**_settings_of(cfg), **more})
     except ConfigError as error:
-        raise ConfigError(_GUNICORN_TLS_NAMES.sub(r"\1", str(error))) from None
-    return None if config.tls is None else config.tls.files
+        raise ConfigError(_gunicorn_names(error)) from None
+    return config.tls
+
+
+def _gunicorn_names(error: Exception) -> str:
+    """The error with gunicorn's names for settings."""
+    return _GUNICORN_TLS_NAMES.sub(r"\1", str(error))
 
 
 _GUNICORN_TLS_NAMES = re.compile(r"\bssl_(certfile|keyfile|ca_certs|cert_reqs|ciphers)\b")

@@ -950,6 +950,23 @@ def test_a_file_that_can_not_be_used_any_more_stops_no_gunicorn(start: Start, tm
     assert not gunicorn.matches("Traceback")
 
 
+def test_a_key_may_come_from_a_pipe(start: Start, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    server = authority.issue()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writing = threading.Thread(target=pipe.write_bytes, args=(server.key.read_bytes(),))
+    writing.start()
+    gunicorn = start("--certfile", str(server.cert), "--keyfile", str(pipe), app=TLS_APP)
+    [pid] = gunicorn.workers()
+    writing.join()
+    os.kill(pid, signal.SIGKILL)
+    gunicorn.workers(2)
+    assert tls_exchange(gunicorn.port, authority.client()) == "https 0304 False"
+    assert gunicorn.end() == 0
+    assert not gunicorn.matches("renewed")
+
+
 def test_gunicorns_ssl_context_hook_makes_the_context(start: Start, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     pair = authority.issue()
