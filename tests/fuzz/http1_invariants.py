@@ -28,7 +28,9 @@ def last_request(calls: Sequence[Call], settings: dict[str, Any]) -> int:
 
 
 def describe(request: Request, settings: dict[str, Any]) -> tuple[Any, ...]:
-    raw_path = settings.get("root_path", "").encode() + request.raw_path
+    # "*" is no path: RFC 9112 section 3.2.4
+    root_path = "" if request.raw_path == b"*" else settings.get("root_path", "")
+    raw_path = root_path.encode() + request.raw_path
     return request.method, raw_path, request.query, request.headers, request.body
 
 
