@@ -2,6 +2,7 @@
 made here.
 """
 
+import http.client
 import json
 import math
 import os
@@ -16,7 +17,7 @@ import textwrap
 import threading
 import time
 import xml.etree.ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,13 @@ if not (ROOT / "bench").is_dir():
 # At the end: the checkout's own fastasgi has no compiled modules, and must not hide the installed one.
 sys.path.append(str(ROOT))
 
-from bench import accounting, compare, guard, processes, report, run, websocket  # noqa: E402
+from bench import accounting, compare, database, guard, processes, report, run, websocket  # noqa: E402
 from bench import results as store  # noqa: E402
 from bench.__main__ import main  # noqa: E402
 from bench.accounting import CPUTime  # noqa: E402
 from bench.charts import format_number, format_tick, format_time, nice_ceiling  # noqa: E402
 from bench.environment import Environment  # noqa: E402
-from bench.errors import BenchError, UnsupportedError  # noqa: E402
+from bench.errors import BenchError, MissingError, UnsupportedError  # noqa: E402
 from bench.figures import ratio_of_pairs, student_t_95  # noqa: E402
 from bench.histogram import Histogram, bucket_of, latency_of  # noqa: E402
 from bench.machine import Cores, share_cores  # noqa: E402
@@ -1021,6 +1022,71 @@ def test_the_floor_answers_each_blank_line_wherever_reads_are_cut(tmp_path: Path
                     assert data, "closed early"
                     count += counter.feed(data)
                 assert count == 3
+
+
+@pytest.fixture
+def statements() -> Iterator[tuple[Path, Callable[[], list[tuple[str, str]]]]]:
+    """The folder of a PostgreSQL's socket, and a function that says what clients have asked of it since the
+    last call.
+    """
+    try:
+        with database.running((CORE,)) as running:
+            settings = "ALTER DATABASE bench SET log_min_duration_statement = 0"
+            psql = [database.find_program("psql"), "-h", str(running.sockets), "-U", "bench", "bench"]
+            subprocess.run([*psql, "-q", "-c", settings], check=True)
+            log, read = running.sockets / "log", 0
+
+            def asked() -> list[tuple[str, str]]:
+                nonlocal read
+                text = log.read_text()[read:]
+                read += len(text)
+                return re.findall(r"duration: \S+ ms  (parse|bind|execute|statement)[^:]*: (.*)", text)
+
+            yield running.sockets, asked
+    except MissingError as error:
+        pytest.skip(str(error))
+
+
+@linux
+@pytest.mark.parametrize("name", ["starlette", "node"])
+def test_the_database_is_asked_the_same_by_each_application(
+    name: str, statements: tuple[Path, Callable[[], list[tuple[str, str]]]], tmp_path: Path
+) -> None:
+    folder, asked = statements
+    port, apps = free_port(), ROOT / "bench" / "apps"
+    node_modules = ROOT / ".venv-bench" / "node" / "node_modules"
+    if name == "node":
+        if not shutil.which("node") or not (node_modules / "pg").is_dir():
+            pytest.skip("the bench's environment has no Node with pg")
+        command = ["node", str(apps / "server.js"), str(port), "1"]
+    else:
+        for module in ("asyncpg", "jinja2", "starlette"):
+            pytest.importorskip(module)
+        command = [sys.executable, "-m", "fastasgi", "techempower:app", "--app-dir", str(apps)]
+        command += ["--port", str(port)]
+    variables = {
+        **os.environ,
+        "NODE_PATH": str(node_modules),
+        "BENCH_DATABASE": str(folder),
+        "BENCH_POOL": "1",
+    }
+    with processes.Processes() as group:
+        process = group.start(command, (CORE,), tmp_path / "log", env=variables)
+        wait_until(lambda: accounting.tree_listens(process.pid, port))
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
+        found = []
+        for path in ("/db", "/queries?queries=3", "/db", "/fortunes", "/fortunes"):
+            client.request("GET", path)
+            response = client.getresponse()
+            assert (response.status, bool(response.read())) == (200, True)
+            found.append(asked())
+        client.close()
+    row = [
+        (step, "SELECT id, randomnumber FROM world WHERE id = $1") for step in ("parse", "bind", "execute")
+    ]
+    fortunes = [(step, "SELECT id, message FROM fortune") for step in ("parse", "bind", "execute")]
+    # Each statement is prepared once on a connection, and nothing but the statements is asked.
+    assert found == [row, row[1:] * 3, row[1:], fortunes, fortunes[1:]]
 
 
 @pytest.fixture

@@ -30,9 +30,10 @@ const answerText = (response, body) => answer(response, 'text/plain', body);
 const answerJSON = (response, value) => answer(response, 'application/json', JSON.stringify(value));
 const escape = (text) => text.replace(/[&<>"']/g, (character) => ENTITIES[character]);
 
-async function randomRow() {
+// The statement has a name: the driver prepares it once on each connection.
+async function randomRow(client) {
   const id = 1 + Math.floor(Math.random() * 10000);
-  const result = await pool.query({ name: 'row', text: 'SELECT id, randomnumber FROM world WHERE id = $1', values: [id] });
+  const result = await client.query({ name: 'row', text: 'SELECT id, randomnumber FROM world WHERE id = $1', values: [id] });
   return { id: result.rows[0].id, randomNumber: result.rows[0].randomnumber };
 }
 
@@ -49,7 +50,12 @@ async function fortunes(response) {
 async function queries(response, text) {
   const count = Math.min(Math.max(parseInt(text, 10) || 1, 1), 500);
   const rows = [];
-  for (let i = 0; i < count; i++) rows.push(await randomRow());
+  const client = await pool.connect();
+  try {
+    for (let i = 0; i < count; i++) rows.push(await randomRow(client));
+  } finally {
+    client.release();
+  }
   answerJSON(response, rows);
 }
 
@@ -83,7 +89,7 @@ function serve(request, response) {
       return response.end();
     case '/events': return events(response);
     case '/json': return answerJSON(response, { message: 'Hello, World!' });
-    case '/db': return randomRow().then((row) => answerJSON(response, row));
+    case '/db': return randomRow(pool).then((row) => answerJSON(response, row));
     case '/queries': return queries(response, new URLSearchParams(query).get('queries'));
     case '/fortunes': return fortunes(response);
     default:
