@@ -2,7 +2,7 @@
 
 Its standard input is a line of JSON, the job. Once all users are at work and warm it writes ``ready``. A
 line ``go`` opens the window that is measured, ``stop`` closes it; the answer is a line of JSON, see
-Recorder.close.
+Recorder.close. The load goes on until the end of input, or of the process.
 """
 
 # It patches the standard library for gevent: first of all.
@@ -26,18 +26,22 @@ CONNECT_DEADLINE_S = 60
 READ_BYTES = 1 << 16
 
 
-def read_line() -> str:
-    """A line of standard input, read while the loop goes on. Empty at the end of input.
+class Lines:
+    """The lines of standard input, read while the loop goes on."""
 
-    The next line is sent only after an answer to this one, so that no read brings more than a line.
-    """
-    pieces = [b""]
-    while not pieces[-1].endswith(b"\n"):
-        piece: bytes = tp_read(0, READ_BYTES)
-        if not piece:
-            return ""
-        pieces.append(piece)
-    return b"".join(pieces).decode().strip()
+    def __init__(self) -> None:
+        self._held = b""
+
+    def read(self) -> str:
+        """The next line. Empty at the end of input."""
+        pieces = [self._held]
+        while b"\n" not in pieces[-1]:
+            piece: bytes = tp_read(0, READ_BYTES)
+            if not piece:
+                return ""
+            pieces.append(piece)
+        line, _, self._held = b"".join(pieces).partition(b"\n")
+        return line.decode().strip()
 
 
 def prepare(job: dict[str, Any], recorder: Recorder) -> Environment:
@@ -70,7 +74,8 @@ def report_forever(recorder: Recorder, environment: Environment) -> None:
 
 def main() -> None:
     """Do the job of standard input."""
-    job = json.loads(read_line())
+    lines = Lines()
+    job = json.loads(lines.read())
     recorder = Recorder(name=job["kind"])
     environment = prepare(job, recorder)
     runner = environment.create_local_runner()
@@ -86,14 +91,16 @@ def main() -> None:
             gevent.sleep(0.01)
     gevent.sleep(job["warmup_s"])
     print("ready", flush=True)
-    if read_line() == "go":
+    if lines.read() == "go":
         recorder.open()
-        if read_line() == "stop":
+        if lines.read() == "stop":
             if job["kind"] not in ("client", "visitor"):
                 recorder.report(environment.stats)
             figures = recorder.close()
             figures["locust_requests"] = environment.stats.total.num_requests
             print(json.dumps(figures), flush=True)
+            # The load goes on, until the parent has taken the server's memory and ends this process.
+            lines.read()
     # The connections end with the process; to end each user in turn would take longer and show nothing.
     os._exit(0)
 

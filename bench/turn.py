@@ -221,36 +221,51 @@ def _load(
     resting_mib = accounting.tree_memory_mib(root)
     generators.begin(port)
     generators.read_all(watch, READY_S + setup.warmup_s)
+    before = _read_clocks(setup, work, cores, root)
     generators.tell_all("go")
-    used_before = _cores_used_s(cores)
-    before = accounting.tree_cpu(root)
-    database_before = setup.database.cpu() if work.database else None
     watch.sleep(setup.seconds)
-    after = accounting.tree_cpu(root)
-    used_after = _cores_used_s(cores)
-    database_cpu_s = (setup.database.cpu() - database_before).total_s if database_before else 0.0
-    memory_mib = accounting.tree_memory_mib(root)
+    after = _read_clocks(setup, work, cores, root)
     generators.tell_all("stop")
     parts = [json.loads(line) for line in generators.read_all(watch, FIGURES_S)]
+    # The load goes on until the generators' end: this is the memory of a server under load.
+    memory_mib = accounting.tree_memory_mib(root)
     window = merge(parts)
     if window["refusal"]:
         raise UnsupportedError(window["refusal"])
-    return work_out(
-        work,
-        window,
-        after - before,
-        cores=cores,
-        used_s=(used_after[0] - used_before[0], used_after[1] - used_before[1]),
-        memory_mib=memory_mib,
-        resting_mib=resting_mib,
-        database_cpu_s=database_cpu_s,
-    )
+    return work_out(work, window, after - before, cores=cores, memory_mib=memory_mib, resting_mib=resting_mib)
 
 
-def _cores_used_s(cores: Cores) -> tuple[float, float]:
-    """Seconds so far in which anything ran on the server's cores and on the generators'."""
-    return accounting.cores_busy_s(frozenset(cores.server)), accounting.cores_busy_s(
-        frozenset(cores.generators)
+@dataclass(frozen=True)
+class Clocks:
+    """Seconds so far, or, as a difference, of a window: all read at the same moment but for milliseconds."""
+
+    elapsed_s: float
+    cpu: accounting.CPUTime
+    """Of the server."""
+    database_s: float
+    """CPU time of PostgreSQL."""
+    server_cores_s: float
+    """In which anything at all ran on the server's cores."""
+    generator_cores_s: float
+
+    def __sub__(self, earlier: "Clocks") -> "Clocks":
+        return Clocks(
+            self.elapsed_s - earlier.elapsed_s,
+            self.cpu - earlier.cpu,
+            self.database_s - earlier.database_s,
+            self.server_cores_s - earlier.server_cores_s,
+            self.generator_cores_s - earlier.generator_cores_s,
+        )
+
+
+def _read_clocks(setup: Setup, work: Workload, cores: Cores, root: int) -> Clocks:
+    """All clocks, in the same order each time, so that each has a window as long as the others'."""
+    return Clocks(
+        time.perf_counter(),
+        accounting.tree_cpu(root),
+        setup.database.cpu().total_s if work.database else 0.0,
+        accounting.cores_busy_s(frozenset(cores.server)),
+        accounting.cores_busy_s(frozenset(cores.generators)),
     )
 
 
@@ -280,15 +295,17 @@ def merge(parts: list[dict[str, Any]]) -> dict[str, Any]:
 def work_out(
     work: Workload,
     window: dict[str, Any],
-    cpu: accounting.CPUTime,
+    clocks: Clocks,
     *,
     cores: Cores,
-    used_s: tuple[float, float],
     memory_mib: float,
     resting_mib: float,
-    database_cpu_s: float = 0.0,
 ) -> dict[str, Any]:
-    """The figures of a window. Raises CrashError where it holds none that could be believed."""
+    """The figures of a window. Raises CrashError where it holds none that could be believed.
+
+    The generators count for a time of their own, some milliseconds off the clocks': CPU time for each request
+    is CPU time a second by the clocks, over answers a second by the generators.
+    """
     count, elapsed_s, failures = window["count"], window["elapsed_s"], sum(window["failures"].values())
     reasons = Counter(window["failures"]) + Counter(window["failures_before"])
     reason = max(reasons, key=lambda name: reasons[name], default="no reason is known")
@@ -306,29 +323,34 @@ def work_out(
         raise CrashError(f"nothing was answered: {reason}")
     if failures > MAX_FAILURES * count:
         raise CrashError(f"{failures} failures beside {count} answers: {reason}")
-    server_busy = cpu.total_s / elapsed_s / len(cores.server)
+    rate = count / elapsed_s
+    # Requests that were answered while the clocks ran.
+    requests = rate * clocks.elapsed_s
+    server_busy = clocks.cpu.total_s / clocks.elapsed_s / len(cores.server)
+    server_cores_used = clocks.server_cores_s / clocks.elapsed_s / len(cores.server)
+    generator_cores_used = clocks.generator_cores_s / clocks.elapsed_s / len(cores.generators)
     lateness_s = window["lateness"].quantile(0.99) if window["lateness"].counts else 0.0
     return {
-        "rate": count / elapsed_s,
+        "rate": rate,
         "count": count,
         "elapsed_s": elapsed_s,
         "received_mib_per_s": window["received_bytes"] / elapsed_s / (1 << 20),
-        "user_us": cpu.user_s / count * 1e6,
-        "system_us": cpu.system_s / count * 1e6,
-        "database_us": database_cpu_s / count * 1e6,
+        "user_us": clocks.cpu.user_s / requests * 1e6,
+        "system_us": clocks.cpu.system_s / requests * 1e6,
+        "database_us": clocks.database_s / requests * 1e6,
         "server_busy": server_busy,
         "generator_busy": window["busy"],
-        "server_cores_used": used_s[0] / elapsed_s / len(cores.server),
-        "generator_cores_used": used_s[1] / elapsed_s / len(cores.generators),
+        "server_cores_used": server_cores_used,
+        "generator_cores_used": generator_cores_used,
         "limit": limit_of(
             work,
             cores,
-            rate=count / elapsed_s,
+            rate=rate,
             server=server_busy,
-            server_cores=used_s[0] / elapsed_s / len(cores.server),
+            server_cores=server_cores_used,
             generator=window["busy"],
-            generator_cores=used_s[1] / elapsed_s / len(cores.generators),
-            database=database_cpu_s / elapsed_s / max(len(cores.database), 1),
+            generator_cores=generator_cores_used,
+            database=clocks.database_s / clocks.elapsed_s / max(len(cores.database), 1),
             lateness_s=lateness_s,
         ),
         "lateness_p99_s": lateness_s,

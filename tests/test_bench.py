@@ -50,7 +50,7 @@ from bench.probe import free_port  # noqa: E402
 from bench.recorder import Recorder  # noqa: E402
 from bench.responses import ResponseCounter, ResponseError  # noqa: E402
 from bench.servers import SERVERS, Place, Server  # noqa: E402
-from bench.turn import CrashError, Setup, limit_of, merge, take_turn, work_out  # noqa: E402
+from bench.turn import Clocks, CrashError, Setup, limit_of, merge, take_turn, work_out  # noqa: E402
 from bench.workloads import WORKLOADS, Workload  # noqa: E402
 
 WAIT_S = 20.0
@@ -347,17 +347,12 @@ def window(**changes: Any) -> dict[str, Any]:
 
 
 def figures_of(
-    *parts: dict[str, Any], work: Workload = WORKLOADS["hello"], cores: Cores = APART
+    *parts: dict[str, Any],
+    work: Workload = WORKLOADS["hello"],
+    cores: Cores = APART,
+    clocks: Clocks = Clocks(2.0, CPUTime(0.6, 0.4), 0.2, 1.5, 1.0),  # noqa: B008
 ) -> dict[str, Any]:
-    return work_out(
-        work,
-        merge(list(parts)),
-        CPUTime(0.6, 0.4),
-        cores=cores,
-        used_s=(1.5, 1.0),
-        memory_mib=50.0,
-        resting_mib=30.0,
-    )
+    return work_out(work, merge(list(parts)), clocks, cores=cores, memory_mib=50.0, resting_mib=30.0)
 
 
 def test_figures_of_several_generators_add_up() -> None:
@@ -369,6 +364,14 @@ def test_figures_of_several_generators_add_up() -> None:
     assert figures["generator_busy"] == 0.95
     assert figures["limit"] == "generator"
     assert figures["latencies"] == [[300, 1500], [400, 500]]
+
+
+def test_cpu_time_counts_by_a_window_of_its_own() -> None:
+    # The clocks ran for twice as long as the generator counted, at the same load.
+    longer = figures_of(window(), clocks=Clocks(4.0, CPUTime(1.2, 0.8), 0.4, 3.0, 2.0))
+    assert longer == figures_of(window())
+    assert longer["database_us"] == pytest.approx(200)
+    assert (longer["server_cores_used"], longer["generator_cores_used"]) == (0.75, 0.5)
 
 
 def test_a_window_without_answers_or_with_many_failures_is_no_figure() -> None:
@@ -1098,6 +1101,55 @@ def plain_server() -> Server:
         return [sys.executable, "-m", "fastasgi", *app, "--port", str(place.port), "--no-access-log"]
 
     return Server("fastasgi", "fastasgi", "x", command, needs_fastasgi=True)
+
+
+def start_generator(group: processes.Processes, port: int, log: Path, **job: Any) -> subprocess.Popen[str]:
+    """The real generator with a job, at work: it waits for ``go``."""
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = group.start(
+        [sys.executable, "-m", "bench.generator"],
+        (CORE,),
+        log,
+        env=variables,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    job = {"host": "127.0.0.1", "port": port, "kind": "request", "joins": False, "warmup_s": 0} | job
+    job = {"connections": 1, "request": WORKLOADS["hello"].request.decode()} | job
+    process.stdin.write(json.dumps(job) + "\n")
+    process.stdin.flush()
+    return process
+
+
+def tell(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
+def hear(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+@linux
+def test_the_load_goes_on_after_the_window_until_the_server_has_been_looked_at(tmp_path: Path) -> None:
+    with processes.Processes() as group, socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(WAIT_S)
+        process = start_generator(group, listener.getsockname()[1], tmp_path / "log")
+        with listener.accept()[0] as client:
+            client.settimeout(WAIT_S)
+            assert hear(process) == "ready"
+            for line in ("go", "stop"):
+                tell(process, line)
+            assert json.loads(hear(process))["failures"] == {}
+            for _ in range(1000):
+                assert client.recv(65536)
+                client.sendall(SIMPLE)
+            assert process.stdin is not None
+            process.stdin.close()
+            assert process.wait(WAIT_S) == 0
 
 
 @linux
