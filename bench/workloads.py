@@ -157,7 +157,7 @@ WORKLOADS = {
         ),
         Workload(
             "stream",
-            "response of 64 pieces of 1 KiB",
+            "response of 64 pieces of 1 KiB, each sent in a turn of the loop of its own",
             "/stream",
             connections=32,
             expect=b"y",

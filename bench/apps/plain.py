@@ -72,10 +72,11 @@ async def big(receive, send):
 
 
 async def stream(receive, send):
-    """64 pieces of 1 KiB, a message each."""
+    """64 pieces of 1 KiB, a message each, and a turn of the loop after each: none waits for the next."""
     await send({"type": "http.response.start", "status": 200, "headers": [TEXT]})
     for _ in range(64):
         await send({"type": "http.response.body", "body": PIECE, "more_body": True})
+        await asyncio.sleep(0)
     await send({"type": "http.response.body", "body": b""})
 
 
