@@ -75,7 +75,7 @@ def select_tree(processes: list[ProcessStat], root: int) -> list[ProcessStat]:
 
 
 def tree_pids(root: int) -> list[int]:
-    """The processes of a tree that run. What has ended and was not waited for yet doesn't."""
+    """The processes of a tree that run now. What has ended and was not waited for yet doesn't."""
     return [process.pid for process in select_tree(read_processes(), root) if process.state not in "ZX"]
 
 

@@ -221,6 +221,7 @@ def _load(
     resting_mib = accounting.tree_memory_mib(root)
     generators.begin(port)
     generators.read_all(watch, READY_S + setup.warmup_s)
+    pids = set(accounting.tree_pids(root))
     before = _read_clocks(setup, work, cores, root)
     generators.tell_all("go")
     watch.sleep(setup.seconds)
@@ -229,6 +230,12 @@ def _load(
     parts = [json.loads(line) for line in generators.read_all(watch, FIGURES_S)]
     # The load goes on until the generators' end: this is the memory of a server under load.
     memory_mib = accounting.tree_memory_mib(root)
+    if gone := pids - set(accounting.tree_pids(root)):
+        # A master that replaces its workers hides a crash from everyone but their connections.
+        raise CrashError(
+            f"{len(gone)} of the server's {len(pids)} processes ended in the middle of the run: "
+            f"{processes.last_line(watch.log)}"
+        )
     window = merge(parts)
     if window["refusal"]:
         raise UnsupportedError(window["refusal"])

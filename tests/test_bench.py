@@ -517,8 +517,17 @@ GENERATOR = """
     job = json.loads(sys.stdin.readline())
     print("ready", flush=True)
     sys.stdin.readline()
-    if MODE == "crash":
+    if MODE in ("crash", "replace"):
         socket.create_connection((job["host"], job["port"])).sendall(b"LOAD")
+    answer = b""
+    while MODE == "replace" and not answer:
+        # Only another process answers after LOAD.
+        try:
+            with socket.create_connection((job["host"], job["port"])) as client:
+                client.sendall(b"GET")
+                answer = client.recv(65536)
+        except OSError:
+            continue
     if MODE == "fail":
         sys.exit("generator: out of memory")
     sys.stdin.readline()
@@ -638,6 +647,27 @@ def test_a_server_that_crashes_under_load_is_reported_and_cleaned_up(tmp_path: P
     assert (
         result["reason"] == "the server crashed in the middle of the run with exit code 1: boom: out of luck"
     )
+
+
+@linux
+def test_a_worker_that_crashes_under_load_is_reported_though_another_takes_its_place(tmp_path: Path) -> None:
+    master = """
+        import os, sys
+        while True:
+            if os.fork() == 0:
+                break
+            os.wait()
+            print("a worker has died", file=sys.stderr, flush=True)
+    """
+    worker = textwrap.dedent(SERVER).replace("boom: out of luck", "boom")
+    result = turn(
+        Setup(FakeEnvironment(tmp_path, "replace"), [(CORE,)], seconds=0.05, warmup_s=0, logs=tmp_path),
+        fake_server(textwrap.dedent(master) + worker),
+    )
+    assert result == {
+        "status": "failed",
+        "reason": "1 of the server's 2 processes ended in the middle of the run: a worker has died",
+    }
 
 
 @linux
