@@ -9,12 +9,12 @@ class ResponseError(Exception):
     """What came isn't a response with a status from 200 to 299; the message says what it is."""
 
 
-_CHUNKED = -2
-_UNTIL_CLOSE = -3
+CHUNKED = -2
+UNTIL_CLOSE = -3
 
 
 def read_framing(head: bytes) -> int:
-    """The body's length by a response head, its blank line left out; -2 is chunked, -3 until the close.
+    """The body's length by a response head, its blank line left out; or CHUNKED, or UNTIL_CLOSE.
 
     RFC 9112 section 6.3, for answers to requests other than HEAD and CONNECT. Raises ResponseError.
     """
@@ -24,14 +24,14 @@ def read_framing(head: bytes) -> int:
         raise ResponseError(f"no HTTP response: {status_line[:40]!r}")
     if not rest.startswith(b"2"):
         raise ResponseError(f"answered with status {rest[:3].decode('latin-1')}")
-    length = _UNTIL_CLOSE
+    length = UNTIL_CLOSE
     for field in fields:
         name, _, value = field.partition(b":")
         name, value = name.lower(), value.strip()
         if name == b"transfer-encoding":
             if value.lower() != b"chunked":
                 raise ResponseError(f"transfer coding {value!r}")
-            return _CHUNKED
+            return CHUNKED
         if name == b"content-length":
             if not value.isdigit():
                 raise ResponseError(f"content-length {value!r}")
@@ -104,9 +104,9 @@ class ResponseCounter:
                 break
             length = read_framing(data[start:end])
             body = end + 4
-            if length == _CHUNKED:
+            if length == CHUNKED:
                 self._chunked, start = True, body
-            elif length == _UNTIL_CLOSE:
+            elif length == UNTIL_CLOSE:
                 self._until_close = True
                 break
             elif body + length <= len(data):

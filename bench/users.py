@@ -22,13 +22,14 @@ from locust.exception import StopUser
 from bench import websocket
 from bench.errors import UnsupportedError
 from bench.recorder import Recorder
-from bench.responses import ResponseCounter, ResponseError
+from bench.responses import CHUNKED, UNTIL_CLOSE, ResponseCounter, ResponseError, read_framing
 
 READ_BYTES = 1 << 18
 # After a failure a user waits so long before it connects again, so that a dead server isn't hammered.
 RETRY_S = 0.1
 MESSAGE = websocket.build_text(b"x" * 32)
 TIMEOUT_S = 10
+LAST_CHUNK = b"\r\n0\r\n\r\n"
 # How late the loop's timers may be.
 COARSE_S = 0.002
 now = time.perf_counter
@@ -176,12 +177,15 @@ class RawUser(User):
         raise NotImplementedError
 
     def on_first_data(self, data: bytes) -> None:
-        """The connection's first bytes came; `on_data` takes them and all that follow."""
+        """The connection's first bytes came; `on_data` takes them and all that follow.
+
+        The user has joined unless it refuses them.
+        """
+        self.link.on_data = self.on_data
+        self.on_data(data)
         if not self.joined:
             self.joined = True
             self.target.recorder.joined += 1
-        self.link.on_data = self.on_data
-        self.on_data(data)
 
     def on_data(self, data: bytes) -> None:
         """Bytes came. Whatever this raises ends the connection as a failure."""
@@ -270,6 +274,16 @@ class EventsUser(RawUser):
         self.held = b""
         self.link.send(self.target.request)
 
+    def on_first_data(self, data: bytes) -> None:
+        self.held += data
+        head, blank_line, rest = self.held.partition(b"\r\n\r\n")
+        if not blank_line:
+            return
+        if read_framing(head) not in (CHUNKED, UNTIL_CLOSE):
+            raise ResponseError("answered with a whole response, not with a stream")
+        self.held = b""
+        super().on_first_data(rest)
+
     def on_data(self, data: bytes) -> None:
         *events, self.held = (self.held + data).split(b"\n\n")
         time_now = time.monotonic()
@@ -279,6 +293,8 @@ class EventsUser(RawUser):
                 raise ResponseError(f"no event: {event[:60]!r}")
             age_s = time_now - float(event[start + 6 :].split()[0])
             self.target.recorder.answered(age_s, 1, len(event) + 2)
+        if self.held.endswith(LAST_CHUNK):
+            raise ResponseError("the stream of events ended")
 
 
 class WebSocketUser(RawUser):

@@ -3,6 +3,7 @@ made here.
 """
 
 import asyncio
+import contextlib
 import http.client
 import importlib
 import json
@@ -1209,6 +1210,61 @@ def tell(process: subprocess.Popen[str], line: str) -> None:
     assert process.stdin is not None
     process.stdin.write(line + "\n")
     process.stdin.flush()
+
+
+def serve_answers(listener: socket.socket, answer: bytes) -> None:
+    """Give each request that comes on each connection this answer, until the listener closes."""
+
+    def serve(client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            while client.recv(65536):
+                client.sendall(answer)
+
+    with contextlib.suppress(OSError):
+        while True:
+            threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+
+def window_of_real_generator(answer: bytes, folder: Path, **job: Any) -> dict[str, Any]:
+    """What the real generator says of a server that always answers so."""
+    with processes.Processes() as group, socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve_answers, args=(listener, answer), daemon=True).start()
+        process = start_generator(group, listener.getsockname()[1], folder / "log", **job)
+        assert hear(process) == "ready"
+        tell(process, "go")
+        tell(process, "stop")
+        found: dict[str, Any] = json.loads(hear(process))
+        # Ends the blocking accept.
+        listener.shutdown(socket.SHUT_RDWR)
+    return found
+
+
+STREAM = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+EVENT = b"12\r\ndata: 1.000000\n\n\r\n"
+
+
+@linux
+@pytest.mark.parametrize(
+    ("answer", "joined", "failure"),
+    [
+        (STREAM + EVENT, 3, None),
+        (STREAM, 3, None),
+        (STREAM[:-2], 0, None),
+        (STREAM + EVENT + b"0\r\n\r\n", 0, "the stream of events ended"),
+        (STREAM.replace(b"200 OK", b"503 No") + EVENT, 0, "answered with status 503"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\ndata: 1.000000\n\n", 0, "not with a stream"),
+    ],
+    ids=["event", "head", "part of a head", "end", "503", "no stream"],
+)
+def test_a_client_of_events_has_joined_when_a_stream_has_begun(
+    answer: bytes, joined: int, failure: str | None, tmp_path: Path
+) -> None:
+    found = window_of_real_generator(
+        answer, tmp_path, kind="events", connections=3, joins=failure is not None or joined > 0
+    )
+    assert found["joined"] == joined
+    reasons = [*found["failures"], *found["failures_before"]]
+    assert any(failure in reason for reason in reasons) if failure else not reasons
 
 
 def hear(process: subprocess.Popen[str]) -> str:
