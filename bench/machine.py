@@ -2,11 +2,14 @@
 
 import os
 import platform
+import resource
 import subprocess
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from bench.errors import BenchError
 
 MAX_GENERATORS = 4
 
@@ -54,6 +57,20 @@ def share_cores(groups: list[tuple[int, ...]], workers: int, database: bool) -> 
         rest = [groups[-1][-1]]
     database_cores = (rest.pop(),) if database and len(rest) > 1 else (rest[-1],)
     return Cores(server, tuple(rest[:MAX_GENERATORS]), database_cores if database else ())
+
+
+def allow_open_files(count: int) -> None:
+    """Let this process, and those that it starts, have as many open files as the system allows it.
+
+    Raises BenchError where that is less than `count`.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < count:
+        raise BenchError(
+            f"it takes {count} open files, and this shell allows {hard}: raise its hard limit (ulimit -n)"
+        )
 
 
 def describe(root: Path) -> dict[str, Any]:

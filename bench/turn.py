@@ -14,7 +14,7 @@ from bench import accounting, processes
 from bench.environment import HERE, ROOT, Environment
 from bench.errors import BenchError, MissingError, UnsupportedError
 from bench.histogram import Histogram
-from bench.machine import Cores
+from bench.machine import Cores, allow_open_files
 from bench.probe import ProbeError, check_free, free_port, wait_until_up
 from bench.servers import Server
 from bench.workloads import Workload
@@ -22,6 +22,9 @@ from bench.workloads import Workload
 READY_S = 90.0
 FIGURES_S = 30.0
 POLL_S = 0.05
+INHERITED = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH"})
+# Beside its connections a process has listeners, pipes, libraries, a database's connections.
+SPARE_FILES = 200
 # A figure with more failures than this share of its answers is none.
 MAX_FAILURES = 0.01
 
@@ -66,6 +69,7 @@ def _measure(setup: Setup, server: Server, work: Workload, cores: Cores) -> dict
         raise MissingError("PostgreSQL is not installed, or did not start (Debian: apt install postgresql)")
     if server.needs_fastasgi and setup.fastasgi is None:
         raise MissingError("fastasgi was not built")
+    allow_open_files(work.connections + SPARE_FILES)
     check_free(port)
     log = setup.logs / f"{server.name}.log"
     log.write_text("")
@@ -90,12 +94,18 @@ def _measure(setup: Setup, server: Server, work: Workload, cores: Cores) -> dict
         return _load(setup, work, cores, generators, Watch(process, log), port)
 
 
+def _inherited() -> dict[str, str]:
+    """Those variables of the bench's environment that servers and generators get too.
+
+    Many a server takes settings from others, such as GUNICORN_CMD_ARGS, NODE_OPTIONS or WEB_CONCURRENCY.
+    """
+    return {name: value for name, value in os.environ.items() if name in INHERITED or name.startswith("LC_")}
+
+
 def _variables(setup: Setup, server: Server, work: Workload) -> dict[str, str]:
     """The server's environment: the applications and the build of fastasgi, and the database."""
     paths = [str(HERE / "apps")] + ([str(setup.fastasgi)] if server.needs_fastasgi else [])
-    variables = {
-        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "FASTASGI_"))
-    }
+    variables = _inherited()
     variables |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
     variables["NODE_PATH"] = str(setup.environment.node_modules)
     if work.database:
@@ -116,7 +126,7 @@ class Generators:
 
     def start(self, group: processes.Processes) -> None:
         """Start them in this group; they wait for their jobs. Raises OSError."""
-        variables = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        variables = {**_inherited(), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
         command = list(self._setup.environment.generator)
         count = min(len(self._cores.generators), self._work.connections)
         if self._work.kind in ("rated", "idle"):

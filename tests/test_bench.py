@@ -585,6 +585,65 @@ def test_a_good_turn_has_figures(setup: Setup) -> None:
 
 
 @linux
+def test_servers_and_generators_take_no_settings_from_the_callers_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("UVICORN_WORKERS", "GUNICORN_CMD_ARGS", "NODE_OPTIONS", "GRANIAN_LOOP", "WEB_CONCURRENCY")
+    settings += ("FASTASGI_WORKERS", "PYTHONASYNCIODEBUG", "MALLOC_ARENA_MAX")
+    kept = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": "/h", "LANG": "C", "TMPDIR": "/tmp"}
+    for name, value in {**dict.fromkeys(settings, "1"), **kept}.items():
+        monkeypatch.setenv(name, value)
+    tell_all = "import json, os, sys; print(json.dumps(dict(os.environ)), file=sys.stderr, flush=True)"
+    environment = FakeEnvironment(tmp_path)
+    environment.generator = (*environment.generator[:2], f"{tell_all}\n{environment.generator[2]}")
+    turn(
+        Setup(environment, [(CORE,)], 0.05, 0, tmp_path),
+        fake_server(f"{tell_all}\n{textwrap.dedent(SERVER)}"),
+    )
+    for log in ("fake.log", "generator.log"):
+        variables = json.loads((tmp_path / log).read_text().splitlines()[0])
+        assert kept.items() <= variables.items()
+        assert not set(settings) & set(variables)
+
+
+OPEN_FILES = """
+    import resource, subprocess, sys
+    from bench.machine import allow_open_files
+    soft, hard, wanted = map(int, sys.argv[1:])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        allow_open_files(wanted)
+    except Exception as error:
+        sys.exit(str(error))
+    print(subprocess.check_output(["sh", "-c", "ulimit -n"], text=True))
+"""
+
+
+@linux
+def test_open_files_are_allowed_for_all_connections_or_the_limit_is_named() -> None:
+    def run_with(*limits: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", textwrap.dedent(OPEN_FILES), *map(str, limits)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    assert run_with(64, 500, 300).stdout.strip() == "500"
+    done = run_with(64, 200, 300)
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "it takes 300 open files, and this shell allows 200: raise its hard limit (ulimit -n)"
+    )
+
+
+@linux
+def test_a_turn_with_more_connections_than_open_files_fails_with_the_reason(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda which: (1024, 1024))
+    result = turn(setup, fake_server(), "idle")
+    assert result["status"] == "failed"
+    assert "it takes 10200 open files, and this shell allows 1024" in result["reason"]
+
+
+@linux
 def test_a_server_that_is_not_installed_is_missing(setup: Setup) -> None:
     result = turn(setup, SERVERS["uvicorn"])
     assert result["status"] == "missing"
