@@ -289,7 +289,13 @@ def _read_clocks(setup: Setup, work: Workload, cores: Cores, root: int) -> Clock
 def merge(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """The windows of several generators as one; `busy` is of the busiest."""
     latencies, lateness, failures, before = Histogram(), Histogram(), Counter[str](), Counter[str]()
+    steps: dict[str, dict[str, Any]] = {}
     for part in parts:
+        for name, step in part["steps"].items():
+            whole = steps.setdefault(name, {"count": 0, "failures": 0, "times_ms": Counter()})
+            whole["count"] += step["count"]
+            whole["failures"] += step["failures"]
+            whole["times_ms"].update(dict(step["times_ms"]))
         latencies.merge(Histogram(map(tuple, part["latencies"])))
         lateness.merge(Histogram(map(tuple, part["lateness"])))
         failures.update(part["failures"])
@@ -305,6 +311,7 @@ def merge(parts: list[dict[str, Any]]) -> dict[str, Any]:
         "lateness": lateness,
         "failures": dict(failures),
         "failures_before": dict(before),
+        "steps": steps,
         "refusal": next((part["refusal"] for part in parts if part["refusal"]), ""),
     }
 
@@ -375,6 +382,31 @@ def work_out(
         "latencies": window["latencies"].as_pairs(),
         "overdue": window["overdue"],
         "failures": window["failures"],
+        "steps": {name: _sum_up(step) for name, step in sorted(window["steps"].items())},
+    }
+
+
+def _sum_up(step: dict[str, Any]) -> dict[str, float]:
+    """How often one step of locust's users was done, how often it failed, and how long it took.
+
+    The times are locust's, who rounds to milliseconds, and to two figures from 100 ms on.
+    """
+    times_ms = step["times_ms"]
+
+    def quantile_s(share: float) -> float:
+        left = share * times_ms.total()
+        for time_ms in sorted(times_ms):
+            left -= times_ms[time_ms]
+            if left <= 0:
+                break
+        return float(time_ms / 1e3)
+
+    return {
+        "count": step["count"],
+        "failures": step["failures"],
+        "median_s": quantile_s(0.5),
+        "p95_s": quantile_s(0.95),
+        "p99_s": quantile_s(0.99),
     }
 
 
