@@ -39,10 +39,29 @@ def read_framing(head: bytes) -> int:
     return 0 if rest[:3] in (b"204", b"205") else length
 
 
-class ResponseCounter:
-    """The responses of one connection. `feed` takes what came, cut anywhere."""
+class BodyLength:
+    """How long each body has to be: as the first one, on whichever connection that came."""
 
     def __init__(self) -> None:
+        self.bytes: int | None = None
+
+    def check(self, length: int) -> None:
+        """A body of `length` bytes came. Raises ResponseError where others had another length."""
+        if self.bytes is None:
+            self.bytes = length
+        elif length != self.bytes:
+            raise ResponseError(f"a body of {length} bytes, where others had {self.bytes}")
+
+
+class ResponseCounter:
+    """The responses of one connection. `feed` takes what came, cut anywhere.
+
+    With a BodyLength, a response with a body of another length isn't one that counts.
+    """
+
+    def __init__(self, body_length: BodyLength | None = None) -> None:
+        self._body_length = body_length
+        self._body_bytes = 0
         self._held = bytearray()
         self._skip = 0
         self._chunked = False
@@ -67,10 +86,15 @@ class ResponseCounter:
         """
         if self._until_close:
             self._until_close = False
+            self._check(self._body_bytes)
             return 1
         if self._held or self._skip or self._chunked:
             raise ResponseError("connection closed within a response")
         return 0
+
+    def _check(self, length: int) -> None:
+        if self._body_length:
+            self._body_length.check(length)
 
     def _repeated(self, count: int) -> bytes:
         if count not in self._repeats:
@@ -79,6 +103,7 @@ class ResponseCounter:
 
     def _read(self, data: bytes) -> int:
         if self._until_close:
+            self._body_bytes += len(data)
             return 0
         if self._skip >= len(data) and not self._chunked:
             # Most of a large body: nothing of it is looked at.
@@ -105,11 +130,13 @@ class ResponseCounter:
             length = read_framing(data[start:end])
             body = end + 4
             if length == CHUNKED:
-                self._chunked, start = True, body
-            elif length == UNTIL_CLOSE:
-                self._until_close = True
+                self._chunked, self._body_bytes, start = True, 0, body
+                continue
+            if length == UNTIL_CLOSE:
+                self._until_close, self._body_bytes = True, len(data) - body
                 break
-            elif body + length <= len(data):
+            self._check(length)
+            if body + length <= len(data):
                 self._learn(data[start : body + length])
                 start = body + length
                 count += 1
@@ -139,6 +166,7 @@ class ResponseCounter:
             raise ResponseError(f"chunk size {digits[:20]!r}") from None
         if size:
             self._skip = size + 2
+            self._body_bytes += size
             return line_end + 2, 0
         # The last chunk; trailers, if any, up to the blank line.
         end = data.find(b"\r\n\r\n", line_end)
@@ -146,4 +174,5 @@ class ResponseCounter:
             self._held += data[start:]
             return -1, 0
         self._chunked = False
+        self._check(self._body_bytes)
         return end + 4, 1

@@ -157,6 +157,7 @@ class Generators:
             "path": work.path,
             "connections": work.connections // count + (number < work.connections % count),
             "joins": work.joins,
+            "fixed": work.fixed,
             "depth": work.depth,
             "rate": work.rate_per_s,
             "tls": work.tls,

@@ -22,7 +22,7 @@ from locust.exception import StopUser
 from bench import websocket
 from bench.errors import UnsupportedError
 from bench.recorder import Recorder
-from bench.responses import CHUNKED, UNTIL_CLOSE, ResponseCounter, ResponseError, read_framing
+from bench.responses import CHUNKED, UNTIL_CLOSE, BodyLength, ResponseCounter, ResponseError, read_framing
 
 READ_BYTES = 1 << 18
 # After a failure a user waits so long before it connects again, so that a dead server isn't hammered.
@@ -52,6 +52,11 @@ class Target:
         self.leads: bool = job.get("leads", True)
         self.recorder = recorder
         self._sources = 0
+        self._body_length = BodyLength() if job.get("fixed", True) else None
+
+    def new_counter(self) -> ResponseCounter:
+        """Counts the responses of one connection, those that may be answers to the request."""
+        return ResponseCounter(self._body_length)
 
     def connect(self) -> socket.socket:
         """A connection that doesn't block, from one of many loopback addresses: ports don't run out."""
@@ -205,7 +210,7 @@ class RequestUser(RawUser):
     """
 
     def begin(self) -> None:
-        self.counter = ResponseCounter()
+        self.counter = self.target.new_counter()
         self.requests = self.target.request * self.target.depth
         self.send()
 
@@ -232,7 +237,7 @@ class IdleUser(RawUser):
     """Makes one request and then holds the connection."""
 
     def begin(self) -> None:
-        self.counter = ResponseCounter()
+        self.counter = self.target.new_counter()
         self.sent_at = now()
         self.link.send(self.target.request)
 
@@ -254,7 +259,7 @@ class ReconnectUser(RawUser):
 
     def exchange(self) -> None:
         """Connect, ask, read to the end. Raises OSError or ResponseError."""
-        counter, count, received_bytes, started = ResponseCounter(), 0, 0, now()
+        counter, count, received_bytes, started = self.target.new_counter(), 0, 0, now()
         with self.target.connect() as client:
             client.settimeout(TIMEOUT_S)
             client.sendall(self.target.request)
@@ -398,7 +403,7 @@ class Lane:
         self._target = target
         self.waiting: deque[float] = deque()
         self._link: Link | None = None
-        self._counter = ResponseCounter()
+        self._counter = target.new_counter()
 
     def ask(self, due: float) -> None:
         """A request is due."""
@@ -410,7 +415,7 @@ class Lane:
     def _send(self) -> None:
         try:
             if self._link is None:
-                self._counter = ResponseCounter()
+                self._counter = self._target.new_counter()
                 self._link = Link(self._target.connect(), self._on_data, self._on_lost)
             self._link.send(self._target.request)
         except OSError as error:

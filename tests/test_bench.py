@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import importlib
+import itertools
 import json
 import math
 import os
@@ -51,7 +52,7 @@ from bench.machine import Cores, share_cores  # noqa: E402
 from bench.micro_frames import build_frame  # noqa: E402
 from bench.probe import free_port  # noqa: E402
 from bench.recorder import Recorder  # noqa: E402
-from bench.responses import ResponseCounter, ResponseError  # noqa: E402
+from bench.responses import BodyLength, ResponseCounter, ResponseError  # noqa: E402
 from bench.servers import SERVERS, Place, Server  # noqa: E402
 from bench.turn import Clocks, CrashError, Setup, limit_of, merge, take_turn, work_out  # noqa: E402
 from bench.workloads import WORKLOADS, Workload  # noqa: E402
@@ -151,6 +152,44 @@ def test_h11_finds_the_same_end(response: bytes) -> None:
         while (event := connection.next_event()) is not h11.NEED_DATA and not ended:
             ended = isinstance(event, h11.EndOfMessage)
         assert ended == bool(ResponseCounter().feed(response[:size]))
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n%b0\r\n\r\n"
+EMPTY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        (EMPTY, "a body of 0 bytes, where others had 13"),
+        (SIMPLE.replace(b"13", b"14") + b"!", "a body of 14 bytes"),
+        (CHUNKED % b"", "a body of 0 bytes"),
+        (CHUNKED % b"6\r\nHello,\r\n6\r\nWorld!\r\n", "a body of 12 bytes"),
+    ],
+)
+def test_a_body_of_another_length_than_the_first_is_a_failure(response: bytes, message: str) -> None:
+    length = BodyLength()
+    assert ResponseCounter(length).feed(SIMPLE * 3) == 3
+    # On this connection or on another, and alone or among others.
+    for data in (response, SIMPLE * 2 + response):
+        with pytest.raises(ResponseError, match=message):
+            ResponseCounter(length).feed(data)
+    assert ResponseCounter(length).feed(CHUNKED % b"6\r\nHello,\r\n7\r\n World!\r\n") == 1
+    # Where bodies may differ, they do.
+    assert ResponseCounter().feed(SIMPLE + response) == 2
+
+
+def test_a_body_until_the_close_has_the_others_length_too() -> None:
+    length = BodyLength()
+    assert ResponseCounter(length).feed(SIMPLE) == 1
+    for rest, complete in ((b"", False), (b"o, World!", True), (b"o, World!!", False)):
+        counter = ResponseCounter(length)
+        assert counter.feed(b"HTTP/1.0 200 OK\r\n\r\nHell") + counter.feed(rest) == 0
+        if complete:
+            assert counter.close() == 1
+        else:
+            with pytest.raises(ResponseError, match="where others had 13"):
+                counter.close()
 
 
 def test_a_response_without_length_ends_with_the_connection() -> None:
@@ -1285,26 +1324,34 @@ def tell(process: subprocess.Popen[str], line: str) -> None:
     process.stdin.flush()
 
 
-def serve_answers(listener: socket.socket, answer: bytes) -> None:
-    """Give each request that comes on each connection this answer, until the listener closes."""
+def serve_answers(listener: socket.socket, answers: Iterator[bytes], given: list[bytes]) -> None:
+    """Give each request that comes on any connection the next answer, and note it in `given`, until the
+    listener closes.
+    """
 
     def serve(client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
             while client.recv(65536):
+                answer = next(answers)
                 client.sendall(answer)
+                given.append(answer)
 
     with contextlib.suppress(OSError):
         while True:
             threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
 
 
-def window_of_real_generator(answer: bytes, folder: Path, **job: Any) -> dict[str, Any]:
-    """What the real generator says of a server that always answers so."""
+def window_of_real_generator(
+    answers: Iterator[bytes], folder: Path, *, answered: int = 1, **job: Any
+) -> dict[str, Any]:
+    """What the real generator says of a server that gives these answers, and has given so many of them."""
+    given: list[bytes] = []
     with processes.Processes() as group, socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=serve_answers, args=(listener, answer), daemon=True).start()
+        threading.Thread(target=serve_answers, args=(listener, answers, given), daemon=True).start()
         process = start_generator(group, listener.getsockname()[1], folder / "log", **job)
         assert hear(process) == "ready"
         tell(process, "go")
+        wait_until(lambda: len(given) >= answered)
         tell(process, "stop")
         found: dict[str, Any] = json.loads(hear(process))
         # Ends the blocking accept.
@@ -1333,11 +1380,26 @@ def test_a_client_of_events_has_joined_when_a_stream_has_begun(
     answer: bytes, joined: int, failure: str | None, tmp_path: Path
 ) -> None:
     found = window_of_real_generator(
-        answer, tmp_path, kind="events", connections=3, joins=failure is not None or joined > 0
+        itertools.repeat(answer),
+        tmp_path,
+        kind="events",
+        connections=3,
+        joins=failure is not None or joined > 0,
     )
     assert found["joined"] == joined
     reasons = [*found["failures"], *found["failures_before"]]
     assert any(failure in reason for reason in reasons) if failure else not reasons
+
+
+@linux
+@pytest.mark.parametrize("kind", ["request", "rated"])
+@pytest.mark.parametrize("fixed", [True, False])
+def test_raw_users_look_at_the_length_of_bodies(kind: str, fixed: bool, tmp_path: Path) -> None:
+    answers = itertools.chain([SIMPLE], itertools.repeat(EMPTY))
+    # The third is asked for when the second has been looked at.
+    found = window_of_real_generator(answers, tmp_path, answered=3, kind=kind, rate=1000, fixed=fixed)
+    reasons = {*found["failures"], *found["failures_before"]}
+    assert reasons == ({"a body of 0 bytes, where others had 13"} if fixed else set())
 
 
 def hear(process: subprocess.Popen[str]) -> str:
