@@ -1,10 +1,11 @@
 """What a reader of the figures has to know of the machine, and which of its cores do what."""
 
+import itertools
 import os
 import platform
 import resource
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,34 @@ class Cores:
     server: tuple[int, ...]
     generators: tuple[int, ...]
     database: tuple[int, ...]
+    groups: tuple[tuple[int, ...], ...] = field(default=(), compare=False)
+    """The machine's cores, those that are threads of a physical one together."""
 
     @property
     def shared(self) -> bool:
-        """Whether a generator runs on a core of the server."""
-        return bool(set(self.server) & set(self.generators))
+        """Whether a generator runs on a core of the server, or on another thread of the same physical one."""
+        return bool(set(self.server) & set(self.generators)) or self.beside
+
+    @property
+    def beside(self) -> bool:
+        """Whether a generator runs on another thread of one of the server's physical cores.
+
+        Each slows the other there, which the kernel's account of their CPU time doesn't show.
+        """
+        return any(
+            core != other
+            for group in self.groups
+            for core in set(group) & set(self.server)
+            for other in set(group) & set(self.generators)
+        )
 
     def as_json(self) -> dict[str, list[int]]:
         """For the results."""
-        return {name: list(cores) for name, cores in asdict(self).items()}
+        return {
+            "server": list(self.server),
+            "generators": list(self.generators),
+            "database": list(self.database),
+        }
 
 
 def sibling_groups(cores: set[int]) -> list[tuple[int, ...]]:
@@ -49,14 +69,16 @@ def share_cores(groups: list[tuple[int, ...]], workers: int, database: bool) -> 
     """Give each worker a physical core, the rest to the database and the generators; share where there are
     too few.
 
-    A worker's sibling thread stays idle: what ran there would slow the worker.
+    A worker's sibling thread stays idle, since what ran there would slow the worker; unless there is no other
+    place for a worker, or else for the generators.
     """
-    server = tuple(group[0] for group in groups[:workers]) or groups[0][:1]
-    rest = [core for group in groups[len(server) :] for core in group]
+    by_thread = [core for threads in itertools.zip_longest(*groups) for core in threads if core is not None]
+    server = tuple(by_thread[: max(workers, 1)])
+    rest = [core for group in groups if not set(group) & set(server) for core in group]
     if not rest:
-        rest = [groups[-1][-1]]
+        rest = [core for core in by_thread if core not in server] or [server[-1]]
     database_cores = (rest.pop(),) if database and len(rest) > 1 else (rest[-1],)
-    return Cores(server, tuple(rest[:MAX_GENERATORS]), database_cores if database else ())
+    return Cores(server, tuple(rest[:MAX_GENERATORS]), database_cores if database else (), tuple(groups))
 
 
 def allow_open_files(count: int) -> None:

@@ -433,7 +433,7 @@ def limit_of(
     server              the server used up its cores: the figure is the server's
     generator           a load generator used up its core, or was late: the server could do more
     database            PostgreSQL used up its core
-    shared core         server and generator had a core together, and it was used up
+    shared core         server and generator had a core together, or two threads of one, and it was used up
     other processes     a core was used up, and the rest of it by neither
     rate                the load has a fixed rate, which was kept up
     waiting             none of these: the latency of each answer, as with a single connection
@@ -442,7 +442,7 @@ def limit_of(
         return "generator"
     if work.planned_rate and rate >= KEPT_UP * work.planned_rate:
         return "rate"
-    if server >= BUSY:
+    if server >= BUSY and not cores.beside:
         return "server"
     # At a fixed rate the generator turns without rest: its share of a core says nothing, how late it was
     # does.
@@ -450,7 +450,7 @@ def limit_of(
         return "generator"
     if database >= BUSY:
         return "database"
-    if server_cores >= BUSY or generator_cores >= BUSY:
+    if server >= BUSY or server_cores >= BUSY or generator_cores >= BUSY:
         if cores.shared:
             return "shared core"
         if work.database and database + generator >= BUSY and set(cores.database) & set(cores.generators):

@@ -361,6 +361,8 @@ APART = Cores((0,), (1,), ())
         ({"server": 0.5, "server_cores": 0.97}, "other processes"),
         ({"server": 0.5, "generator": 0.5, "generator_cores": 0.97}, "other processes"),
         ({"server": 0.6, "server_cores": 0.99, "cores": Cores((0,), (0,), ())}, "shared core"),
+        ({"server": 0.97, "cores": Cores((0,), (1,), (), ((0, 1),))}, "shared core"),
+        ({"server": 0.97, "cores": Cores((0,), (2,), (), ((0, 1), (2, 3)))}, "server"),
         ({"server": 0.5, "database": 0.95}, "database"),
         ({"lateness_s": 0.002, "work": WORKLOADS["rate-1000"], "rate": 1000}, "generator"),
         ({"generator": 1.0, "work": WORKLOADS["rate-1000"], "rate": 990}, "rate"),
@@ -455,6 +457,14 @@ def test_idle_connections_must_all_stand() -> None:
         ([(0,), (1,)], 1, False, Cores((0,), (1,), ())),
         ([(0,), (1,)], 1, True, Cores((0,), (1,), (1,))),
         ([(0,), (1,)], 2, False, Cores((0, 1), (1,), ())),
+        ([(0,)], 2, True, Cores((0,), (0,), (0,))),
+        ([(0, 1)], 1, False, Cores((0,), (1,), ())),
+        ([(0, 1)], 2, False, Cores((0, 1), (1,), ())),
+        ([(0, 1), (2, 3)], 1, False, Cores((0,), (2, 3), ())),
+        ([(0, 1), (2, 3)], 2, False, Cores((0, 2), (1, 3), ())),
+        ([(0, 1), (2, 3)], 2, True, Cores((0, 2), (1,), (3,))),
+        ([(0, 1), (2, 3)], 3, False, Cores((0, 2, 1), (3,), ())),
+        ([(0, 1), (2,)], 3, False, Cores((0, 2, 1), (1,), ())),
         ([(0, 4), (1, 5), (2, 6), (3, 7)], 1, True, Cores((0,), (1, 5, 2, 6), (7,))),
         ([(0, 4), (1, 5), (2, 6), (3, 7)], 2, False, Cores((0, 1), (2, 6, 3, 7), ())),
     ],
@@ -463,6 +473,25 @@ def test_server_generators_and_database_get_cores_of_their_own_where_there_are(
     groups: list[tuple[int, ...]], workers: int, database: bool, expected: Cores
 ) -> None:
     assert share_cores(groups, workers, database) == expected
+
+
+@pytest.mark.parametrize(
+    ("groups", "workers", "shared", "beside"),
+    [
+        ([(0,), (1,)], 1, False, False),
+        ([(0,), (1,)], 2, True, False),
+        ([(0, 1), (2, 3)], 1, False, False),
+        ([(0, 1), (2, 3)], 2, True, True),
+        ([(0, 1)], 1, True, True),
+        ([(0, 1)], 2, True, True),
+    ],
+)
+def test_two_threads_of_a_physical_core_are_shared_too(
+    groups: list[tuple[int, ...]], workers: int, shared: bool, beside: bool
+) -> None:
+    cores = share_cores(groups, workers, database=False)
+    assert (cores.shared, cores.beside) == (shared, beside)
+    assert set(cores.as_json()) == {"server", "generators", "database"}
 
 
 # CPU accounting
