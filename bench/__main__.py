@@ -1,202 +1,21 @@
-"""The command ``python -m bench``. It needs the standard library only; the rest it installs for itself."""
+"""``python -m bench``: the command as a process, which interrupts end in order from its first moment on."""
 
-import argparse
-import itertools
-import json
-import signal
 import sys
-from pathlib import Path
-from typing import NoReturn
-
-from bench import compare, guard, micro, report, run, servers, workloads
-from bench.environment import HERE, ROOT, Environment
-from bench.errors import BenchError
-from bench.results import new_folder
-
-FAILURE, USAGE = 1, 2
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench", description="Compare servers on this machine; see bench/README.md."
-    )
-    parser.add_argument(
-        "--environment", type=Path, default=ROOT / ".venv-bench", help="folder to install into"
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, described, chosen_servers, chosen_workloads, seconds, rounds in (
-        ("full", "every server at every workload", "all", "all", 5.0, 3),
-        ("quick", "a few of both", ",".join(servers.QUICK), ",".join(workloads.QUICK), 1.0, 2),
-    ):
-        command = commands.add_parser(
-            name, help=described, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
-        command.add_argument("-s", "--servers", default=chosen_servers, help="separated by commas, or all")
-        command.add_argument(
-            "-w", "--workloads", default=chosen_workloads, help="separated by commas, or all"
-        )
-        command.add_argument(
-            "--seconds", type=float, default=seconds, help="length of the measured window of a turn"
-        )
-        command.add_argument(
-            "--rounds", type=int, default=rounds, help="turns of each server at each workload"
-        )
-        command.add_argument("--warmup", type=float, default=0.5, help="seconds of load before the window")
-        command.add_argument(
-            "--port", type=int, default=0, help="for the servers; 0 takes a free one each turn"
-        )
-        command.add_argument(
-            "--results", type=Path, default=HERE / "results", help="folder for the results' folder"
-        )
-    both = commands.add_parser(
-        "compare",
-        help="compare the working tree with a commit",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    both.add_argument("base", help="the commit, as git names it")
-    both.add_argument(
-        "-w", "--workloads", default="hello,pipeline,browser,post16k", help="separated by commas"
-    )
-    both.add_argument("--seconds", type=float, default=3.0, help="length of the measured window of a turn")
-    both.add_argument("--rounds", type=int, default=7, help="turns of each; the intervals need some")
-    both.add_argument("--warmup", type=float, default=0.5, help="seconds of load before the window")
-    commands.add_parser("prepare", help="make the environment and a build of fastasgi, no more")
-    commands.add_parser("micro", help="time the codecs alone")
-    guarded = commands.add_parser("guard", help="count the codecs' instructions and fail where they grew")
-    guarded.add_argument("--installed", action="store_true", help="of the fastasgi that this interpreter has")
-    guarded.add_argument("--record", action="store_true", help="record the figures instead")
-    again = commands.add_parser("report", help="make the report of a results folder again")
-    again.add_argument("folder", type=Path)
-    commands.add_parser("list", help="name the servers and the workloads")
-    return parser
-
-
-def compare_servers(options: argparse.Namespace) -> int:
-    """`full` and `quick`: a run and its report."""
-    plan = run.plan_of(
-        options.servers, options.workloads, options.seconds, options.rounds, options.warmup, options.port
-    )
-    environment = Environment(options.environment)
-    environment.prepare()
-    for note in environment.notes:
-        print(f"bench: {note}", file=sys.stderr)
-    folder = new_folder(options.results)
-    found = run.carry_out(plan, environment, folder)
-    print(f"bench: {report.write(folder)}")
-    failed = any(turn["status"] == "failed" for turn in found["turns"])
-    return FAILURE if failed or found["interrupted"] or not found["turns"] else 0
-
-
-def compare_commits(options: argparse.Namespace) -> int:
-    """`compare`."""
-    plan = run.plan_of("fastasgi", options.workloads, options.seconds, options.rounds, options.warmup, 0)
-    environment = Environment(options.environment)
-    environment.prepare()
-    found = compare.carry_out(
-        environment, options.base, plan.workloads, plan.seconds, plan.rounds, plan.warmup_s
-    )
-    return FAILURE if any(comparison.reasons for comparison in found) else 0
-
-
-def prepare(options: argparse.Namespace) -> int:
-    """`prepare`."""
-    environment = Environment(options.environment)
-    environment.prepare()
-    environment.build_working_tree()
-    for note in environment.notes:
-        print(f"bench: {note}", file=sys.stderr)
-    return FAILURE if environment.notes else 0
-
-
-def time_codecs(options: argparse.Namespace) -> int:
-    """`micro`."""
-    environment = Environment(options.environment)
-    environment.prepare()
-    figures = json.loads(guard.run_micro(environment.python, environment.build_working_tree(), "time"))
-    for title, codecs in itertools.groupby(micro.CODECS, key=lambda codec: codec.input):
-        print(f"{title}:")
-        for codec in codecs:
-            figure = figures[codec.name]
-            shown = f"{figure:10.0f} ns" if isinstance(figure, float) else f"missing: {figure}"
-            print(f"  {codec.library:22} {shown}")
-    return 0
-
-
-def guard_codecs(options: argparse.Namespace) -> int:
-    """`guard`."""
-    if options.installed:
-        python, fastasgi = Path(sys.executable), guard.installed_fastasgi()
-    else:
-        environment = Environment(options.environment)
-        environment.prepare()
-        python, fastasgi = environment.python, environment.build_working_tree()
-    key = guard.platform_key(python)
-    counted = guard.count_instructions(python, fastasgi)
-    recorded = guard.read_record().get(key)
-    if options.record:
-        guard.write_record(key, counted)
-        print(f"bench: recorded {len(counted)} figures for {key} in {guard.RECORD}")
-        return 0
-    if recorded is None:
-        print(f"bench: no figures are recorded for {key}, so nothing is guarded here: bench guard --record")
-        return 0
-    changes = guard.compare(recorded, counted)
-    print(*map(guard.describe, changes), sep="\n")
-    return FAILURE if any(change.fails for change in changes) else 0
-
-
-def report_again(options: argparse.Namespace) -> int:
-    """`report`."""
+def run_process() -> int:
+    """Run the command with this process's arguments; the exit code."""
     try:
-        print(f"bench: {report.write(options.folder)}")
-    except (OSError, ValueError) as error:
-        raise BenchError(f"no report of {options.folder}: {error}") from None
-    return 0
+        # Within the block: the imports take long enough for a Ctrl-C.
+        from bench import processes
+        from bench.command import main
 
-
-def list_all(options: argparse.Namespace) -> int:
-    """`list`."""
-    for title, known in (("servers", servers.SERVERS), ("workloads", workloads.WORKLOADS)):
-        print(f"{title}:")
-        for name, one in known.items():
-            print(f"  {name:20} {one.title}")
-    return 0
-
-
-COMMANDS = {
-    "full": compare_servers,
-    "quick": compare_servers,
-    "compare": compare_commits,
-    "prepare": prepare,
-    "micro": time_codecs,
-    "guard": guard_codecs,
-    "report": report_again,
-    "list": list_all,
-}
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Do what the arguments say: the exit code."""
-    options = build_parser().parse_args(arguments)
-    # As Ctrl-C: what runs is ended, what was measured is kept.
-    signal.signal(signal.SIGTERM, _interrupt)
-    if not sys.platform.startswith("linux"):
-        print("bench: it reads CPU time from Linux's /proc, and runs on Linux only", file=sys.stderr)
-        return FAILURE
-    try:
-        return COMMANDS[options.command](options)
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return USAGE if str(error).startswith("--") else FAILURE
+        processes.take_interrupts()
+        return main()
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
-        return FAILURE
-
-
-def _interrupt(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
+        return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_process())

@@ -4,7 +4,6 @@ import contextlib
 import os
 import pwd
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -75,9 +74,10 @@ class Database:
             "--no-locale",
             "-N",
         ]
-        done = subprocess.run(initdb, capture_output=True, text=True, **options)  # type: ignore[call-overload]
+        done = processes.run(initdb, **options)
         if done.returncode:
-            raise BenchError(f"initdb failed: {done.stderr.strip().splitlines()[-1]}")
+            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+            raise BenchError(f"initdb failed: {lines[-1]}")
         # TechEmpower's own settings that matter for reads: memory, no waiting for a disk.
         settings = (
             "listen_addresses=",
@@ -99,14 +99,14 @@ class Database:
     def _query(self, database: str, text: str) -> None:
         command = [find_program("psql"), "-h", str(self.sockets), "-U", "bench", "-d", database, "-q"]
         command += ["-v", "ON_ERROR_STOP=1", "-c", text]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = processes.run(command)
         if done.returncode:
             raise BenchError(f"psql: {done.stderr.strip()}")
 
     def _wait_until_up(self) -> None:
         ends = time.monotonic() + START_S
         ready = [find_program("pg_isready"), "-q", "-h", str(self.sockets)]
-        while subprocess.run(ready).returncode:
+        while processes.run(ready).returncode:
             if self._process.poll() is not None or time.monotonic() > ends:
                 raise BenchError(f"PostgreSQL did not start: {processes.last_line(self._log)}")
             time.sleep(POLL_S)

@@ -9,12 +9,12 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
 
+from bench import processes
 from bench.errors import BenchError
 from bench.servers import SERVERS, Place
 
@@ -43,6 +43,19 @@ BASE_PACKAGES = [
     "pytest-timeout",
     "hypothesis",
 ]
+LOCK = "lock"
+# What goes with the environment's interpreter, and is made anew with it.
+OF_PYTHON = (
+    "bin",
+    "include",
+    "lib",
+    "lib64",
+    "share",
+    "pyvenv.cfg",
+    "installed.txt",
+    "builds",
+    "sources",
+)
 SOURCES = ("fastasgi", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 
 
@@ -80,7 +93,12 @@ class Environment:
 
     def _lock(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._locked = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT)
+        if any(self.folder.iterdir()) and not (self.folder / LOCK).exists():
+            # Parts of it are removed in time: that must never be a user's own folder.
+            raise BenchError(
+                f"--environment {self.folder}: it holds other files; choose a new folder, or an empty one"
+            )
+        self._locked = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -89,12 +107,16 @@ class Environment:
             ) from None
 
     def _install_packages(self) -> None:
-        if not self.python.exists():
-            _run([sys.executable, "-m", "venv", str(self.folder)], "making the environment")
-        servers = sorted({package for server in SERVERS.values() for package in server.packages})
-        wanted = REQUIREMENTS.read_text() + "\n".join([*BASE_PACKAGES, *servers])
         stamp = self.folder / "installed.txt"
-        if stamp.exists() and stamp.read_text() == wanted:
+        installed = stamp.read_text() if stamp.exists() else ""
+        interpreter = self._interpreter()
+        if not interpreter or (installed and not installed.startswith(interpreter)):
+            self._remove_python()
+            self._run([sys.executable, "-m", "venv", str(self.folder)], "making the environment")
+            installed, interpreter = "", self._interpreter()
+        servers = sorted({package for server in SERVERS.values() for package in server.packages})
+        wanted = interpreter + REQUIREMENTS.read_text() + "\n".join([*BASE_PACKAGES, *servers])
+        if installed == wanted:
             return
         print("bench: installing the pinned servers and tools", flush=True)
         try:
@@ -110,17 +132,36 @@ class Environment:
             return
         stamp.write_text(wanted)
 
+    def _interpreter(self) -> str:
+        """A line with the version and path of the environment's interpreter, empty where it doesn't run, or
+        without pip: one whose Python was removed, or that an interrupt left half made.
+        """
+        code = "import pip, os, sys; print(*sys.version_info, os.path.realpath(sys.executable), sys.prefix)"
+        try:
+            return self._run([str(self.python), "-c", code], "the environment's Python")
+        except BenchError:
+            return ""
+
+    def _remove_python(self) -> None:
+        """Remove the interpreter, and what was installed and built for it."""
+        for name in OF_PYTHON:
+            path = self.folder / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
     def _pip(self, *arguments: str) -> None:
         if arguments:
             pip = [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            _run([*pip, "-c", str(REQUIREMENTS), *arguments], "pip install")
+            self._run([*pip, "-c", str(REQUIREMENTS), *arguments], "pip install")
 
     def _build_floor(self) -> None:
         source = HERE / "floor.c"
         if self.floor.exists() and self.floor.stat().st_mtime > source.stat().st_mtime:
             return
         try:
-            _run(
+            self._run(
                 [os.environ.get("CC", "cc"), "-O2", str(source), "-o", str(self.floor)],
                 "building bench/floor.c",
             )
@@ -136,7 +177,7 @@ class Environment:
         folder.mkdir(exist_ok=True)
         copy.write_text(source)
         try:
-            _run(["npm", "install", "--silent", "--no-audit", "--no-fund"], "npm install", cwd=folder)
+            self._run(["npm", "install", "--silent", "--no-audit", "--no-fund"], "npm install", cwd=folder)
         except BenchError as error:
             copy.unlink()
             self.notes.append(f"Node has no PostgreSQL driver: {error}")
@@ -164,19 +205,24 @@ class Environment:
         ]
         command += ["-keyout", str(self.key), "-out", str(self.certificate)]
         try:
-            _run(command, "making a certificate")
+            self._run(command, "making a certificate")
         except BenchError as error:
             self.notes.append(f"no TLS: {error}")
 
+    def python_version(self) -> str:
+        """The version of the environment's interpreter, which the servers run on."""
+        code = "import platform; print(platform.python_version())"
+        return self._run([str(self.python), "-c", code], "the environment's Python").strip()
+
     def versions(self) -> dict[str, str]:
         """The installed distributions and their versions, Node's and PostgreSQL's where they are."""
-        listed = _run([str(self.python), "-m", "pip", "list", "--format", "json"], "pip list")
+        listed = self._run([str(self.python), "-m", "pip", "list", "--format", "json"], "pip list")
         found = {
             package["name"].lower().replace("_", "-"): package["version"] for package in json.loads(listed)
         }
         for name, command in (("node", ["node", "--version"]), ("postgresql", ["psql", "--version"])):
             if shutil.which(command[0]):
-                number = re.search(r"\d+\.\d+(\.\d+)?", _run(command, name))
+                number = re.search(r"\d+\.\d+(\.\d+)?", self._run(command, name))
                 found[name] = number[0] if number else "unknown"
         return found
 
@@ -202,12 +248,12 @@ class Environment:
 
     def build_revision(self, revision: str) -> Path:
         """Build fastasgi as it was committed at `revision`. Raises BenchError."""
-        name = _run(
+        name = self._run(
             ["git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"], revision, cwd=ROOT
         ).strip()
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             archive = Path(folder) / "sources.tar"
-            _run(["git", "archive", "-o", str(archive), name, *SOURCES], "git archive", cwd=ROOT)
+            self._run(["git", "archive", "-o", str(archive), name, *SOURCES], "git archive", cwd=ROOT)
             sources = Path(folder) / "sources"
             with tarfile.open(archive) as opened:
                 opened.extractall(sources, filter="data")
@@ -222,9 +268,30 @@ class Environment:
         shutil.rmtree(build, ignore_errors=True)
         pip = [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         pip += ["--no-deps", "--no-build-isolation", "--target", str(build), str(sources)]
-        _run(pip, "building fastasgi")
+        self._run(pip, "building fastasgi")
         note.write_text(stamp)
         return build
+
+    def _run(self, command: list[str], what: str, cwd: Path | None = None) -> str:
+        """Run a command; its output. Raises BenchError with the last line of what it wrote on stderr.
+
+        Its temporary files are the environment's, so that none is left where it is interrupted.
+        """
+        scratch = self.folder / "tmp"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        try:
+            done = processes.run(command, cwd=cwd, env={**os.environ, "TMPDIR": str(scratch)})
+        except OSError as error:
+            raise BenchError(f"{what}: {error.filename or command[0]}: {error.strerror}") from None
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if line.strip()] or [
+                f"exit code {done.returncode}"
+            ]
+            raise BenchError(f"{what}: {lines[-1].strip()}")
+        return done.stdout
 
 
 def _source_files(root: Path) -> list[Path]:
@@ -232,17 +299,3 @@ def _source_files(root: Path) -> list[Path]:
     files = [root / name for name in SOURCES if (root / name).is_file()]
     files += [path for path in (root / "fastasgi").rglob("*") if path.is_file()]
     return sorted(path for path in files if path.suffix not in (".so", ".pyc"))
-
-
-def _run(command: list[str], what: str, cwd: Path | None = None) -> str:
-    """Run a command; its output. Raises BenchError with the last line of what it wrote on stderr."""
-    try:
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    except OSError as error:
-        raise BenchError(f"{what}: {error.filename or command[0]}: {error.strerror}") from None
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or [
-            f"exit code {done.returncode}"
-        ]
-        raise BenchError(f"{what}: {lines[-1].strip()}")
-    return done.stdout

@@ -44,7 +44,7 @@ def carry_out(plan: Plan, environment: Environment, folder: Path) -> dict[str, A
     versions = environment.versions()
     found: dict[str, Any] = {
         "format": results.FORMAT,
-        "machine": machine.describe(ROOT),
+        "machine": machine.describe(ROOT) | {"python": environment.python_version()},
         "versions": versions,
         "settings": {"seconds": plan.seconds, "rounds": plan.rounds, "warmup_s": plan.warmup_s},
         "servers": {server.name: _describe_server(server, versions) for server in plan.servers},

@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 import os
+import platform
 import re
 import shutil
 import signal
@@ -41,9 +42,9 @@ sys.path.append(str(ROOT))
 
 from bench import accounting, compare, database, guard, processes, report, run, websocket  # noqa: E402
 from bench import results as store  # noqa: E402
-from bench.__main__ import main  # noqa: E402
 from bench.accounting import CPUTime  # noqa: E402
 from bench.charts import format_number, format_tick, format_time, nice_ceiling  # noqa: E402
+from bench.command import main  # noqa: E402
 from bench.environment import Environment  # noqa: E402
 from bench.errors import BenchError, MissingError, UnsupportedError  # noqa: E402
 from bench.figures import ratio_of_pairs, student_t_95  # noqa: E402
@@ -843,6 +844,51 @@ def test_a_package_that_cannot_be_installed_leaves_the_others(tmp_path: Path) ->
 
 
 @linux
+def test_an_environment_whose_interpreter_has_gone_or_changed_is_made_anew(tmp_path: Path) -> None:
+    class Bare(Environment):
+        def _pip(self, *arguments: str) -> None:
+            pass
+
+    environment = Bare(tmp_path)
+    environment._lock()
+    environment._install_packages()
+    assert environment.python_version() == platform.python_version()
+    stamp = (tmp_path / "installed.txt").read_text()
+    assert os.path.realpath(environment.python) in stamp.splitlines()[0]
+    for spoil in (
+        lambda: (environment.python.unlink(), environment.python.symlink_to("/nonexistent/python3")),
+        lambda: (tmp_path / "installed.txt").write_text("3 10 1 final 0 /usr/bin/python3.10\n"),
+        lambda: shutil.rmtree(next(tmp_path.glob("lib/*/site-packages/pip"))),
+    ):
+        (tmp_path / "builds").mkdir()
+        spoil()
+        environment._install_packages()
+        assert environment._run([str(environment.python), "-c", "import pip"], "pip") == ""
+        assert (tmp_path / "installed.txt").read_text() == stamp
+        # A build is for one interpreter.
+        assert not (tmp_path / "builds").exists()
+    environment._install_packages()
+
+
+@linux
+def test_a_folder_with_other_files_is_not_taken_for_an_environment(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    with pytest.raises(BenchError, match="it holds other files"):
+        Environment(tmp_path).prepare()
+    assert [path.name for path in tmp_path.iterdir()] == ["bin"]
+
+
+@linux
+def test_the_results_name_the_python_of_the_environment(tmp_path: Path) -> None:
+    environment = FakeEnvironment(tmp_path)
+    environment.python = tmp_path / "python"
+    environment.python.write_text("#!/bin/sh\necho 3.99.1\n")
+    environment.python.chmod(0o755)
+    found = run.carry_out(plan(fake_server(), rounds=1), environment, tmp_path)
+    assert found["machine"]["python"] == "3.99.1"
+
+
+@linux
 def test_two_runs_do_not_share_an_environment(tmp_path: Path) -> None:
     first, second = Environment(tmp_path), Environment(tmp_path)
     first._lock()
@@ -861,6 +907,119 @@ def test_an_interrupt_waits_for_the_end_of_the_block() -> None:
     else:
         pytest.fail("the interrupt was lost")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Those of the bench's process, for the length of a test."""
+    before = {number: signal.getsignal(number) for number in processes.INTERRUPTS}
+    processes.take_interrupts()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("interrupt", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_interrupt_ends_and_others_do_not_disturb_that(interrupt: signal.Signals) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(interrupt)
+    for number in processes.INTERRUPTS:
+        signal.raise_signal(number)
+        with processes.interrupts_deferred():
+            signal.raise_signal(number)
+
+
+def raise_deferred(*numbers: signal.Signals) -> None:
+    with processes.interrupts_deferred():
+        for number in numbers:
+            signal.raise_signal(number)
+
+
+def test_a_signal_that_was_to_be_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    interrupt = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        processes.take_interrupts()
+        with pytest.raises(KeyboardInterrupt):
+            raise_deferred(signal.SIGHUP, signal.SIGTERM)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+        for number, handler in interrupt.items():
+            signal.signal(number, handler)
+
+
+@linux
+@pytest.mark.usefixtures("handlers")
+def test_an_interrupted_command_of_the_environment_leaves_nothing(tmp_path: Path) -> None:
+    """As pip's build of fastasgi: with children, one of which ignores signals, and temporary files."""
+    source = f"""
+        import os, signal, tempfile
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        made = tempfile.mkdtemp()
+        pid = os.fork()
+        if pid:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            with open({str(tmp_path / "made")!r}, "w") as file:
+                file.write(f"{{made}} {{pid}} {{os.getpid()}}")
+            os.kill({os.getpid()}, signal.SIGTERM)
+        signal.pause()
+    """
+    environment = Environment(tmp_path / "environment")
+    with pytest.raises(KeyboardInterrupt):
+        environment._run([sys.executable, "-c", textwrap.dedent(source)], "building")
+    made, *pids = (tmp_path / "made").read_text().split()
+    assert Path(made).is_relative_to(environment.folder)
+    assert list(environment.folder.iterdir()) == []
+    running = {process.pid for process in accounting.read_processes() if process.state not in "ZX"}
+    assert not running & set(map(int, pids))
+
+
+@linux
+@pytest.mark.skipif(not shutil.which("psql"), reason="no PostgreSQL")
+def test_interrupts_without_end_leave_nothing_of_the_database() -> None:
+    source = f"""
+        import signal
+        from bench import database, processes
+        processes.take_interrupts()
+        try:
+            with database.running(({CORE},)) as running:
+                print(running.sockets, running._process.pid, flush=True)
+                signal.pause()
+        except KeyboardInterrupt:
+            print("ended", flush=True)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(source)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        folder, pid = process.stdout.readline().split()
+        assert accounting.tree_pids(int(pid))
+        ends = time.monotonic() + WAIT_S
+        while process.poll() is None:
+            assert time.monotonic() < ends
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.001)
+        assert process.stdout.read() == "ended\n"
+    assert not Path(folder).exists()
+    assert accounting.tree_pids(int(pid)) == []
+
+
+def test_an_interrupt_while_the_command_is_loaded_is_one_line() -> None:
+    source = """
+        import os, runpy, signal, sys
+        class Interrupter:
+            def find_spec(self, name, *rest):
+                if name == "bench.errors":
+                    os.kill(os.getpid(), signal.SIGINT)
+        sys.meta_path.insert(0, Interrupter())
+        sys.argv = ["bench", "list"]
+        runpy.run_module("bench", run_name="__main__", alter_sys=True)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(source)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "bench: interrupted\n")
 
 
 def plan(*servers: Server, rounds: int = 2, workloads: tuple[str, ...] = ("hello",)) -> run.Plan:
@@ -882,9 +1041,11 @@ def test_a_run_keeps_what_others_gave_when_one_fails(tmp_path: Path) -> None:
 
 
 @linux
-def test_an_interrupted_run_keeps_its_results(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("interrupt", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_run_keeps_its_results(tmp_path: Path, interrupt: signal.Signals) -> None:
     before = set(accounting.tree_pids(os.getpid()))
-    interrupter = fake_server(f"import os; os.kill({os.getpid()}, {signal.SIGINT}); input()", "interrupter")
+    interrupter = fake_server(f"import os; os.kill({os.getpid()}, {int(interrupt)}); input()", "interrupter")
     assert threading.current_thread() is threading.main_thread()
     found = run.carry_out(plan(fake_server(), interrupter), FakeEnvironment(tmp_path), tmp_path)
     assert found["interrupted"]
@@ -1096,11 +1257,7 @@ def test_numbers_are_short_and_have_units() -> None:
 def test_bad_options_are_one_line_and_exit_code_2(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        assert main(["--environment", str(tmp_path / "never"), *arguments]) == 2
-    finally:
-        signal.signal(signal.SIGTERM, handler)
+    assert main(["--environment", str(tmp_path / "never"), *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
