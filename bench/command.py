@@ -3,12 +3,13 @@
 import argparse
 import itertools
 import json
+import os
 import sys
 from pathlib import Path
 
 from bench import compare, guard, micro, report, run, servers, workloads
 from bench.environment import HERE, ROOT, Environment
-from bench.errors import BenchError
+from bench.errors import BenchError, UsageError
 from bench.results import new_folder
 
 FAILURE, USAGE = 1, 2
@@ -19,6 +20,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description="Compare servers on this machine; see bench/README.md."
     )
+    # Before the command's name or behind it, where its absence must not undo the other.
+    anywhere = argparse.ArgumentParser(add_help=False)
+    anywhere.add_argument(
+        "--environment", type=Path, default=argparse.SUPPRESS, help="folder to install into"
+    )
     parser.add_argument(
         "--environment", type=Path, default=ROOT / ".venv-bench", help="folder to install into"
     )
@@ -28,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("quick", "a few of both", ",".join(servers.QUICK), ",".join(workloads.QUICK), 1.0, 2),
     ):
         command = commands.add_parser(
-            name, help=described, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+            name, parents=[anywhere], help=described, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
         command.add_argument("-s", "--servers", default=chosen_servers, help="separated by commas, or all")
         command.add_argument(
@@ -49,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
         )
     both = commands.add_parser(
         "compare",
+        parents=[anywhere],
         help="compare the working tree with a commit",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -59,9 +66,13 @@ def build_parser() -> argparse.ArgumentParser:
     both.add_argument("--seconds", type=float, default=3.0, help="length of the measured window of a turn")
     both.add_argument("--rounds", type=int, default=7, help="turns of each; the intervals need some")
     both.add_argument("--warmup", type=float, default=0.5, help="seconds of load before the window")
-    commands.add_parser("prepare", help="make the environment and a build of fastasgi, no more")
-    commands.add_parser("micro", help="time the codecs alone")
-    guarded = commands.add_parser("guard", help="count the codecs' instructions and fail where they grew")
+    commands.add_parser(
+        "prepare", parents=[anywhere], help="make the environment and a build of fastasgi, no more"
+    )
+    commands.add_parser("micro", parents=[anywhere], help="time the codecs alone")
+    guarded = commands.add_parser(
+        "guard", parents=[anywhere], help="count the codecs' instructions and fail where they grew"
+    )
     guarded.add_argument("--installed", action="store_true", help="of the fastasgi that this interpreter has")
     guarded.add_argument("--record", action="store_true", help="record the figures instead")
     again = commands.add_parser("report", help="make the report of a results folder again")
@@ -76,10 +87,15 @@ def compare_servers(options: argparse.Namespace) -> int:
         options.servers, options.workloads, options.seconds, options.rounds, options.warmup, options.port
     )
     environment = Environment(options.environment)
-    environment.prepare()
+    # First, since to prepare takes minutes.
+    folder = new_folder(options.results)
+    try:
+        environment.prepare()
+    except BaseException:
+        folder.rmdir()
+        raise
     for note in environment.notes:
         print(f"bench: {note}", file=sys.stderr)
-    folder = new_folder(options.results)
     found = run.carry_out(plan, environment, folder)
     print(f"bench: {report.write(folder)}")
     failed = any(turn["status"] == "failed" for turn in found["turns"])
@@ -89,6 +105,7 @@ def compare_servers(options: argparse.Namespace) -> int:
 def compare_commits(options: argparse.Namespace) -> int:
     """`compare`."""
     plan = run.plan_of("fastasgi", options.workloads, options.seconds, options.rounds, options.warmup, 0)
+    compare.check(plan.workloads)
     environment = Environment(options.environment)
     environment.prepare()
     found = compare.carry_out(
@@ -181,7 +198,21 @@ def main(arguments: list[str] | None = None) -> int:
         print("bench: it reads CPU time from Linux's /proc, and runs on Linux only", file=sys.stderr)
         return FAILURE
     try:
-        return COMMANDS[options.command](options)
+        code = COMMANDS[options.command](options)
+        sys.stdout.flush()
+        return code
+    except UsageError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return USAGE
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
-        return USAGE if str(error).startswith("--") else FAILURE
+        return FAILURE
+    except BrokenPipeError:
+        # What is still to be written has no reader; without this Python would say so once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print("bench: nobody reads the output any more", file=sys.stderr)
+        return FAILURE
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"bench: {where}{error.strerror}", file=sys.stderr)
+        return FAILURE

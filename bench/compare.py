@@ -9,7 +9,7 @@ from typing import Any
 
 from bench import machine
 from bench.environment import Environment
-from bench.errors import BenchError
+from bench.errors import UsageError
 from bench.figures import Ratio, cpu_us, ratio_of_pairs
 from bench.servers import SERVERS
 from bench.turn import Setup, take_turn
@@ -24,6 +24,15 @@ class Comparison:
     pairs: list[tuple[dict[str, Any], dict[str, Any]]]
     """The figures of the base and of the working tree, a pair a round."""
     reasons: list[str]
+
+
+def check(workloads: Sequence[Workload]) -> None:
+    """Raise UsageError for a workload that two commits can't be compared at."""
+    for work in workloads:
+        if work.database:
+            raise UsageError(f"--workloads {work.name}: compare starts no PostgreSQL; choose another")
+        if work.kind in ("start", "idle"):
+            raise UsageError(f"--workloads {work.name}: it has no rate to compare; choose another")
 
 
 def carry_out(
@@ -44,8 +53,6 @@ def carry_out(
     with tempfile.TemporaryDirectory() as logs:
         setup = Setup(environment, groups, seconds, warmup_s, Path(logs))
         for work in workloads:
-            if work.database or work.kind in ("start", "idle"):
-                raise BenchError(f"--workloads {work.name}: it has no rate to compare; choose another")
             cores = machine.share_cores(groups, work.workers, work.database)
             comparison = Comparison(work, [], [])
             for number in range(rounds):
@@ -69,14 +76,15 @@ def describe(comparison: Comparison) -> str:
     lines = [f"{name} {reason}" for reason in dict.fromkeys(comparison.reasons)]
     if comparison.pairs:
         rate = ratio_of_pairs([(now["rate"], base["rate"]) for base, now in comparison.pairs])
-        cost = ratio_of_pairs([(cpu_us(now), cpu_us(base)) for base, now in comparison.pairs])
+        costs = [(cpu_us(now), cpu_us(base)) for base, now in comparison.pairs]
+        # A short turn may take less CPU time than the kernel's clock shows.
+        costs = [pair for pair in costs if min(pair) > 0]
+        cost = _show(ratio_of_pairs(costs)) if costs else "too little to measure: choose more --seconds"
         limits = {now["limit"] for _, now in comparison.pairs} | {
             base["limit"] for base, _ in comparison.pairs
         }
-        lines.append(
-            f"{name} rate {_show(rate)}   CPU time a "
-            f"request {_show(cost)}   limit: {', '.join(sorted(limits))}"
-        )
+        shown = "fixed by the load" if limits == {"rate"} else _show(rate)
+        lines.append(f"{name} rate {shown}   CPU time a request {cost}   limit: {', '.join(sorted(limits))}")
     return "\n".join(lines)
 
 

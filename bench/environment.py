@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from bench import processes
-from bench.errors import BenchError
+from bench.errors import BenchError, UsageError
 from bench.servers import SERVERS, Place
 
 HERE = Path(__file__).resolve().parent
@@ -92,18 +92,21 @@ class Environment:
         self._make_certificate()
 
     def _lock(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if any(self.folder.iterdir()) and not (self.folder / LOCK).exists():
-            # Parts of it are removed in time: that must never be a user's own folder.
-            raise BenchError(
-                f"--environment {self.folder}: it holds other files; choose a new folder, or an empty one"
-            )
-        self._locked = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT)
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if any(self.folder.iterdir()) and not (self.folder / LOCK).exists():
+                # Parts of it are removed in time: that must never be a user's own folder.
+                reason = "it holds other files; choose a new folder, or an empty one"
+                raise UsageError(f"--environment {self.folder}: {reason}")
+            self._locked = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT)
             fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BenchError(
+        except BlockingIOError:
+            raise UsageError(
                 f"--environment {self.folder}: another bench uses it; choose another folder"
+            ) from None
+        except OSError as error:
+            raise UsageError(
+                f"--environment {self.folder}: {error.strerror}; choose another folder"
             ) from None
 
     def _install_packages(self) -> None:
@@ -170,17 +173,20 @@ class Environment:
 
     def _install_node_driver(self) -> None:
         folder = self.node_modules.parent
-        source = (HERE / "package.json").read_text()
-        copy = folder / "package.json"
-        if not shutil.which("node") or (copy.exists() and copy.read_text() == source):
+        names = ("package.json", "package-lock.json")
+        stamp = folder / "installed.txt"
+        wanted = "".join((HERE / name).read_text() for name in names)
+        if not shutil.which("node") or (stamp.exists() and stamp.read_text() == wanted):
             return
         folder.mkdir(exist_ok=True)
-        copy.write_text(source)
+        for name in names:
+            shutil.copyfile(HERE / name, folder / name)
         try:
-            self._run(["npm", "install", "--silent", "--no-audit", "--no-fund"], "npm install", cwd=folder)
+            self._run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], "npm ci", cwd=folder)
         except BenchError as error:
-            copy.unlink()
             self.notes.append(f"Node has no PostgreSQL driver: {error}")
+        else:
+            stamp.write_text(wanted)
 
     def _make_certificate(self) -> None:
         if self.certificate.exists():
@@ -247,13 +253,18 @@ class Environment:
         return self._build(sources, self.folder / "builds" / "working-tree", digest.hexdigest())
 
     def build_revision(self, revision: str) -> Path:
-        """Build fastasgi as it was committed at `revision`. Raises BenchError."""
-        name = self._run(
-            ["git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"], revision, cwd=ROOT
-        ).strip()
+        """Build fastasgi as it was committed at `revision`, of the sources it had then. Raises BenchError."""
+        self._run(["git", "rev-parse", "--git-dir"], "git", cwd=ROOT)
+        try:
+            commit = ["--end-of-options", f"{revision}^{{commit}}"]
+            name = self._run(["git", "rev-parse", "--verify", "--quiet", *commit], "git", cwd=ROOT)
+        except BenchError:
+            raise UsageError(f"there is no commit {revision!r}; choose one that git log names") from None
+        name = name.strip()
+        listed = self._run(["git", "ls-tree", "--name-only", name, *SOURCES], "git ls-tree", cwd=ROOT)
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             archive = Path(folder) / "sources.tar"
-            self._run(["git", "archive", "-o", str(archive), name, *SOURCES], "git archive", cwd=ROOT)
+            self._run(["git", "archive", "-o", str(archive), name, *listed.split()], "git archive", cwd=ROOT)
             sources = Path(folder) / "sources"
             with tarfile.open(archive) as opened:
                 opened.extractall(sources, filter="data")
@@ -273,14 +284,15 @@ class Environment:
         return build
 
     def _run(self, command: list[str], what: str, cwd: Path | None = None) -> str:
-        """Run a command; its output. Raises BenchError with the last line of what it wrote on stderr.
+        """Run a command; its output. Raises BenchError with the line of its stderr that says most: the first
+        error that pip names, whose last line is advice, else the last.
 
         Its temporary files are the environment's, so that none is left where it is interrupted.
         """
         scratch = self.folder / "tmp"
         shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
         try:
+            scratch.mkdir(parents=True)
             done = processes.run(command, cwd=cwd, env={**os.environ, "TMPDIR": str(scratch)})
         except OSError as error:
             raise BenchError(f"{what}: {error.filename or command[0]}: {error.strerror}") from None
@@ -290,7 +302,8 @@ class Environment:
             lines = [line for line in done.stderr.splitlines() if line.strip()] or [
                 f"exit code {done.returncode}"
             ]
-            raise BenchError(f"{what}: {lines[-1].strip()}")
+            errors = [line for line in lines if line.startswith("ERROR:")]
+            raise BenchError(f"{what}: {(errors or lines[-1:])[0].strip()}")
         return done.stdout
 
 

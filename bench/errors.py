@@ -5,6 +5,10 @@ class BenchError(Exception):
     """Something the bench needs isn't there or failed; the message names it and the mend."""
 
 
+class UsageError(BenchError):
+    """An option or argument that can't be: the message names it, the value and the mend."""
+
+
 class MissingError(BenchError):
     """A program or package that a turn needs isn't installed."""
 

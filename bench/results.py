@@ -6,13 +6,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bench.errors import UsageError
+
 FORMAT = 1
 
 
 def new_folder(parent: Path) -> Path:
-    """A folder for a run that begins now, named by date and time."""
+    """A folder for a run that begins now, named by date and time. Raises UsageError."""
     folder = parent / datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(f"--results {parent}: {error.strerror}; choose another folder") from None
     return folder
 
 

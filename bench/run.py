@@ -9,7 +9,7 @@ from typing import Any
 
 from bench import database, machine, results
 from bench.environment import ROOT, Environment
-from bench.errors import BenchError
+from bench.errors import BenchError, UsageError
 from bench.servers import SERVERS, Server
 from bench.turn import Setup, take_turn
 from bench.workloads import WORKLOADS, Workload
@@ -33,7 +33,8 @@ class Plan:
 def carry_out(plan: Plan, environment: Environment, folder: Path) -> dict[str, Any]:
     """Make the run; its results, which are also in `folder` after each turn. Raises BenchError.
 
-    KeyboardInterrupt ends the run and not the results: they say so.
+    KeyboardInterrupt ends the run and not the results: they say so. So does the end of who reads what this
+    prints.
     """
     build = None
     if any(server.needs_fastasgi for server in plan.servers):
@@ -63,8 +64,13 @@ def carry_out(plan: Plan, environment: Environment, folder: Path) -> dict[str, A
                 _take_rounds(plan, setup, work, found, folder)
     except KeyboardInterrupt:
         found["interrupted"] = True
-        print("\nbench: interrupted; what was measured is kept", file=sys.stderr)
+    except BrokenPipeError:
+        found["interrupted"] = True
+        results.save(folder, found)
+        raise
     results.save(folder, found)
+    if found["interrupted"]:
+        print("\nbench: interrupted; what was measured is kept", file=sys.stderr)
     return found
 
 
@@ -145,27 +151,27 @@ def describe_turn(work: Workload, server: Server, turn: dict[str, Any]) -> str:
 
 
 def choose(names: str, known: dict[str, Any], what: str) -> tuple[Any, ...]:
-    """The members of `known` with these names, separated by commas, or all. Raises BenchError."""
+    """The members of `known` with these names, separated by commas, or all. Raises UsageError."""
     if names == "all":
         return tuple(known.values())
     chosen = []
     for name in names.split(","):
         if name not in known:
-            raise BenchError(f"--{what}: there is no {name!r}; choose from: all {' '.join(known)}")
+            raise UsageError(f"--{what}: there is no {name!r}; choose from: all {' '.join(known)}")
         chosen.append(known[name])
     return tuple(chosen)
 
 
 def plan_of(servers: str, workloads: str, seconds: float, rounds: int, warmup_s: float, port: int) -> Plan:
-    """The plan that the options ask for. Raises BenchError."""
+    """The plan that the options ask for. Raises UsageError."""
     if not 0 < seconds <= 3600:
-        raise BenchError(f"--seconds {seconds}: choose more than 0 and at most 3600")
+        raise UsageError(f"--seconds {seconds}: choose more than 0 and at most 3600")
     if not 0 <= warmup_s <= 3600:
-        raise BenchError(f"--warmup {warmup_s}: choose from 0 to 3600")
+        raise UsageError(f"--warmup {warmup_s}: choose from 0 to 3600")
     if not 0 < rounds <= 1000:
-        raise BenchError(f"--rounds {rounds}: choose from 1 to 1000")
+        raise UsageError(f"--rounds {rounds}: choose from 1 to 1000")
     if not 0 <= port <= 65535:
-        raise BenchError(f"--port {port}: choose from 0 to 65535")
+        raise UsageError(f"--port {port}: choose from 0 to 65535")
     return Plan(
         choose(servers, SERVERS, "servers"),
         choose(workloads, WORKLOADS, "workloads"),

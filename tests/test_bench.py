@@ -4,6 +4,7 @@ made here.
 
 import asyncio
 import contextlib
+import errno
 import http.client
 import importlib
 import itertools
@@ -44,9 +45,9 @@ from bench import accounting, compare, database, guard, processes, report, run, 
 from bench import results as store  # noqa: E402
 from bench.accounting import CPUTime  # noqa: E402
 from bench.charts import format_number, format_tick, format_time, nice_ceiling  # noqa: E402
-from bench.command import main  # noqa: E402
+from bench.command import build_parser, main  # noqa: E402
 from bench.environment import Environment  # noqa: E402
-from bench.errors import BenchError, MissingError, UnsupportedError  # noqa: E402
+from bench.errors import BenchError, MissingError, UnsupportedError, UsageError  # noqa: E402
 from bench.figures import ratio_of_pairs, student_t_95  # noqa: E402
 from bench.histogram import Histogram, bucket_of, latency_of  # noqa: E402
 from bench.machine import Cores, share_cores  # noqa: E402
@@ -889,6 +890,28 @@ def test_the_results_name_the_python_of_the_environment(tmp_path: Path) -> None:
 
 
 @linux
+def test_a_command_that_fails_is_told_by_its_error_and_not_by_advice(tmp_path: Path) -> None:
+    source = """
+        import sys
+        sys.exit("WARNING: slow\\nERROR: no matching distribution\\nERROR: gave up\\nfor help visit x")
+    """
+    environment = Environment(tmp_path)
+    with pytest.raises(BenchError, match=r"^pip install: ERROR: no matching distribution$"):
+        environment._run([sys.executable, "-c", textwrap.dedent(source)], "pip install")
+    with pytest.raises(BenchError, match=r"^it: last$"):
+        environment._run([sys.executable, "-c", "import sys; sys.exit('first\\nlast')"], "it")
+    with pytest.raises(BenchError, match=r"^it: exit code 3$"):
+        environment._run([sys.executable, "-c", "import sys; sys.exit(3)"], "it")
+
+
+@linux
+def test_a_silent_initdb_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "find_program", lambda name: shutil.which("false"))
+    with pytest.raises(BenchError, match=r"^initdb failed: exit code 1$"), database.running((CORE,)):
+        pass
+
+
+@linux
 def test_two_runs_do_not_share_an_environment(tmp_path: Path) -> None:
     first, second = Environment(tmp_path), Environment(tmp_path)
     first._lock()
@@ -1252,6 +1275,13 @@ def test_numbers_are_short_and_have_units() -> None:
         (["full", "--seconds", "0"], "--seconds 0.0"),
         (["full", "--rounds", "0"], "--rounds 0"),
         (["full", "--port", "70000"], "--port 70000"),
+        (
+            ["full", "--results", "/dev/null/x"],
+            "--results /dev/null/x: Not a directory; choose another folder",
+        ),
+        (["prepare", "--environment", "/dev/null/x"], "--environment /dev/null/x: Not a directory; choose"),
+        (["compare", "HEAD", "-w", "hello,start"], "--workloads start: it has no rate to compare"),
+        (["compare", "HEAD", "-w", "hello,te-db"], "--workloads te-db: compare starts no PostgreSQL"),
     ],
 )
 def test_bad_options_are_one_line_and_exit_code_2(
@@ -1262,6 +1292,62 @@ def test_bad_options_are_one_line_and_exit_code_2(
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "never").exists()
+
+
+def test_the_environment_can_be_named_before_the_command_and_behind_it() -> None:
+    parser = build_parser()
+    for arguments in (["--environment", "x", "prepare"], ["prepare", "--environment", "x"]):
+        assert parser.parse_args(arguments).environment == Path("x")
+    assert parser.parse_args(["full"]).environment == ROOT / ".venv-bench"
+
+
+def test_an_environment_of_another_user_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*arguments: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "lock"))
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert main(["--environment", str(tmp_path), "prepare"]) == 2
+    assert (
+        capsys.readouterr().err
+        == f"bench: --environment {tmp_path}: Permission denied; choose another folder\n"
+    )
+
+
+def test_an_output_that_nobody_reads_is_one_line() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "bench", "list"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == "bench: nobody reads the output any more\n"
+    assert process.returncode == 1
+
+
+@linux
+def test_a_run_whose_output_nobody_reads_keeps_its_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object, **options: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(run, "print", broken, raising=False)
+    with pytest.raises(BrokenPipeError):
+        run.carry_out(plan(fake_server()), FakeEnvironment(tmp_path), tmp_path)
+    found = store.load(tmp_path)
+    assert [turn["status"] for turn in found["turns"]] == ["ok"]
+    assert found["interrupted"]
+
+
+def test_the_readme_counts_servers_and_workloads() -> None:
+    text = (ROOT / "bench" / "README.md").read_text()
+    assert f"{len(WORKLOADS)} workloads, {len(SERVERS)} servers" in text
 
 
 def test_every_server_makes_a_command_for_every_workload_or_says_why_not(tmp_path: Path) -> None:
@@ -1330,6 +1416,53 @@ def test_a_comparison_of_commits_shows_ratios_and_failures() -> None:
     assert text.count("base: no luck") == 1
     assert "rate x 1.102 [1.100 to 1.104]" in text
     assert "CPU time a request x 0.908" in text
+
+
+def test_commits_are_compared_where_turns_took_no_cpu_time_or_had_a_fixed_rate() -> None:
+    idle = good_turn("fastasgi", 100, user_us=0.0, system_us=0.0, limit="rate")
+    text = compare.describe(compare.Comparison(WORKLOADS["hello"], [(idle, idle)], []))
+    assert "rate fixed by the load   CPU time a request too little to measure" in text
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout whose only commit has neither README.md nor LICENSE."""
+    root = tmp_path / "checkout"
+    (root / "fastasgi").mkdir(parents=True)
+    (root / "fastasgi" / "__init__.py").write_text("")
+    (root / "setup.py").write_text("")
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *arguments], cwd=root, check=True)
+    monkeypatch.setattr("bench.environment.ROOT", root)
+    return root
+
+
+@linux
+@pytest.mark.usefixtures("repository")
+def test_a_commit_without_some_of_the_sources_can_be_built(tmp_path: Path) -> None:
+    class Builder(Environment):
+        def _build(self, sources: Path, build: Path, stamp: str) -> Path:
+            assert sorted(path.name for path in sources.iterdir()) == ["fastasgi", "setup.py"]
+            return build
+
+    environment = Builder(tmp_path / "environment")
+    assert re.fullmatch("[0-9a-f]{40}", environment.build_revision("HEAD").name)
+
+
+@linux
+@pytest.mark.usefixtures("repository")
+@pytest.mark.parametrize("revision", ["nowhere", "--all", "HEAD^"])
+def test_an_unknown_commit_is_named(tmp_path: Path, revision: str) -> None:
+    with pytest.raises(UsageError, match=f"there is no commit '{re.escape(revision)}'"):
+        Environment(tmp_path / "environment").build_revision(revision)
+
+
+@linux
+def test_where_there_is_no_repository_git_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.environment.ROOT", tmp_path)
+    with pytest.raises(BenchError, match="git: fatal: not a git repository"):
+        Environment(tmp_path / "environment").build_revision("HEAD")
 
 
 # Real programs
