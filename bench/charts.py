@@ -4,12 +4,13 @@ chart in SVG.
 Colours come from the page's style sheet by class, except in the README's chart, which brings its own.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from bench.figures import Spread
+from bench.figures import Spread, is_told
 from bench.histogram import Histogram
 
 
@@ -84,22 +85,26 @@ def format_tick(value: float) -> str:
 
 CURVE_SHARES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999)
 CURVE_TICKS = ((0.0, "0"), (0.5, "50"), (0.9, "90"), (0.99, "99"), (0.999, "99.9"), (0.9999, "99.99"))
-_LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 56, 26, 12, 40, 720, 340
+_LEFT, _RIGHT, _TOP, _BOTTOM, _WIDTH, _HEIGHT = 56, 166, 12, 40, 800, 340
+_LABEL_HEIGHT = 16
 
 
 def curves(lines: Sequence[tuple[str, Histogram]], caption: str) -> str:
-    """Latency by percentile: each further nine of the percentile takes the same width, each decade the same
-    height.
+    """Latency by percentile: each further nine of the percentile takes the same width, each factor of ten
+    the same height.
 
-    A curve ends where fewer than ten answers would be above it.
+    A curve ends where too few answers would be above it, the axis with the last curve. The curves' names
+    stand at their ends.
     """
     shown = [(name, _curve_points(histogram)) for name, histogram in lines]
     values = [latency_s for _, points in shown for _, latency_s in points]
-    low = 10 ** math.floor(math.log10(min(values)))
-    high = 10 ** math.ceil(math.log10(max(values)) + 1e-9)
+    last = max(share for _, points in shown for share, _ in points)
+    ticks = _time_ticks(min(values), max(values))
+    low, high = ticks[0], ticks[-1]
+    right = _WIDTH - _RIGHT
 
     def x(share: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * -math.log10(1 - share) / 4
+        return _LEFT + (right - _LEFT) * math.log10(1 - share) / math.log10(1 - last)
 
     def y(latency_s: float) -> float:
         return (
@@ -110,25 +115,33 @@ def curves(lines: Sequence[tuple[str, Histogram]], caption: str) -> str:
 
     parts = []
     for share, label in CURVE_TICKS:
-        parts.append(f'<path class="grid" d="M{x(share):.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>')
-        parts.append(
-            f'<text class="tick" x="{x(share):.1f}" y="{_HEIGHT - 22}" text-anchor="middle">{label}</text>'
-        )
-    for exponent in range(round(math.log10(low)), round(math.log10(high)) + 1):
-        height = y(10.0**exponent)
-        parts.append(f'<path class="grid" d="M{_LEFT} {height:.1f}H{_WIDTH - _RIGHT}"/>')
+        if share <= last:
+            at = f"{x(share):.1f}"
+            parts.append(f'<path class="grid" d="M{at} {_TOP}V{_HEIGHT - _BOTTOM}"/>')
+            parts.append(
+                f'<text class="tick" x="{at}" y="{_HEIGHT - 22}" text-anchor="middle">{label}</text>'
+            )
+    for tick in ticks:
+        height = y(tick)
+        parts.append(f'<path class="grid" d="M{_LEFT} {height:.1f}H{right}"/>')
         parts.append(
             f'<text class="tick" x="{_LEFT - 6}" y="{height + 4:.1f}" text-anchor="end">'
-            f"{format_time(10.0**exponent)}</text>"
+            f"{format_time(tick)}</text>"
         )
     parts.append(
-        f'<text class="tick" x="{(_LEFT + _WIDTH) / 2:.0f}" y="{_HEIGHT - 4}" text-anchor="middle">'
+        f'<text class="tick" x="{(_LEFT + right) / 2:.0f}" y="{_HEIGHT - 4}" text-anchor="middle">'
         "percentile of requests</text>"
     )
+    heights = _spread_labels([y(points[-1][1]) for _, points in shown])
     legend = []
-    for number, (name, points) in enumerate(shown):
+    for number, ((name, points), height) in enumerate(zip(shown, heights, strict=True)):
         path = "L".join(f"{x(share):.1f} {y(latency_s):.1f}" for share, latency_s in points)
+        end_x, end_y = x(points[-1][0]), y(points[-1][1])
         parts.append(f'<path class="line c{number}" d="M{path}"><title>{escape(name)}</title></path>')
+        parts.append(
+            f'<path class="leader c{number}" d="M{end_x:.1f} {end_y:.1f}L{right + 16} {height:.1f}h8"/>'
+            f'<text class="label c{number}" x="{right + 29}" y="{height + 4:.1f}">{escape(name)}</text>'
+        )
         legend.append(f'<li class="c{number}">{escape(name)}</li>')
     return (
         f'<figure class="curves"><figcaption>{escape(caption)}</figcaption>'
@@ -138,9 +151,31 @@ def curves(lines: Sequence[tuple[str, Histogram]], caption: str) -> str:
     )
 
 
+def _time_ticks(low: float, high: float) -> list[float]:
+    """Seconds of 1, 2 and 5 times powers of ten, from below `low` to above `high`."""
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
+    steps = [step * 10.0**power for power in powers for step in (1, 2, 5)]
+    first = max(number for number, step in enumerate(steps) if step < low)
+    last = min(number for number, step in enumerate(steps) if step > high)
+    return steps[first : last + 1]
+
+
+def _spread_labels(wanted: Sequence[float]) -> list[float]:
+    """Heights for labels, in the same order, near the wanted ones, without touching each other."""
+    order = sorted(range(len(wanted)), key=lambda number: wanted[number])
+    heights = list(wanted)
+    for above, below in itertools.pairwise(order):
+        heights[below] = max(heights[below], heights[above] + _LABEL_HEIGHT)
+    floor = float(_HEIGHT - _BOTTOM)
+    for number in reversed(order):
+        heights[number] = min(heights[number], floor)
+        floor = heights[number] - _LABEL_HEIGHT
+    return heights
+
+
 def _curve_points(histogram: Histogram) -> list[tuple[float, float]]:
-    enough = [share for share in CURVE_SHARES if histogram.total * (1 - share) >= 10 or share <= 0.5]
-    return [(share, histogram.quantile(share)) for share in enough]
+    shares = [share for share in CURVE_SHARES if share <= 0.5 or is_told(share, histogram.total)]
+    return [(share, histogram.quantile(share)) for share in shares]
 
 
 def format_time(seconds: float) -> str:
@@ -151,47 +186,62 @@ def format_time(seconds: float) -> str:
     raise ValueError(f"{seconds} seconds")
 
 
-def picture(chart: Sequence[Bar], title: str, subtitle: str) -> str:
-    """Bars as an SVG file of its own, light and dark, for the README."""
-    row, left, right, top = 30, 190, 170, 64
-    width, height = 760, top + row * len(chart) + 12
-    ceiling = nice_ceiling(max(bar.value.high for bar in chart))
-    scale = (width - left - right) / ceiling
+def picture(columns: Sequence[tuple[str, Sequence[Bar]]], title: str, subtitle: str, note: str) -> str:
+    """Bars as an SVG file of its own, light and dark, for the README: two charts of the same servers side by
+    side, each with its heading.
+    """
+    row, top, names = 30, 92, 172
+    places = ((names, 205), (names + 325, 160))
+    width, height = 760, top + row * len(columns[0][1]) + (34 if note else 10)
     parts = []
-    for number, bar in enumerate(chart):
-        y = top + row * number
-        middle = y + 9
-        low, high = left + bar.value.low * scale, left + bar.value.high * scale
-        parts.append(f'<text x="{left - 10}" y="{y + 14}" text-anchor="end">{escape(bar.label)}</text>')
-        style = " ".join(["fill", *bar.style.split()])
-        length = max(bar.value.median * scale, 1)
-        parts.append(f'<rect class="{style}" x="{left}" y="{y}" width="{length:.1f}" height="18" rx="2"/>')
-        if high - low > 1:
-            parts.append(
-                f'<path class="whisker" d="M{low:.1f} {middle}H{high:.1f}'
-                f'M{low:.1f} {middle - 4}v8M{high:.1f} {middle - 4}v8"/>'
-            )
+    for number, bar in enumerate(columns[0][1]):
+        style = "ours" if "ours" in bar.style.split() else ""
         parts.append(
-            f'<text class="soft" x="{max(high, left + length) + 8:.1f}" y="{y + 14}">'
-            f"{escape(bar.text)}</text>"
+            f'<text class="{style}" x="{names - 10}" y="{top + row * number + 14}" text-anchor="end">'
+            f"{escape(bar.label)}</text>"
         )
+    for (heading, chart), (left, length) in zip(columns, places, strict=True):
+        scale = length / max(*(bar.value.high for bar in chart), 1e-9)
+        parts.append(f'<text class="soft" x="{left}" y="{top - 14}">{escape(heading)}</text>')
+        parts.append(f'<path class="axis" d="M{left - 0.5} {top - 4}v{row * len(chart)}"/>')
+        for number, bar in enumerate(chart):
+            y = top + row * number
+            parts.append(_picture_bar(bar, left, y, scale))
+    if note:
+        parts.append(f'<text class="soft" x="12" y="{height - 10}">{escape(note)}</text>')
     return f"""<svg xmlns="http://www.w3.org/2000/svg" \
 viewBox="0 0 {width} {height}" width="{width}" height="{height}" \
 role="img" aria-label="{escape(title, quote=True)}">
 <style>
 text {{ font: 13px system-ui, sans-serif; fill: #1c2530 }}
-.title {{ font-size: 16px; font-weight: 600 }}
+.title {{ font-size: 16px; font-weight: 600 }} text.ours {{ font-weight: 650 }}
 .soft {{ fill: #5a6675; font-variant-numeric: tabular-nums }}
 .fill {{ fill: #9aa7b6 }} .fill.ours {{ fill: #d9480f }} .fill.floor {{ fill: #d5dbe2 }}
-.whisker {{ stroke: #1c2530; stroke-width: 1.4; fill: none }}
+.whisker {{ stroke: #1c2530; stroke-width: 1.4; fill: none }} .axis {{ stroke: #c3cad3 }}
 @media (prefers-color-scheme: dark) {{
 text {{ fill: #e6ebf1 }} .soft {{ fill: #9fabba }}
 .fill {{ fill: #66758a }} .fill.ours {{ fill: #ff7a3d }} .fill.floor {{ fill: #38424f }}
-.whisker {{ stroke: #e6ebf1 }}
+.whisker {{ stroke: #e6ebf1 }} .axis {{ stroke: #46505c }}
 }}
 </style>
 <text class="title" x="12" y="24">{escape(title)}</text>
-<text class="soft" x="12" y="44">{escape(subtitle)}</text>
+<text class="soft" x="12" y="45">{escape(subtitle)}</text>
 {chr(10).join(parts)}
 </svg>
 """
+
+
+def _picture_bar(bar: Bar, left: float, y: float, scale: float) -> str:
+    low, high = left + bar.value.low * scale, left + bar.value.high * scale
+    style = " ".join(["fill", *bar.style.split()])
+    length = max(bar.value.median * scale, 1)
+    whisker = ""
+    if high - low > 1:
+        whisker = (
+            f'<path class="whisker" d="M{low:.1f} {y + 9}H{high:.1f}'
+            f'M{low:.1f} {y + 5}v8M{high:.1f} {y + 5}v8"/>'
+        )
+    return (
+        f'<rect class="{style}" x="{left}" y="{y}" width="{length:.1f}" height="18" rx="2"/>{whisker}'
+        f'<text class="soft" x="{max(high, left + length) + 8:.1f}" y="{y + 14}">{escape(bar.text)}</text>'
+    )

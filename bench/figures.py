@@ -9,8 +9,9 @@ from typing import Any
 from bench.histogram import Histogram
 from bench.results import good_turns
 
-# Student's t for a two-sided interval of 95 %, by degrees of freedom; beyond, the normal distribution's 1.96
-# and a little: t(n) is 1.96 + 2.4 / n to three digits there.
+# The normal distribution's factor for a two-sided interval of 95 %.
+_Z_95 = 1.959964
+# Student's, by degrees of freedom.
 _T_95 = (
     12.706,
     4.303,
@@ -28,11 +29,28 @@ _T_95 = (
     2.145,
     2.131,
 )
+# Answers that have to lie beyond a quantile for it to say something.
+MIN_BEYOND = 10
 
 
 def student_t_95(degrees: int) -> float:
-    """The factor of the standard error that makes a two-sided interval of 95 %."""
-    return _T_95[degrees - 1] if degrees <= len(_T_95) else 1.96 + 2.4 / degrees
+    """The factor of the standard error that makes a two-sided interval of 95 %, to three decimals.
+
+    Beyond the table by the expansion for many degrees (Abramowitz and Stegun, 26.7.5).
+    """
+    if degrees <= len(_T_95):
+        return _T_95[degrees - 1]
+    z = _Z_95
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / degrees + second / degrees**2 + third / degrees**3
+
+
+def is_told(share: float, count: int) -> bool:
+    """Whether so many answers are enough for the quantile `share`."""
+    # The shares have no exact binary form.
+    return count * (1 - share) >= MIN_BEYOND - 1e-6
 
 
 @dataclass(frozen=True)
@@ -129,7 +147,14 @@ class Figure:
     @property
     def is_lower_bound(self) -> bool:
         """Whether the server could have done more in half of the turns or more."""
-        return self.limits[0] in ("generator", "shared core", "other processes")
+        return self.limits[0] in ("generator", "shared core", "other processes", "database")
+
+    @property
+    def has_fixed_rate(self) -> bool:
+        """Whether the load fixed the rate in half of the turns or more, so that it says nothing of the
+        server.
+        """
+        return self.limits[0] == "rate"
 
 
 def figure_of(turns: list[dict[str, Any]]) -> Figure:

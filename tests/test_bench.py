@@ -41,7 +41,7 @@ if not (ROOT / "bench").is_dir():
 # At the end: the checkout's own fastasgi has no compiled modules, and must not hide the installed one.
 sys.path.append(str(ROOT))
 
-from bench import accounting, compare, database, guard, processes, report, run, websocket  # noqa: E402
+from bench import accounting, charts, compare, database, guard, processes, report, run, websocket  # noqa: E402
 from bench import results as store  # noqa: E402
 from bench.accounting import CPUTime  # noqa: E402
 from bench.charts import format_number, format_tick, format_time, nice_ceiling  # noqa: E402
@@ -346,9 +346,10 @@ def test_a_ratio_that_may_be_1_or_has_a_single_pair_is_not_certain() -> None:
 def test_students_factor_falls_to_the_normal_distributions() -> None:
     factors = [student_t_95(degrees) for degrees in range(1, 400)]
     assert factors == sorted(factors, reverse=True)
-    # From the tables of the distribution.
-    assert student_t_95(20) == pytest.approx(2.086, abs=0.006)
-    assert student_t_95(100) == pytest.approx(1.984, abs=0.003)
+    # From the tables of the distribution, which give three decimals.
+    exact = {1: 12.706, 15: 2.131, 16: 2.120, 17: 2.110, 18: 2.101, 19: 2.093, 20: 2.086, 25: 2.060}
+    exact |= {30: 2.042, 40: 2.021, 60: 2.000, 100: 1.984, 120: 1.980, 10**6: 1.960}
+    assert {degrees: round(student_t_95(degrees), 3) for degrees in exact} == exact
 
 
 APART = Cores((0,), (1,), ())
@@ -1203,6 +1204,139 @@ def test_the_report_is_one_page_that_loads_nothing() -> None:
     assert "4.0 KiB" in text
 
 
+def ratio_rows(results: dict[str, Any]) -> dict[str, list[str]]:
+    """The cells of the ratio table, without their intervals, by the workload's title."""
+    rows = re.findall(r"<tr><td><a [^>]*>(.*?)</a></td>(.*?)</tr>", report._ratio_table(results))
+    cells = {title: re.findall("<td>(.*?)</td>", rest) for title, rest in rows}
+    return {
+        title: [re.sub("<small>.*?</small>|<.*?>", "", cell) for cell in row] for title, row in cells.items()
+    }
+
+
+def test_what_the_load_fixes_has_no_ratio_of_rates() -> None:
+    turns = []
+    for number in range(3):
+        turns += [good_turn("fastasgi", 5000, number, "events", limit="rate", user_us=100.0, system_us=0.0)]
+        turns += [good_turn("uvicorn", 5000, number, "events", limit="rate", user_us=250.0, system_us=0.0)]
+    results = results_of(*turns)
+    assert list(ratio_rows(results).values()) == [["—", "2.50", "", ""]]
+    text = check_page(results)
+    assert "—: the load fixed the rate" in text
+    assert "events a second: as many as the load asks for" in text
+
+
+def test_a_figure_that_the_database_held_back_is_a_lower_bound() -> None:
+    turns = [
+        good_turn(server, rate, number, limit=limit)
+        for number in range(3)
+        for server, rate, limit in (("fastasgi", 3000, "database"), ("uvicorn", 1000, "server"))
+    ]
+    results = results_of(*turns)
+    assert next(iter(ratio_rows(results).values()))[0] == "≥ 3.00"
+    text = check_page(results)
+    assert "≥ 3\u202f000" in text
+    assert "PostgreSQL used up its core: the server could do more." in text
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "rates", "cell"),
+    [
+        ("server", "server", (3000, 1000), '<span class="up">3.00'),
+        ("generator", "server", (3000, 1000), '<span class="up">≥ 3.00'),
+        ("server", "generator", (3000, 1000), '<span class="">≤ 3.00'),
+        ("server", "generator", (500, 1000), '<span class="down">≤ 0.50'),
+        ("generator", "server", (500, 1000), '<span class="">≥ 0.50'),
+        ("generator", "generator", (3000, 1000), '<span class="">? 3.00'),
+    ],
+)
+def test_a_ratio_has_a_colour_only_where_its_side_of_1_is_known(
+    ours: str, theirs: str, rates: tuple[float, float], cell: str
+) -> None:
+    turns = []
+    for number in range(3):
+        turns += [good_turn("fastasgi", rates[0], number, limit=ours)]
+        turns += [good_turn("uvicorn", rates[1], number, limit=theirs)]
+    assert cell in report._ratio_table(results_of(*turns))
+
+
+def test_nodes_cluster_stands_for_node_with_two_workers() -> None:
+    turns = []
+    for workload, server in (("hello", "node"), ("workers-2", "node-cluster")):
+        turns += [good_turn("fastasgi", 3000, 0, workload), good_turn(server, 1500, 0, workload)]
+    results = results_of(*turns)
+    results["servers"]["node-cluster"] = {"title": "Node cluster", "settings": "x"}
+    assert [row[2] for row in ratio_rows(results).values()] == ["2.00", "2.00"]
+    assert "With 2 workers Node is its cluster module." in check_page(results)
+
+
+def test_the_legend_names_only_what_is_in_the_table() -> None:
+    turns = [good_turn("fastasgi", 3000), good_turn("uvicorn", 1000)]
+    legend = check_page(results_of(*turns))
+    for absent in ("interval", "≥:", "≤:", "?:", "—:", "cluster module"):
+        assert absent not in legend
+    assert "the interval that holds the true ratio" in check_page(full_results())
+
+
+def test_a_commit_that_is_unknown_has_no_changes() -> None:
+    results = results_of()
+    results["machine"] |= {"commit": "unknown", "changed": True}
+    assert "changes" not in check_page(results)
+    results["machine"]["commit"] = "0123456789abcdef"
+    assert "commit 0123456789 and changes that are not committed" in check_page(results)
+
+
+def test_a_quantile_needs_ten_answers_beyond_it() -> None:
+    # 1500 answers: 99 % leaves 15, 99.9 % one.
+    turns = [good_turn("fastasgi", 1000, 0, "rate-1000", latencies=[[300, 1500]])]
+    page = report.build_page(results_of(*turns))
+    (row,) = re.findall("<tr><td>fastasgi</td>(.*?)</tr>", page.split('id="settings"')[0])
+    assert [bool(cell) for cell in re.findall("<td>(.*?)</td>", row)[:4]] == [True, True, True, False]
+    # The axis ends where the last curve does.
+    ticks = re.findall('text-anchor="middle">([0-9.]+)</text>', page)
+    assert ticks == ["0", "50", "90", "99"]
+
+
+def test_labels_of_curves_do_not_touch() -> None:
+    wanted = [100.0, 101.0, 299.0, 300.0, 99.0, 298.0]
+    heights = charts._spread_labels(wanted)
+    order = sorted(heights)
+    assert all(below - above >= charts._LABEL_HEIGHT for above, below in itertools.pairwise(order))
+    assert sorted(range(6), key=heights.__getitem__) == sorted(range(6), key=wanted.__getitem__)
+    assert order[-1] <= charts._HEIGHT
+
+
+def test_shared_cores_are_told_and_no_others() -> None:
+    results = results_of(good_turn("fastasgi", 1000))
+    work = results["workloads"]["hello"]
+    work["cores"] = Cores((0,), (1,), (1,)).as_json()
+    text = check_page(results)
+    assert "server on core 0; load from core 1; database on core 1, shared" in text
+    assert "on cores that the load doesn't use, and stopped" in text
+    work["cores"] = Cores((0, 1), (1,), ()).as_json()
+    text = check_page(results)
+    assert "server on cores 0, 1; load from core 1, shared with the server" in text
+    assert "as far as there are enough" in text
+
+
+def test_the_steps_of_a_mixed_workload_are_shown() -> None:
+    def steps(p50_s: float) -> dict[str, Any]:
+        logins = {"count": 2000, "failures": 0, "p50_s": p50_s, "p95_s": 0.02, "p99_s": 0.03}
+        return {"<log in>": logins, "rare": logins | {"count": 100, "failures": 2}}
+
+    turns = [
+        good_turn("fastasgi", 1000, number, "mixed", steps=steps(p50_s))
+        for number, p50_s in enumerate((0.001, 0.009, 0.002))
+    ]
+    results = results_of(*turns, good_turn("uvicorn", 500, 0, "mixed"))
+    check_page(results)
+    table = report._step_table(results, "mixed")
+    assert "<th>&lt;log in&gt;</th><th>rare</th>" in table
+    assert re.findall("<tr><td>.*?</tr>", table) == [
+        "<tr><td>fastasgi</td><td>2 ms<small>30 ms</small></td><td>2 ms<small>6 failed</small></td></tr>"
+    ]
+    assert report._step_table(results_of(good_turn("fastasgi", 1000)), "hello") == ""
+
+
 def test_a_report_of_nothing_but_failures_can_be_made() -> None:
     turns = [
         {"workload": name, "server": "fastasgi", "round": 0, "status": "failed", "reason": "no luck"}
@@ -1236,6 +1370,12 @@ def test_the_readmes_chart_is_svg_with_every_server(tmp_path: Path) -> None:
         "uvicorn",
         "C epoll floor",
     ]
+    texts = " ".join(words)
+    # Rate and CPU time of each, of whom and when.
+    assert "≥ 9\u202f000" in texts
+    assert texts.count(" µs") == 3
+    assert "<Chip> & Co, 2 cores, one worker each; 2026-11-21" in texts
+    assert "≥: something else than the server was used up" in texts
 
 
 def test_results_of_another_format_are_refused(tmp_path: Path) -> None:
