@@ -19,7 +19,7 @@ CHART_WORKLOAD = "hello"
 LIMITS = {
     "server": "the server used up its cores",
     "generator": "a load generator used up its core, or was late: the server could do more",
-    "shared core": "server and generator share a core: the server could do more",
+    "shared core": "server and generator share a core, or two threads of one: the server could do more",
     "other processes": "other processes took the rest of a core: the server could do more",
     "database": "PostgreSQL used up its core: the server could do more",
     "rate": "the load has a fixed rate, which was kept up: that says nothing of the server's own",
@@ -262,7 +262,7 @@ def _step_table(results: dict[str, Any], name: str) -> str:
 def _step_cell(kept: list[dict[str, Any]], step: str) -> str:
     found = [steps[step] for steps in kept if step in steps]
     cell = ""
-    for share, key in ((0.5, "p50_s"), (0.99, "p99_s")):
+    for share, key in ((0.5, "median_s"), (0.99, "p99_s")):
         values = [one[key] for one in found if is_told(share, one["count"])]
         if values:
             shown = format_time(statistics.median(values))

@@ -1331,7 +1331,7 @@ def test_shared_cores_are_told_and_no_others() -> None:
 
 def test_the_steps_of_a_mixed_workload_are_shown() -> None:
     def steps(p50_s: float) -> dict[str, Any]:
-        logins = {"count": 2000, "failures": 0, "p50_s": p50_s, "p95_s": 0.02, "p99_s": 0.03}
+        logins = {"count": 2000, "failures": 0, "median_s": p50_s, "p95_s": 0.02, "p99_s": 0.03}
         return {"<log in>": logins, "rare": logins | {"count": 100, "failures": 2}}
 
     turns = [
@@ -1956,8 +1956,11 @@ def test_the_real_generator_drives_a_real_server(workload: str, plain_server: Se
     result = turn(setup, plain_server, workload)
     assert result["status"] == "ok", result
     assert result["failures"] == {}
-    assert Histogram(map(tuple, result["latencies"])).total >= result["count"] > 10
-    assert result["rate"] == pytest.approx(1000, rel=0.2) or workload != "rate-1000"
+    latencies = Histogram(map(tuple, result["latencies"]))
+    assert latencies.total >= result["count"] > 10
+    if workload == "rate-1000" and max(result["lateness_p99_s"], latencies.quantile(1)) < 0.02:
+        # What a busy machine held up before the window is answered in it, at a higher rate than planned.
+        assert result["rate"] == pytest.approx(1000, rel=0.2)
     # locust's statistics are of the window, as the recorder's are.
     steps = {"/": result["count"]} if workload == "client" else {}
     assert {name: step["count"] for name, step in result["steps"].items()} == steps
