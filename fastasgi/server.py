@@ -271,7 +271,6 @@ class Server:
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, let running requests end within their times, and stop the application."""
         await self._drain()
-        logger.info("Shutting down")
         # Each turn of the event loop accepts what waits on the sockets
         for _ in range(2):
             await asyncio.sleep(0)
@@ -307,10 +306,15 @@ class Server:
         context = self._context
         if context is None:
             return
-        # With --reload the successor waits for our end
-        lingers = self.is_succeeded and not self.config.reload
+
+        def begin_shutdown() -> None:
+            # With --reload the successor waits for our end
+            context.drain(lingers=self.is_succeeded and not self.config.reload)
+            # Who reads this may count on it: from now on each response says that it is the connection's last
+            logger.info("Shutting down")
+
         phases: list[tuple[Callable[[], None], float, str]] = [
-            (functools.partial(context.drain, lingers), self.config.grace_timeout_s, ""),
+            (begin_shutdown, self.config.grace_timeout_s, ""),
             (context.disconnect, PHASE_TIMEOUT_S, "Disconnecting %d request(s), graceful shutdown is over."),
             (context.cancel, PHASE_TIMEOUT_S, "Cancelling %d request(s), graceful shutdown is over."),
             (context.abort, FORCED_PHASE_TIMEOUT_S, "Giving up %d request(s) that ignore cancellation."),
