@@ -60,6 +60,7 @@ from bench.turn import Clocks, CrashError, Setup, limit_of, merge, take_turn, wo
 from bench.workloads import WORKLOADS, Workload  # noqa: E402
 
 WAIT_S = 20.0
+WITH_BENCH = {**os.environ, "PYTHONPATH": str(ROOT)}
 CORE = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
 CORES = Cores((CORE,), (CORE,), ())
 
@@ -708,7 +709,7 @@ OPEN_FILES = """
 def test_open_files_are_allowed_for_all_connections_or_the_limit_is_named() -> None:
     def run_with(*limits: int) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", textwrap.dedent(OPEN_FILES), *map(str, limits)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        return subprocess.run(command, env=WITH_BENCH, capture_output=True, text=True)
 
     assert run_with(64, 500, 300).stdout.strip() == "500"
     done = run_with(64, 200, 300)
@@ -947,7 +948,8 @@ def test_an_interrupt_waits_for_the_end_of_the_block() -> None:
 @pytest.fixture
 def handlers() -> Iterator[None]:
     """Those of the bench's process, for the length of a test."""
-    before = {number: signal.getsignal(number) for number in processes.INTERRUPTS}
+    # The suite itself may run under nohup, or in the background, where they are ignored.
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in processes.INTERRUPTS}
     processes.take_interrupts()
     yield
     for number, handler in before.items():
@@ -1026,7 +1028,7 @@ def test_interrupts_without_end_leave_nothing_of_the_database() -> None:
             print("ended", flush=True)
     """
     command = [sys.executable, "-c", textwrap.dedent(source)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=WITH_BENCH, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         folder, pid = process.stdout.readline().split()
         assert accounting.tree_pids(int(pid))
@@ -1052,7 +1054,7 @@ def test_an_interrupt_while_the_command_is_loaded_is_one_line() -> None:
         runpy.run_module("bench", run_name="__main__", alter_sys=True)
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(source)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", textwrap.dedent(source)], env=WITH_BENCH, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "bench: interrupted\n")
 
@@ -1469,7 +1471,7 @@ def test_an_environment_of_another_user_is_one_line(
 def test_an_output_that_nobody_reads_is_one_line() -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "bench", "list"],
-        cwd=ROOT,
+        env=WITH_BENCH,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -1940,7 +1942,7 @@ RATED = """
 @linux
 def test_at_a_fixed_rate_an_answer_is_seen_in_the_next_turn_of_the_loop() -> None:
     command = [sys.executable, "-c", textwrap.dedent(RATED)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S)
+    done = subprocess.run(command, env=WITH_BENCH, capture_output=True, text=True, timeout=WAIT_S)
     assert done.returncode == 0, done.stderr
     # Some readings of the clock are the sending's own.
     assert max(json.loads(done.stdout)) < 10
