@@ -27,8 +27,8 @@ cdef class TrustedPeers:
         bint trusts_all
         Network* networks               # owned; a single address is one with all its bits
         int count
-        frozenset names                 # what is no address: "unix", paths of unix sockets as given and absolute,
-                                        # names of test clients
+        # What is no address: "unix", paths of unix sockets as given and absolute, names of test clients
+        frozenset names
 
     cdef bint has(self, const Address* address) noexcept
     cdef bint has_host(self, str host) except -1        # an address, or a name
