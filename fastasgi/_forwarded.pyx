@@ -291,12 +291,16 @@ cdef int read_port(const char* p, Py_ssize_t n) noexcept:
 
 cdef bint read_node(Piece node, Address* address, int* port) noexcept:
     """An address, in brackets where it is IPv6 and a port follows (RFC 7239 section 6). False: nothing of the kind."""
-    cdef const char* end = node.p + node.n
+    cdef const char* end
     cdef const char* colon
-    cdef const char* host = node.p
-    cdef const char* host_end = end
+    cdef const char* host
+    cdef const char* host_end
+    if node.n == 0:
+        return False
+    host = node.p
+    end = host_end = host + node.n
     port[0] = 0
-    if node.n and node.p[0] == c"[":
+    if host[0] == c"[":
         host += 1
         host_end = <const char*>memchr(host, c"]", end - host)
         if host_end is NULL or memchr(host, c":", host_end - host) is NULL:
