@@ -30,6 +30,10 @@ RETRY_S = 0.1
 MESSAGE = websocket.build_text(b"x" * 32)
 TIMEOUT_S = 10
 LAST_CHUNK = b"\r\n0\r\n\r\n"
+# So long the first connections wait for the last ones.
+GATHER_S = 10
+# And so long then for each, until the server has accepted it.
+ACCEPT_S = 0.0005
 # How late the loop's timers may be.
 COARSE_S = 0.002
 now = time.perf_counter
@@ -50,6 +54,8 @@ class Target:
         self.rate_per_s: float = job.get("rate", 0)
         self.path: str = job.get("path", "/")
         self.leads: bool = job.get("leads", True)
+        self._connections: int = job.get("connections", 1)
+        self._waiting: list[RawUser] | None = []
         self.recorder = recorder
         self._sources = 0
         self._body_length = BodyLength() if job.get("fixed", True) else None
@@ -57,6 +63,26 @@ class Target:
     def new_counter(self) -> ResponseCounter:
         """Counts the responses of one connection, those that may be answers to the request."""
         return ResponseCounter(self._body_length)
+
+    def begin(self, user: "RawUser") -> None:
+        """The user's connection stands: begin with it once all users' do, or at last after GATHER_S.
+
+        Those at work leave no time for others being made, here and in servers that accept one a turn.
+        """
+        if self._waiting is None:
+            user.try_to_begin()
+            return
+        if not self._waiting:
+            gevent.spawn_later(GATHER_S, self._begin_all)
+        self._waiting.append(user)
+        if len(self._waiting) >= self._connections:
+            gevent.spawn_later(self._connections * ACCEPT_S, self._begin_all)
+
+    def _begin_all(self) -> None:
+        """Begin with all that wait; a second call finds none."""
+        waiting, self._waiting = self._waiting or [], None
+        for user in waiting:
+            user.try_to_begin()
 
     def connect(self) -> socket.socket:
         """A connection that doesn't block, from one of many loopback addresses: ports don't run out."""
@@ -169,13 +195,19 @@ class RawUser(User):
                 gevent.sleep(RETRY_S)
                 continue
             try:
-                self.begin()
+                self.target.begin(self)
                 self.lost.wait()
-            except OSError as error:
-                self.on_lost(error)
             finally:
                 self.link.close()
             gevent.sleep(RETRY_S)
+
+    def try_to_begin(self) -> None:
+        """Begin, unless the connection is lost already, or fails now."""
+        try:
+            if not self.lost.is_set():
+                self.begin()
+        except OSError as error:
+            self.on_lost(error)
 
     def begin(self) -> None:
         """The connection stands: forget the last one and send what is first. Raises OSError."""
