@@ -29,7 +29,7 @@ CYTHON_SOURCES := $(wildcard fastasgi/*.pyx fastasgi/*.pxd)
 # What drives the compiled modules in one process. Frameworks and curl are too slow, or hang, under the sanitizers.
 ASAN_TESTS ?= $(addprefix tests/test_,parser.py chunked.py parser_differential.py http1_requests.py http1_responses.py \
 	http1_refusals.py exchange.py scope.py timeouts.py interfaces.py mask.py frames.py frames_autobahn.py websocket.py \
-	peers.py forwarded.py proxyheader.py proxyprotocol.py clienthello.py tls.py)
+	peers.py forwarded.py proxyheader.py proxyprotocol.py clienthello.py)
 FUZZ_TARGETS := $(wildcard tests/fuzz/fuzz_*.py)
 HEADER_WARNINGS := -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wcast-qual -Wvla -Werror
 
