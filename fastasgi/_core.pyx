@@ -6,6 +6,7 @@ import inspect
 import sys
 import threading
 import time
+import traceback
 import urllib.parse
 import weakref
 from email.utils import formatdate
@@ -43,6 +44,12 @@ cdef extern from *:
 cdef extern from "Python.h":
     PyObject* PyList_GET_ITEM(object items, Py_ssize_t i) noexcept
     Py_ssize_t Py_REFCNT(PyObject* o) noexcept
+
+
+GROUP_MEMBERS = BaseExceptionGroup.exceptions
+
+cdef enum:
+    MOST_TRACEBACKS = 1000              # that are written of one error
 
 
 cdef class WorkerContext:
@@ -179,7 +186,7 @@ cdef class WorkerContext:
                         connection.deadline = 0
                         connection.expire()
                 except Exception as error:
-                    self.logger.error("A connection's deadline could not be handled", exc_info=error)
+                    self.log_error("A connection's deadline could not be handled", error)
         finally:
             self.in_callback = False
         self.block = NULL
@@ -229,6 +236,22 @@ cdef class WorkerContext:
             self.idle_waiter = None
             if not waiter.done():
                 waiter.set_result(None)
+        return 0
+
+    cdef int log_error(self, str message, object error) except -1:
+        cdef object fault = "it holds too many exceptions"
+        if not has_many_tracebacks(error):
+            try:
+                self.logger.error(message, exc_info=(type(error), error, error.__traceback__))
+                return 0
+            except Exception as failure:
+                fault = f"{type(failure).__qualname__} while it was logged"
+        text = (f"{message}Not with all that it grew out of: {fault}.\nTraceback (most recent call last):\n"
+                f"{''.join(traceback.format_tb(error.__traceback__))}{type(error).__qualname__}")
+        try:
+            self.logger.error("%s", text)
+        except Exception:
+            self.loop.call_exception_handler({"message": text})
         return 0
 
     def keep_step(self, step, *arguments, context=None):
@@ -281,6 +304,21 @@ cdef class ReadBuffer:
 
     def __getbuffer__(self, Py_buffer* view, int flags):
         PyBuffer_FillInfo(view, self, self.p, READ_SIZE, 0, flags)
+
+
+cdef bint has_many_tracebacks(object error) except -1:
+    """Whether a traceback would be endless: the traceback module writes a member of several groups once for each way
+    that leads to it."""
+    cdef list pending = [error]
+    cdef int count = 0
+    while pending and count <= MOST_TRACEBACKS:
+        error = pending.pop()
+        count += 1
+        if issubclass(type(error), BaseExceptionGroup):
+            if type(error).exceptions is not GROUP_MEMBERS:
+                return True             # code of the application's makes them, and may make more each time
+            pending.extend(GROUP_MEMBERS.__get__(error))
+    return count > MOST_TRACEBACKS
 
 
 def is_coroutine_function(app) -> bool:

@@ -38,6 +38,7 @@ cdef class Exchange:
     cdef object sent(self)              # what take() returns, after its message is with the wire
     cdef object next_message(self)      # what receive() gives now; None: it has to wait
     cdef int returned(self, object exception) except -1      # after the call; exception: what it raised, or None
+    cdef int log_exception(self, object exception) except -1    # unless a client that has left is behind it
 
 
 cdef class Ready:
@@ -57,7 +58,3 @@ cdef class PauseCall:
     """What send() returns to an application that has sent much without a pause: others run before it goes on."""
 
     cdef bint paused
-
-
-# Whether `exception`, one it grew out of, or all of a group's members, are our ClientDisconnected.
-cdef bint caused_by_disconnect(object exception) except -1

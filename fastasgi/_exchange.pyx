@@ -21,6 +21,12 @@ cdef extern from "Python.h":
         PyObject* (*tp_iternext)(PyObject*) except? NULL
 
 CancelledError = asyncio.CancelledError
+CAUSE = BaseException.__cause__
+CONTEXT = BaseException.__context__
+MEMBERS = BaseExceptionGroup.exceptions
+
+cdef enum:
+    MOST_EXCEPTIONS = 10000             # that are looked at for one failure; with more it is an error
 
 
 class ClientDisconnected(ConnectionError):
@@ -254,6 +260,13 @@ cdef class Exchange:
     cdef int returned(self, object exception) except -1:
         raise NotImplementedError
 
+    cdef int log_exception(self, object exception) except -1:
+        if isinstance(exception, CancelledError) and (self.disconnected or self.worker.draining):
+            return 0
+        if caused_by_disconnect(exception):
+            return 0
+        return self.worker.log_error("Exception in ASGI application\n", exception)
+
     cdef object next_message(self):
         raise NotImplementedError
 
@@ -328,15 +341,34 @@ cdef dict private_copy(dict scope):
 
 
 cdef bint caused_by_disconnect(object exception) except -1:
-    cdef int steps = 0
-    while exception is not None and steps < 100:
-        if isinstance(exception, ClientDisconnected):
-            return True
-        if isinstance(exception, BaseExceptionGroup):
-            return all([caused_by_disconnect(member) for member in exception.exceptions])
-        exception = exception.__cause__ or exception.__context__
-        steps += 1
-    return False
+    """Each way back, from an exception to the one it grew out of and from a group to each member, has to end at a
+    disconnect. The application decides how many there are, whether groups share members, and whether a member leads
+    back to its own group, as those of anyio's task groups do: hence a list instead of recursion, each is visited once,
+    and a circle has no end. The descriptors are those of the base classes, which run no code of the application's.
+    """
+    cdef list pending = [exception]     # exceptions, and of one whose ways back are all behind us the id
+    cdef set seen = set()               # ids
+    cdef set above = set()              # ids of those whose ways back are being followed
+    while pending:
+        item = pending.pop()
+        if type(item) is int:
+            above.discard(item)
+            continue
+        if item is None or id(item) in above:
+            return False
+        if id(item) in seen or issubclass(type(item), ClientDisconnected):
+            continue
+        seen.add(id(item))
+        if len(seen) > MOST_EXCEPTIONS:
+            return False
+        above.add(id(item))
+        pending.append(id(item))
+        if issubclass(type(item), BaseExceptionGroup):
+            pending.extend(MEMBERS.__get__(item))
+        else:
+            cause = CAUSE.__get__(item)
+            pending.append(CONTEXT.__get__(item) if cause is None else cause)
+    return True
 
 
 cdef object marked_as_coroutine_function(function):

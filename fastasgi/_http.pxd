@@ -78,7 +78,6 @@ cdef class HTTPExchange(Exchange):
     cdef int give_up(self) except -1            # there will be no last message
     cdef int release(self) except -1
     cdef int log_access(self) except -1
-    cdef int log_exception(self, object exception) except -1
     cdef int put_error(self, int status, bytes body) except -1   # answer in the application's place, and close
 
     # What a wire does with a checked message

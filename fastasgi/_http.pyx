@@ -1,6 +1,5 @@
 """See _http.pxd for the contracts."""
 
-import asyncio
 import errno
 import os
 import stat
@@ -12,7 +11,7 @@ from cpython.object cimport PyObject
 
 from fastasgi._core cimport OUT_FLUSH, ByteSink, Connection, WorkerContext
 from fastasgi._encoder cimport check_name, check_value
-from fastasgi._exchange cimport READY, Exchange, PauseCall, caused_by_disconnect
+from fastasgi._exchange cimport READY, Exchange, PauseCall
 
 from fastasgi._encoder import FieldError
 from fastasgi._exchange import ClientDisconnected
@@ -20,8 +19,6 @@ from fastasgi._exchange import ClientDisconnected
 cdef extern from "Python.h":
     PyObject* PyErr_Occurred() noexcept
     PyObject* PyDict_GetItemWithError(object mapping, object key) noexcept
-
-CancelledError = asyncio.CancelledError
 
 cdef str HTTP_REQUEST = "http.request"
 cdef str HTTP_DISCONNECT = "http.disconnect"
@@ -296,7 +293,7 @@ cdef class HTTPExchange(Exchange):
                 scope, self.status, 0 if self.bodiless else self.body_sent, time.perf_counter() - self.started_at)
         except Exception as error:
             # A formatter or handler of the user's may raise; the exchange is none of its business
-            self.worker.logger.error("Exception in the access log", exc_info=error)
+            self.worker.log_error("Exception in the access log", error)
         return 0
 
     cdef int feed_disconnect(self) except -1:
@@ -332,14 +329,6 @@ cdef class HTTPExchange(Exchange):
         self.state = COMPLETE
         self.reset()
         return self.release()
-
-    cdef int log_exception(self, object exception) except -1:
-        if isinstance(exception, CancelledError) and (self.disconnected or self.worker.draining):
-            return 0
-        if caused_by_disconnect(exception):
-            return 0
-        self.worker.logger.error("Exception in ASGI application\n", exc_info=exception)
-        return 0
 
     cdef int put_error(self, int status, bytes body) except -1:
         self.state = EXPECT_START

@@ -1,6 +1,5 @@
 """See _websocket.pxd for the contracts."""
 
-import asyncio
 import base64
 import collections
 import hashlib
@@ -10,7 +9,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.string cimport memcpy
 
 from fastasgi._core cimport JOIN_LIMIT, OUT_FLUSH, ByteSink, WorkerContext
-from fastasgi._exchange cimport READY, PauseCall, caused_by_disconnect
+from fastasgi._exchange cimport READY, PauseCall
 from fastasgi._frames cimport (
     FAILED,
     FRAME_HEAD_ROOM,
@@ -33,8 +32,6 @@ from fastasgi._parser import ParseError
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
-
-CancelledError = asyncio.CancelledError
 
 cdef str WEBSOCKET_CONNECT = "websocket.connect"
 cdef str WEBSOCKET_RECEIVE = "websocket.receive"
@@ -263,9 +260,8 @@ cdef class WebSocketExchange(Exchange):
     cdef int returned(self, object exception) except -1:
         cdef HTTPExchange request = self.request
         cdef WebSocketConnection connection = self.connection
-        if exception is not None and not caused_by_disconnect(exception) and not (
-                isinstance(exception, CancelledError) and (self.disconnected or self.worker.draining)):
-            self.worker.logger.error("Exception in ASGI application\n", exc_info=exception)
+        if exception is not None:
+            self.log_exception(exception)
         if self.state == CONNECTING:
             if exception is None:
                 self.worker.logger.error("ASGI callable returned without accepting or closing the WebSocket.")

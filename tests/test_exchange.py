@@ -33,6 +33,8 @@ from wire import (
     traceback_of,
 )
 
+from fastasgi._exchange import ClientDisconnected
+
 GET = request("GET / HTTP/1.1", CLOSE)
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok"
 SERVER_ERROR = (
@@ -1008,6 +1010,118 @@ async def test_an_exception_before_the_start_is_a_500(
     assert "Exception in ASGI application" in text
     assert "Traceback (most recent call last)" in text
     assert f"in app\n    raise {Oops.__name__}" in text
+
+
+def circle() -> BaseException:
+    """As anyio's task groups leave it under a middleware: what the group holds is raised out of its handling."""
+    error = Oops("round")
+    error.__context__ = ExceptionGroup("holds what it came from", [error])
+    return error.__context__
+
+
+def half_a_circle() -> BaseException:
+    """One member leads back to the group, the other to a client that has left."""
+    error = Oops("round")
+    error.__context__ = ExceptionGroup("two", [error, ClientDisconnected()])
+    return error.__context__
+
+
+def shared_groups() -> BaseException:
+    """Two to the power of 200 ways through 200 groups."""
+    group: Exception = Oops("shared")
+    for _ in range(200):
+        group = ExceptionGroup("the same twice", [group, group])
+    return group
+
+
+def deep_groups() -> BaseException:
+    group: Exception = Oops("deep")
+    for _ in range(50_000):
+        group = ExceptionGroup("one", [group])
+    return group
+
+
+def long_chain() -> BaseException:
+    last = error = Oops("last")
+    for _ in range(20_000):
+        error.__context__ = Oops("before")
+        error = error.__context__
+    return last
+
+
+class Unsized(Oops):
+    """Can't be asked whether it is true, as the traceback module does."""
+
+    def __len__(self) -> int:
+        raise AssertionError("asked for its length")
+
+
+class Endless(ExceptionGroup):
+    """Each look at its members makes more of them."""
+
+    @property
+    def exceptions(self) -> Any:
+        return (Endless("more", [Oops()]),)
+
+
+def endless_groups() -> BaseException:
+    return Endless("without end", [Oops()])
+
+
+def unsized_cause() -> BaseException:
+    error = Oops("caused")
+    error.__cause__ = Unsized()
+    return error
+
+
+@pytest.mark.parametrize(
+    "make",
+    [circle, half_a_circle, shared_groups, deep_groups, long_chain, endless_groups, unsized_cause],
+    ids=lambda make: make.__name__,
+)
+@pytest.mark.parametrize("suspends", [False, True], ids=["at once", "later"])
+@in_loop
+async def test_an_exception_of_whatever_shape_is_logged_and_a_500(
+    suspends: bool, make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where it is too large for a whole traceback, the log has that of the outermost."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if suspends:
+            await asyncio.sleep(0)
+        if scope["path"] == "/":
+            raise make()
+        await respond(send, b"ok")
+
+    async with served(app) as server:
+        assert await server.talk(GET) == SERVER_ERROR
+        assert await server.talk(request("GET /next HTTP/1.1", CLOSE)) == OK
+    text = caplog.handler.format(error_records(caplog)[-1])
+    assert text.count("Exception in ASGI application") == 1
+    assert "in app\n" in text
+    assert "raise make()" in text
+    whole = make in (circle, half_a_circle, long_chain)
+    assert ("Not with all that it grew out of" in text) != whole
+
+
+@in_loop
+async def test_a_log_handler_that_raises_takes_no_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise Oops("the log is broken")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise Oops
+
+    problems: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context["message"]))
+    async with served(app) as server:
+        monkeypatch.setattr(logging.getLogger("fastasgi.error"), "handlers", [Broken()])
+        assert await server.talk(GET) == SERVER_ERROR
+        monkeypatch.undo()
+    [problem] = problems
+    assert problem.startswith("Exception in ASGI application")
+    assert "Oops" in problem
 
 
 @in_loop
