@@ -18,7 +18,7 @@ cdef class WorkerContext:
         unsigned long thread_ident      # the loop's thread, the only one that may touch what is here
         readonly object app             # ASGI 3 callable
         bint app_is_coroutine_function  # calling it runs none of its code
-        bint writes_singly              # the loop's writelines() can't be trusted, see SocketSink
+        bint loop_is_asyncio            # or derived from it, in contrast to uvloop's
         object context                  # contextvars.Context in which the server was started
         object logger
         AccessLog access_log            # None: off
@@ -79,8 +79,7 @@ cdef class WorkerContext:
         dict loop_attributes            # loop.__dict__
 
         # Memory that one event at a time uses
-        ReadBuffer read_buffer          # where the next read goes
-        char* scratch                   # READ_SIZE bytes, shared by all connections
+        ReadBuffer read_buffer          # where the next read goes; another one while it is lent
         # Blocks: bytes objects with room for READ_SIZE. The kernel writes into one, and the application gets that one.
         # What it has let go of is used again, until the next tick: memory fresh from the system costs a page fault
         # for each 4 KiB, half of all that a large upload takes.
@@ -90,14 +89,29 @@ cdef class WorkerContext:
         char* spare_out                 # an output block that no sink uses now, or NULL
         Py_ssize_t spare_out_capacity   # bytes
 
-        # True inside an event-loop callback of ours while no task is current: an application that waits
-        # may be resumed there and then. False while application code runs.
+        # Between enter() and leave(), in other words while an event-loop callback of ours is under way
+        bint entered
+        # True inside such a callback while no task is current: an application may be started there, and one that waits
+        # resumed there and then. False while application code runs.
         bint in_callback
+        bint nests                      # an application has turned the event loop inside such a callback
 
+    # Each event-loop callback that may feed an exchange begins with enter() and gives what that returns to leave().
+    cdef inline int enter(self) except -1:
+        cdef bint was = self.entered
+        if was:
+            self.note_nesting()
+        self.entered = True
+        self.in_callback = not self.nests
+        return was
+    cdef inline void leave(self, bint was) noexcept:
+        self.entered = was
+        self.in_callback = False
+    cdef int note_nesting(self) except -1
     cdef int note_idle(self) except -1          # after a connection or an exchange has ended
     # With its traceback, or, where a handler of the user's or the traceback's own depth prevents that, without
     cdef int log_error(self, str message, object error) except -1
-    cdef ReadBuffer read_buffer_for(self, Py_ssize_t direct_bytes)   # READ_SIZE of writable memory
+    cdef ReadBuffer read_buffer_for(self, Py_ssize_t direct_bytes)
     # All n bytes that a read has put at p. Where they fill most of the block, the block itself, in which the kernel may
     # have written them; then nothing at p may be used any more.
     cdef bytes take_read(self, const char* p, Py_ssize_t n)
@@ -105,9 +119,24 @@ cdef class WorkerContext:
 
 
 cdef class ReadBuffer:
-    """Lends memory of its worker to the event loop, by the buffer protocol."""
+    """READ_SIZE bytes that the event loop reads into, by the buffer protocol, and `receive` understands in place.
 
-    cdef char* p                        # borrows
+    They are all connections'. A turn of the event loop that an application causes inside `receive` finds them lent,
+    and gets others: what one client has sent is never overwritten by what another sends.
+    """
+
+    cdef:
+        char* scratch                   # owned
+        char* p                         # where the next read goes: scratch, or a block of the worker's
+        object block                    # the bytes object that p points into, kept from being used again; or None
+        bint lent                       # what a read has put here is being understood
+
+    cdef inline void give_back(self) noexcept:
+        self.lent = False
+        self.block = None
+
+
+cdef ReadBuffer unlent(ReadBuffer buffer)       # itself, or one more
 
 
 cdef enum:
@@ -173,8 +202,14 @@ cdef class Connection:
         double deadline                 # of worker.now, seconds; 0: none
         Py_ssize_t direct_bytes         # body bytes that the next read may put into an object of their own
         bint watches_peer               # nothing is read, and yet the peer's leaving is to be noticed
+        char* at                        # of the read under way, what has not been understood: up to
+        char* end                       # here; both NULL between two reads
 
     cdef int receive(self, char* p, Py_ssize_t n) except -1    # borrows p for the call
+    # For a receive() inside another one of this connection, see ReadBuffer: the rest of that one, and the n bytes
+    # behind it. The outer one has nothing left.
+    cdef bytes rest_and(self, const char* p, Py_ssize_t n)
+    cdef int put_off_rest(self) except -1       # the receive() under way may take long: go on in a turn of its own
     cdef int eof(self) except -1                # the peer sends nothing more
     cdef int lost(self) except -1               # the transport is gone
     cdef int stalled(self) except -1            # the sink is blocked

@@ -96,7 +96,7 @@ cdef class WorkerContext:
         self.thread_ident = threading.get_ident()
         self.app = app
         self.app_is_coroutine_function = is_coroutine_function(app)
-        self.writes_singly = isinstance(loop, asyncio.BaseEventLoop)
+        self.loop_is_asyncio = isinstance(loop, asyncio.BaseEventLoop)
         self.context = contextvars.copy_context()
         self.logger = logger
         self.access_log = access_log
@@ -144,9 +144,6 @@ cdef class WorkerContext:
         self.lines_without_server = b"".join([line for name, line in lines if name.lower() != b"server"])
         self.connections = set()
         self.suspended = set()
-        self.scratch = <char*>PyMem_RawMalloc(READ_SIZE)
-        if self.scratch is NULL:
-            raise MemoryError()
         self.read_buffer = ReadBuffer()
         self.blocks = []
         # A quarter of the shortest timeout, so that short ones are kept too, but rarely more than once a second.
@@ -158,7 +155,6 @@ cdef class WorkerContext:
 
     def __dealloc__(self):
         PyMem_RawFree(self.spare_out)
-        PyMem_RawFree(self.scratch)
 
     @property
     def connection_count(self) -> int:
@@ -176,7 +172,7 @@ cdef class WorkerContext:
             self.date_second = second
             self.date_line = b"date: %b\r\n" % formatdate(second, usegmt=True).encode() if self.has_date else b""
             self.default_lines = self.server_line + self.date_line + self.lines_without_server
-        self.in_callback = True
+        cdef bint was = self.enter()
         try:
             for connection in [c for c in self.connections if (<Connection>c).is_due()]:
                 try:
@@ -188,7 +184,7 @@ cdef class WorkerContext:
                 except Exception as error:
                     self.log_error("A connection's deadline could not be handled", error)
         finally:
-            self.in_callback = False
+            self.leave(was)
         self.block = NULL
         self.blocks.clear()
         if self.access_log is not None:
@@ -238,6 +234,26 @@ cdef class WorkerContext:
                 waiter.set_result(None)
         return 0
 
+    cdef int note_nesting(self) except -1:
+        """Tasks run outside our callbacks from now on, so that no read memory is lent while they do. What runs inside
+        one at this moment may wait for what its client has sent already, or for the answer to what is held back."""
+        cdef Connection connection
+        cdef ByteSink sink
+        if self.nests:
+            return 0
+        self.nests = True
+        self.logger.warning(
+            "The application turns the event loop inside a request (as nest_asyncio does): "
+            "from now on requests start one turn later, which costs some speed.")
+        for connection in list(self.connections):
+            sink = connection.sink
+            if connection.at < connection.end:
+                connection.put_off_rest()
+            if sink is not None and sink.corked:
+                sink.corked = False
+                sink.flush()
+        return 0
+
     cdef int log_error(self, str message, object error) except -1:
         cdef object fault = "it holds too many exceptions"
         if not has_many_tracebacks(error):
@@ -266,8 +282,14 @@ cdef class WorkerContext:
             weakref.WeakSet.add(asyncio.tasks._all_tasks, task)
 
     cdef ReadBuffer read_buffer_for(self, Py_ssize_t direct_bytes):
-        self.read_buffer.p = self.scratch if direct_bytes == 0 else self.free_block()
-        return self.read_buffer
+        cdef ReadBuffer buffer = unlent(self.read_buffer)
+        self.read_buffer = buffer
+        if direct_bytes == 0:
+            buffer.p = buffer.scratch
+        else:
+            buffer.p = self.free_block()
+            buffer.block = <object>self.block
+        return buffer
 
     cdef bytes take_read(self, const char* p, Py_ssize_t n):
         cdef char* room
@@ -299,11 +321,23 @@ cdef class WorkerContext:
 
 cdef class ReadBuffer:
 
+    def __cinit__(self):
+        self.p = self.scratch = <char*>PyMem_RawMalloc(READ_SIZE)
+        if self.scratch is NULL:
+            raise MemoryError()
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.scratch)
+
     def __len__(self):
         return READ_SIZE
 
     def __getbuffer__(self, Py_buffer* view, int flags):
         PyBuffer_FillInfo(view, self, self.p, READ_SIZE, 0, flags)
+
+
+cdef ReadBuffer unlent(ReadBuffer buffer):
+    return ReadBuffer() if buffer.lent else buffer
 
 
 cdef bint has_many_tracebacks(object error) except -1:
@@ -446,7 +480,18 @@ cdef class ByteSink:
 
 cdef class Connection:
 
+    cdef bytes rest_and(self, const char* p, Py_ssize_t n):
+        cdef Py_ssize_t rest = self.end - self.at
+        cdef bytes joined = PyBytes_FromStringAndSize(NULL, rest + n)
+        memcpy(PyBytes_AS_STRING(joined), self.at, rest)
+        memcpy(PyBytes_AS_STRING(joined) + rest, p, n)
+        self.at = self.end
+        return joined
+
     cdef int receive(self, char* p, Py_ssize_t n) except -1:
+        raise NotImplementedError
+
+    cdef int put_off_rest(self) except -1:
         raise NotImplementedError
 
     cdef int eof(self) except -1:

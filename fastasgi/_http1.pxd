@@ -57,7 +57,6 @@ cdef class HTTP1Connection(Connection):
         bint resume_is_scheduled
         bint start_is_due               # the exchange waits for what came of its body
         bint reading_head               # held bytes are a part of a head, and its time runs
-        bint has_rest                   # the read under way has bytes behind the current request
         Py_ssize_t unsent               # bytes, of the sink when the deadline last passed
         bint peer_is_done               # it has sent all it will, and waits for answers to held requests
         char* held                      # owned: bytes read and not yet understood, or NULL
@@ -71,22 +70,22 @@ cdef class HTTP1Connection(Connection):
 
     cdef bint is_worth_parsing(self, const char* p, Py_ssize_t n) noexcept
     cdef int process(self, char* p, Py_ssize_t n) except -1
-    cdef char* advance(self, char* p, char* end) except NULL
+    cdef int advance(self) except -1
     cdef int hold(self, char* p, Py_ssize_t n) except -1
     cdef int pause_reading(self) except -1
     cdef int resume_reading(self) except -1
     cdef int schedule_resume(self) except -1
     cdef int resume_held(self) except -1
 
-    cdef char* read_head(self, char* p, char* end) except NULL
+    cdef bint read_head(self) except -1         # whether there was a whole one
     cdef int begin(self, RequestHead* head) except -1
     cdef int find_addresses(self) except -1
     cdef HTTP1Exchange new_exchange(self, RequestHead* head, Handshake handshake)
     cdef int switch_to(self, Connection connection) except -1
-    cdef char* read_body(self, char* p, char* end) except NULL
-    cdef char* read_chunks(self, char* p, char* end) except NULL
+    cdef int read_body(self) except -1
+    cdef int read_chunks(self) except -1
+    cdef int body_arrives(self, HTTP1Exchange exchange, bint all_of_it) except -1
     cdef int after_feed(self) except -1
-    cdef int complete_body(self, bint has_rest) except -1
     cdef int end_body(self) except -1
 
     cdef bint may_keep_alive(self, HTTP1Exchange exchange) noexcept

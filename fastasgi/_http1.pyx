@@ -3,7 +3,7 @@
 import os
 import time
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from libc.string cimport memchr, memcpy
 
@@ -277,9 +277,13 @@ cdef class HTTP1Connection(Connection):
     # --- Bytes in ---
 
     cdef int receive(self, char* p, Py_ssize_t n) except -1:
+        cdef bytes joined
         cdef char* block = NULL
         if self.state == READ_NOTHING:
             return 0
+        if self.at < self.end:
+            joined = self.rest_and(p, n)
+            return self.receive(PyBytes_AS_STRING(joined), len(joined))
         if self.held_length:
             if not self.is_worth_parsing(p, n):
                 return self.hold(p, n)
@@ -308,16 +312,20 @@ cdef class HTTP1Connection(Connection):
     cdef int process(self, char* p, Py_ssize_t n) except -1:
         """Understand what can be understood, hold the rest, and write what came of it at once."""
         cdef ByteSink sink = self.sink
-        cdef char* rest
+        cdef bint was_receiving = self.receiving
+        cdef bint was_corked = sink.corked
         self.receiving = True
         sink.corked = True
+        self.at = p
+        self.end = p + n
         try:
-            rest = self.advance(p, p + n)
-            if rest < p + n and self.state != READ_NOTHING:
-                self.hold(rest, p + n - rest)
+            self.advance()
+            if self.at < self.end and self.state != READ_NOTHING:
+                self.hold(self.at, self.end - self.at)
         finally:
-            self.receiving = False
-            sink.corked = False
+            self.at = self.end = NULL
+            self.receiving = was_receiving
+            sink.corked = was_corked
         if sink.out_length:
             sink.flush()
         if self.successor is not None:
@@ -327,39 +335,31 @@ cdef class HTTP1Connection(Connection):
             sink.end()
         return 0
 
-    cdef char* advance(self, char* p, char* end) except NULL:
+    cdef int advance(self) except -1:
+        """Understand what lies from `at` to `end`, each piece of which is behind `at` before the application sees it."""
         cdef int requests = 0
-        cdef char* next
         cdef HTTP1Exchange exchange     # keeps it alive: its response may be complete while it starts
-        while p < end:
+        while self.at < self.end:
             if self.state == READ_HEAD:
                 if self.exchange is not None or self.sink.blocked or self.sink.closing:
-                    return p
+                    return 0
                 requests += 1
                 if requests > REQUESTS_A_TURN:
-                    self.schedule_resume()
-                    return p
-                next = self.read_head(p, end)
-                if next is p:
-                    return p
-                p = next
+                    return self.schedule_resume()
+                if not self.read_head():
+                    return 0
             elif self.state == READ_LENGTH:
-                p = self.read_body(p, end)
+                self.read_body()
             elif self.state == READ_CHUNKS:
-                p = self.read_chunks(p, end)
-            elif self.successor is not None:
-                self.successor.receive(p, end - p)
-                return end
+                self.read_chunks()
             else:
-                return end
+                self.at = self.end
             # Whatever came of the body is there before the application asks for it
-            if self.start_is_due and (p == end or self.state == READ_HEAD):
+            if self.start_is_due and (self.at == self.end or self.state == READ_HEAD):
                 self.start_is_due = False
-                self.has_rest = p < end
                 exchange = self.exchange
                 exchange.start()
-                self.has_rest = False
-        return p
+        return 0
 
     cdef int hold(self, char* p, Py_ssize_t n) except -1:
         cdef Py_ssize_t capacity
@@ -384,6 +384,12 @@ cdef class HTTP1Connection(Connection):
             self.watches_peer = self.exchange is not None
         return 0
 
+    cdef int put_off_rest(self) except -1:
+        cdef char* p = self.at
+        self.at = self.end
+        self.schedule_resume()
+        return self.hold(p, self.end - p)
+
     cdef int pause_reading(self) except -1:
         if not self.paused:
             self.paused = True
@@ -405,12 +411,12 @@ cdef class HTTP1Connection(Connection):
     def resume(self):
         """Go on with held bytes, in a turn of the event loop of its own."""
         cdef WorkerContext worker = self.worker
+        cdef bint was = worker.enter()
         self.resume_is_scheduled = False
-        worker.in_callback = True
         try:
             self.resume_held()
         finally:
-            worker.in_callback = False
+            worker.leave(was)
 
     cdef int resume_held(self) except -1:
         cdef char* block = self.held
@@ -433,15 +439,16 @@ cdef class HTTP1Connection(Connection):
 
     # --- Requests ---
 
-    cdef char* read_head(self, char* p, char* end) except NULL:
+    cdef bint read_head(self) except -1:
         cdef RequestHead* head = &self.worker.parser.head
-        cdef Py_ssize_t n = self.worker.parser.parse(p, end)
+        cdef Py_ssize_t n = self.worker.parser.parse(self.at, self.end)
         if n > 0:
+            self.at += n
             self.begin(head)
-            return p + n
+            return True
         if n < 0:
             self.refuse(head.status, head.reason.decode("ascii"), False)
-        return p
+        return False
 
     cdef int begin(self, RequestHead* head) except -1:
         cdef WorkerContext worker = self.worker
@@ -546,6 +553,11 @@ cdef class HTTP1Connection(Connection):
                 connection.receive(held, n)
         finally:
             PyMem_RawFree(held)
+        if self.at < self.end:
+            held = self.at
+            n = self.end - held
+            self.at = self.end
+            connection.receive(held, n)
         return 0
 
     cdef int find_addresses(self) except -1:
@@ -565,87 +577,82 @@ cdef class HTTP1Connection(Connection):
             self.strips_forwarded = forwarding.strips and not self.believes_forwarded
         return 0
 
-    cdef char* read_body(self, char* p, char* end) except NULL:
-        cdef Py_ssize_t n = min(<int64_t>(end - p), self.body_left)
+    cdef int read_body(self) except -1:
+        cdef char* p = self.at
+        cdef Py_ssize_t n = min(<int64_t>(self.end - p), self.body_left)
         cdef HTTP1Exchange exchange = self.exchange
+        cdef bytes piece
+        self.at = p + n
         self.body_left -= n
         self.body_read += n
         if exchange is not None:
-            if self.body_left == 0:
-                self.complete_body(p + n < end)
-            exchange.feed_body(
-                self.worker.take_read(p, n) if p + n == end else PyBytes_FromStringAndSize(p, n))
+            piece = self.worker.take_read(p, n) if self.at == self.end else PyBytes_FromStringAndSize(p, n)
+            self.body_arrives(exchange, self.body_left == 0)
+            exchange.feed_body(piece)
             self.after_feed()
         elif self.body_read > DISCARD_LIMIT and self.body_left:
-            self.close()
-            return end
-        if self.body_left == 0:
+            self.at = self.end
+            return self.close()
+        elif self.body_left == 0:
             self.end_body()
-        elif self.state == READ_LENGTH:
+        if self.state == READ_LENGTH:
             self.direct_bytes = self.body_left if self.exchange is not None and self.body_left >= DIRECT_MIN else 0
             self.watch_client()
-        return p + n
+        return 0
 
-    cdef char* read_chunks(self, char* p, char* end) except NULL:
+    cdef int read_chunks(self) except -1:
+        cdef char* p = self.at
         cdef Py_ssize_t body
-        cdef Py_ssize_t n = chunked_decode(&self.chunks, p, end - p, &body)
+        cdef Py_ssize_t n = chunked_decode(&self.chunks, p, self.end - p, &body)
         cdef Py_ssize_t limit = self.worker.max_body_bytes
         cdef HTTP1Exchange exchange = self.exchange
         if n < 0:
-            self.refuse_body(400, "malformed chunked body")
-            return end
+            self.at = self.end
+            return self.refuse_body(400, "malformed chunked body")
+        self.at = p + n
         self.body_read += body
         if limit and self.body_read > limit and exchange is not None:
-            self.refuse_body(413, "the body is larger than limit_request_body")
-            return end
-        if exchange is None:
-            if self.body_read > DISCARD_LIMIT:
-                self.close()
-                return end
-        elif body:
-            if self.chunks.done:
-                self.complete_body(p + n < end)
-            exchange.feed_body(PyBytes_FromStringAndSize(p, body))
-            self.after_feed()
-        if self.chunks.done:
+            self.at = self.end
+            return self.refuse_body(413, "the body is larger than limit_request_body")
+        if exchange is not None:
+            self.body_arrives(exchange, self.chunks.done)
+            if body:
+                exchange.feed_body(PyBytes_FromStringAndSize(p, body))
+                self.after_feed()
+            elif self.chunks.done:
+                exchange.feed_end()
+        elif self.body_read > DISCARD_LIMIT:
+            self.at = self.end
+            return self.close()
+        elif self.chunks.done:
             self.end_body()
-        else:
+        if self.state == READ_CHUNKS:
             self.watch_client()
-        return p + n
+        return 0
+
+    cdef int body_arrives(self, HTTP1Exchange exchange, bint all_of_it) except -1:
+        """Before a piece is fed: the application may answer, and close, while it takes that."""
+        exchange.expects_continue = False
+        if all_of_it:
+            exchange.body_complete = True
+            exchange.wants_call = False
+            self.end_body()
+        return 0
 
     cdef int after_feed(self) except -1:
         """Stop reading when the application has much left to receive; it may be gone by now."""
         cdef HTTP1Exchange exchange = self.exchange
-        if exchange is not None:
-            exchange.expects_continue = False
-            exchange.wants_call = exchange.body_size > BODY_HIGH and not exchange.body_complete
+        if exchange is not None and not exchange.body_complete:
+            exchange.wants_call = exchange.body_size > BODY_HIGH
             if exchange.wants_call:
                 self.pause_reading()
         return 0
 
-    cdef int complete_body(self, bint has_rest) except -1:
-        """Before its last piece is fed: the application may answer, and close, while it takes that."""
-        self.exchange.body_complete = True
-        self.state = READ_HEAD
-        self.has_rest = has_rest
-        return 0
-
     cdef int end_body(self) except -1:
-        cdef HTTP1Exchange exchange = self.exchange
-        self.has_rest = False
-        if self.state == READ_NOTHING:
-            return 0
         self.state = READ_HEAD
         self.direct_bytes = 0
         self.resume_reading()
-        if exchange is not None:
-            self.watch_client()
-            exchange.wants_call = False
-            if not exchange.body_complete:
-                exchange.feed_end()
-        else:
-            self.set_deadline(self.worker.keep_alive_timeout_s)
-        return 0
+        return self.watch_client()
 
     # --- Responses ---
 
@@ -670,11 +677,14 @@ cdef class HTTP1Connection(Connection):
         self.watch_client()
         if self.paused and self.held_length <= self.worker.max_head_bytes:
             self.resume_reading()
-        if not self.receiving:
-            if self.held_length:
-                self.schedule_resume()
-            elif self.peer_is_done:
-                return self.close()
+        if self.receiving and not self.worker.nests:
+            return 0                    # advance() goes on
+        if self.at < self.end:
+            self.put_off_rest()
+        if self.held_length:
+            self.schedule_resume()
+        elif self.peer_is_done:
+            return self.close()
         return 0
 
     cdef int refuse(self, int status, str reason, bint is_head) except -1:
@@ -732,7 +742,7 @@ cdef class HTTP1Connection(Connection):
 
     cdef int close(self) except -1:
         """End the connection after what was put, at once where the client has sent nothing else."""
-        if self.state != READ_HEAD or self.held_length or self.has_rest:
+        if self.state != READ_HEAD or self.held_length or self.at < self.end:
             return self.linger()
         self.state = READ_NOTHING
         if self.sink is None:

@@ -5,7 +5,7 @@ import os
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
-from fastasgi._core cimport ByteSink, Connection, WorkerContext
+from fastasgi._core cimport ByteSink, Connection, ReadBuffer, WorkerContext
 from fastasgi._http1 cimport HTTP1Connection
 from fastasgi._proxyprotocol cimport ProxyProtocolConnection
 
@@ -43,21 +43,25 @@ cdef class SocketSink(ByteSink):
 
     def buffer_updated(self, Py_ssize_t n):
         cdef WorkerContext worker = self.worker
-        cdef Connection connection = self.connection    # keeps it alive: another may take its place meanwhile
-        worker.in_callback = True
+        # Kept alive: others may take their places meanwhile
+        cdef Connection connection = self.connection
+        cdef ReadBuffer buffer = worker.read_buffer
+        cdef bint was = worker.enter()
+        buffer.lent = True
         try:
-            connection.receive(worker.read_buffer.p, n)
+            connection.receive(buffer.p, n)
         finally:
-            worker.in_callback = False
+            buffer.give_back()
+            worker.leave(was)
 
     def eof_received(self):
         cdef WorkerContext worker = self.worker
         cdef Connection connection = self.connection
-        worker.in_callback = True
+        cdef bint was = worker.enter()
         try:
             return connection.eof() == 1
         finally:
-            worker.in_callback = False
+            worker.leave(was)
 
     def connection_lost(self, exception):
         cdef WorkerContext worker = self.worker
@@ -65,11 +69,11 @@ cdef class SocketSink(ByteSink):
         self.closing = True
         self.transport = self.connection = None
         self.settle_drained()
-        worker.in_callback = True
+        cdef bint was = worker.enter()
         try:
             connection.lost()
         finally:
-            worker.in_callback = False
+            worker.leave(was)
 
     def pause_writing(self):
         self.blocked = True
@@ -117,7 +121,7 @@ cdef class SocketSink(ByteSink):
         self.transport_holds = True
         if self.transport.is_closing():
             return 0
-        if not self.worker.writes_singly:
+        if not self.worker.loop_is_asyncio:
             self.transport.writelines(parts)
             return 0
         # asyncio's own writelines() never pauses the protocol on CPython 3.12.0 to 3.12.8 (CVE-2024-12254)

@@ -26,8 +26,8 @@ cdef class Waiter:
 cdef Waiter new_waiter(WorkerContext worker, list waiters)
 # Wakes whoever waits: in place inside our own callbacks, where no task is current; soon otherwise.
 cdef int wake_all(list waiters) except -1
-# A Task that has run up to its first suspension, in `context`. It holds any exception of that step: an application
-# that calls sys.exit() has failed in this request, no more.
+# A Task that has run up to its first suspension, in `context`, or, where it can't be run in place, has still to start.
+# It holds any exception of that step: an application that calls sys.exit() has failed in this request, no more.
 cdef object start_task(WorkerContext worker, object coroutine, object context)
 # To be called for a task that is suspended: from then on it is in asyncio.all_tasks().
 cdef int register_task(object task) except -1

@@ -10,6 +10,17 @@ from cpython.weakref cimport PyWeakref_NewRef
 
 from fastasgi._core cimport WorkerContext
 
+cdef extern from *:
+    """
+    /* The context that is entered, which contextvars itself only copies; a new reference, or None. */
+    static inline PyObject *entered_context(void)
+    {
+        PyObject *context = PyThreadState_Get()->context;
+        return Py_NewRef(context ? context : Py_None);
+    }
+    """
+    object entered_context()
+
 cdef extern from "Python.h":
     int PyGC_Disable() noexcept
     int PyGC_Enable() noexcept
@@ -102,30 +113,61 @@ cdef int wake_all(list waiters) except -1:
 
 cdef object run_in_place(WorkerContext worker, object context, object step, object argument):
     """Run a step of a task now, as the event loop would: in its context, with no task around it."""
+    cdef object outer = leave_context(worker)
     PyContext_Enter(context)
     worker.in_callback = False
     try:
         return step(argument) if argument is not None else step()
     finally:
-        worker.in_callback = True
+        worker.in_callback = not worker.nests
         PyContext_Exit(context)
+        if outer is not None:
+            PyContext_Enter(outer)
+
+
+cdef object leave_context(WorkerContext worker):
+    """Leave the context of the event loop's callback that we are in; returns it, to be entered again, or None.
+
+    A context can be entered once only, so that a turn of the loop inside a task's step could not run that callback:
+    for a reader that means never again. uvloop makes no such turns.
+    """
+    cdef object context
+    if not worker.loop_is_asyncio:
+        return None
+    context = entered_context()
+    if context is not None:
+        PyContext_Exit(context)
+    return context
 
 
 cdef object start_task(WorkerContext worker, object coroutine, object context):
-    cdef object task
+    cdef object task, outer
+    if not worker.in_callback:
+        return start_soon(worker, coroutine, context)
     worker.task_arguments["context"] = context
     if not TASK_STARTS_EAGERLY:
         return start_task_by_hand(worker, coroutine, context)
     # The constructor in its two steps: it raises what the task holds too, and would lose the task
     task = (<TaskType*>Task).tp_new(<TaskType*>Task, (), NULL)
+    outer = leave_context(worker)
     worker.in_callback = False
     try:
         (<TaskType*>Task).tp_init(task, (coroutine,), worker.task_arguments)
     except (KeyboardInterrupt, SystemExit):
         pass
     finally:
-        worker.in_callback = True
+        worker.in_callback = not worker.nests
+        if outer is not None:
+            PyContext_Enter(outer)
     return task
+
+
+cdef object start_soon(WorkerContext worker, object coroutine, object context):
+    """A task as everybody else makes them, which takes its first step in the event loop's next turn."""
+    cdef dict arguments = worker.task_arguments.copy()
+    arguments["context"] = context
+    arguments.pop("eager_start", None)
+    return Task(coroutine, **arguments)
 
 
 cdef object start_task_by_hand(WorkerContext worker, object coroutine, object context):

@@ -4,12 +4,15 @@ Must not know: certificates and settings (see tls), what the decrypted bytes mea
 """
 
 from fastasgi._clienthello cimport ClientHello
-from fastasgi._core cimport Connection
+from fastasgi._core cimport Connection, ReadBuffer
 from fastasgi._protocol cimport SocketSink
 
 
 cdef class Span:
-    """Memory that an object of the ssl module reads or writes while it is called, by the buffer protocol."""
+    """Memory that an object of the ssl module reads or writes while it is called, by the buffer protocol.
+
+    One a call: what Python code that runs meanwhile has encrypted or decrypted is another's.
+    """
 
     cdef:
         char* p                         # borrows
@@ -21,9 +24,7 @@ cdef class TLSWorker:
 
     cdef:
         object source                   # a tls.TLS, see Source in _tls.pyi
-        char* records                   # READ_SIZE bytes, owned: what has come from the network
-        Span read                       # all of them, lent to the event loop
-        Span part                       # lent to the ssl module
+        ReadBuffer records              # where the next read from the network goes
 
 
 cdef class TLSHandshake(Connection):
@@ -55,19 +56,23 @@ cdef class TLSSink(SocketSink):
         Py_ssize_t backlog_size         # bytes
         Py_ssize_t backlog_at           # bytes of its first object that have been encrypted
 
+        # Of the read under way, what is not decrypted; both NULL between two reads
+        char* records_at
+        char* records_end
         # The record that is coming in
         unsigned char[5] header         # RFC 8446 section 5.1: type, version, length
         int header_length               # bytes of it that have come
         int body_left                   # bytes of its body that have not
 
     cdef int take(self, char* p, Py_ssize_t n) except -1
+    cdef int take_records(self) except -1
     cdef int wrap(self, str name) except -1
     cdef int refuse_hello(self, ClientHello hello) except -1
     cdef Py_ssize_t follow_record(self, const char* p, Py_ssize_t n) noexcept
     cdef bint shake(self) except -1
     cdef int establish(self) except -1
     cdef Py_ssize_t decrypt(self, char* p, Py_ssize_t room) except -2
-    cdef int deliver(self, Py_ssize_t n) except -1
+    cdef int deliver(self, ReadBuffer plain, Py_ssize_t n) except -1
     cdef int peer_has_ended(self) except -1
     cdef int refuse_plain(self) except -1
     cdef int give_up(self, str reason) except -1

@@ -7,10 +7,9 @@ from collections import deque
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 
 from fastasgi._clienthello cimport ClientHello, is_retry_request
-from fastasgi._core cimport READ_SIZE, Connection, WorkerContext
+from fastasgi._core cimport READ_SIZE, Connection, ReadBuffer, WorkerContext, unlent
 from fastasgi._http1 cimport HTTP1Connection
 from fastasgi._protocol cimport SocketSink
 
@@ -40,20 +39,18 @@ cdef class Span:
         PyBuffer_FillInfo(view, self, self.p, self.n, 0, flags)
 
 
+cdef Span new_span(const char* p, Py_ssize_t n):
+    cdef Span span = Span.__new__(Span)
+    span.p = <char*>p
+    span.n = n
+    return span
+
+
 cdef class TLSWorker:
 
     def __init__(self, source):
         self.source = source
-        self.records = <char*>PyMem_RawMalloc(READ_SIZE)
-        if self.records is NULL:
-            raise MemoryError()
-        self.read = Span()
-        self.read.p = self.records
-        self.read.n = READ_SIZE
-        self.part = Span()
-
-    def __dealloc__(self):
-        PyMem_RawFree(self.records)
+        self.records = ReadBuffer()
 
 
 cdef class TLSHandshake(Connection):
@@ -110,24 +107,28 @@ cdef class TLSSink(SocketSink):
         return self.connection
 
     def get_buffer(self, Py_ssize_t sizehint):
-        return self.tls_worker.read
+        self.tls_worker.records = unlent(self.tls_worker.records)
+        return self.tls_worker.records
 
     def buffer_updated(self, Py_ssize_t n):
         cdef WorkerContext worker = self.worker
-        worker.in_callback = True
+        cdef ReadBuffer records = self.tls_worker.records       # another may take its place meanwhile
+        cdef bint was = worker.enter()
+        records.lent = True
         try:
-            self.take(self.tls_worker.records, n)
+            self.take(records.p, n)
         finally:
-            worker.in_callback = False
+            records.give_back()
+            worker.leave(was)
 
     def eof_received(self):
         cdef WorkerContext worker = self.worker
-        worker.in_callback = True
+        cdef bint was = worker.enter()
         try:
             if not self.peer_is_done:
                 self.peer_has_ended()
         finally:
-            worker.in_callback = False
+            worker.leave(was)
         return self.keeps_half or self.backlog is not None
 
     def connection_lost(self, exception):
@@ -146,19 +147,18 @@ cdef class TLSSink(SocketSink):
     # --- Bytes in ---
 
     cdef int take(self, char* p, Py_ssize_t n) except -1:
-        cdef WorkerContext worker = self.worker
-        cdef Span part = self.tls_worker.part
-        cdef char* end = p + n
-        cdef Py_ssize_t total = 0
-        cdef Py_ssize_t got
         cdef Connection before
-        cdef ClientHello hello
-        cdef bytearray records              # keeps alive what p points to
+        cdef bytes joined
         if self.closing or self.peer_is_done:
             return 0
         if not self.is_open:
             before = self.connection
             return before.receive(p, n)     # a PROXY header is due, which comes before TLS
+        if self.records_at < self.records_end:
+            # Inside another take() of this connection, see ReadBuffer: what that has left comes first
+            joined = self.records_at[:self.records_end - self.records_at] + p[:n]
+            self.records_at = self.records_end
+            return self.take(PyBytes_AS_STRING(joined), len(joined))
         if not self.established and self.hello is None:
             if self.header_length == 0 and b"A"[0] <= p[0] <= b"Z"[0]:
                 return self.refuse_plain()
@@ -167,42 +167,14 @@ cdef class TLSSink(SocketSink):
                     self.hello = ClientHello()
                 else:
                     self.wrap(None)
-        while p < end:
-            if self.hello is not None:
-                hello = self.hello
-                if not hello.feed(p, end - p):
-                    return 0
-                self.hello = None
-                if hello.fault is not None:
-                    return self.refuse_hello(hello)
-                if self.tls is None:
-                    self.wrap(hello.name)
-                records = hello.records
-                p = PyByteArray_AS_STRING(records)
-                end = p + len(records)
-            part.p = p
-            part.n = self.follow_record(p, end - p)
-            p += part.n
-            self.incoming.write(part)
-            if self.header_length:
-                break                   # the record goes on in the next read
-            if not self.established:
-                if not self.shake():
-                    return 0
-                continue
-            if total == 0:
-                worker.read_buffer_for(self.connection.direct_bytes)
-            got = self.decrypt(worker.read_buffer.p + total, READ_SIZE - total)
-            if got < 0:
-                break
-            total += got
-            if READ_SIZE - total < MOST_PLAIN:
-                self.deliver(total)
-                total = 0
-                if self.closing or self.tls is None:
-                    return 0
-        if total:
-            self.deliver(total)
+        self.records_at = p
+        self.records_end = p + n
+        try:
+            self.take_records()
+        finally:
+            self.records_at = self.records_end = NULL
+        if self.closing:
+            return 0
         if self.tls is not None and self.outgoing.pending:
             # Answers to key updates and the like
             if not self.blocked:
@@ -211,6 +183,50 @@ cdef class TLSSink(SocketSink):
                 return self.break_off("the peer asks for answers and does not read them")
         if self.peer_is_done and not self.closing:
             return self.peer_has_ended()
+        return 0
+
+    cdef int take_records(self) except -1:
+        cdef WorkerContext worker = self.worker
+        cdef Py_ssize_t total = 0           # bytes of plain text that have not been delivered
+        cdef Py_ssize_t got, n
+        cdef ReadBuffer plain = None
+        cdef ClientHello hello
+        cdef bytearray records              # keeps alive what records_at points to
+        while self.records_at < self.records_end:
+            if self.hello is not None:
+                hello = self.hello
+                if not hello.feed(self.records_at, self.records_end - self.records_at):
+                    return 0
+                self.hello = None
+                if hello.fault is not None:
+                    return self.refuse_hello(hello)
+                if self.tls is None:
+                    self.wrap(hello.name)
+                records = hello.records
+                self.records_at = PyByteArray_AS_STRING(records)
+                self.records_end = self.records_at + len(records)
+            n = self.follow_record(self.records_at, self.records_end - self.records_at)
+            self.records_at += n
+            self.incoming.write(new_span(self.records_at - n, n))
+            if self.header_length:
+                break                   # the record goes on in the next read
+            if not self.established:
+                if not self.shake():
+                    return 0
+                continue
+            if total == 0:
+                plain = worker.read_buffer_for(self.connection.direct_bytes)
+            got = self.decrypt(plain.p + total, READ_SIZE - total)
+            if got < 0:
+                break
+            total += got
+            if READ_SIZE - total < MOST_PLAIN:
+                self.deliver(plain, total)
+                total = 0
+                if self.closing or self.tls is None:
+                    return 0
+        if total:
+            self.deliver(plain, total)
         return 0
 
     cdef int wrap(self, str name) except -1:
@@ -284,11 +300,8 @@ cdef class TLSSink(SocketSink):
 
     cdef Py_ssize_t decrypt(self, char* p, Py_ssize_t room) except -2:
         """Plain text of the record that has come; -1 where nothing more is to be read."""
-        cdef Span part = self.tls_worker.part
-        part.p = p
-        part.n = room
         try:
-            got = self.tls.read(room, part)
+            got = self.tls.read(room, new_span(p, room))
         except WantRead:
             return 0                    # a record of the protocol's own
         except OSError as error:
@@ -300,9 +313,13 @@ cdef class TLSSink(SocketSink):
             return -1
         return got
 
-    cdef int deliver(self, Py_ssize_t n) except -1:
+    cdef int deliver(self, ReadBuffer plain, Py_ssize_t n) except -1:
         cdef Connection connection = self.connection    # keeps it alive: another may take its place meanwhile
-        return connection.receive(self.worker.read_buffer.p, n)
+        plain.lent = True
+        try:
+            return connection.receive(plain.p, n)
+        finally:
+            plain.give_back()
 
     cdef int peer_has_ended(self) except -1:
         cdef Connection connection = self.connection
@@ -345,10 +362,7 @@ cdef class TLSSink(SocketSink):
 
     cdef bytes encrypt(self, const char* p, Py_ssize_t n):
         """At most MOST_PLAIN bytes as a record, behind whatever else OpenSSL has to send."""
-        cdef Span part = self.tls_worker.part
-        part.p = <char*>p
-        part.n = n
-        self.tls.write(part)
+        self.tls.write(new_span(p, n))
         return self.outgoing.read()
 
     cdef int send_records(self) except -1:

@@ -69,7 +69,7 @@ cdef class WebSocketConnection(Connection):
         bint close_sent                 # our Close frame; nothing may follow it
         bint ended                      # nothing more is read; the peer is to close
 
-    cdef int decode(self, const char* p, const char* end) except -1
+    cdef int decode(self, char* p, Py_ssize_t n) except -1
     cdef int hold(self, const char* p, Py_ssize_t n) except -1
     cdef int take_one(self) except -1           # the application has received a message
     cdef int schedule_resume(self) except -1

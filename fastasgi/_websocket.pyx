@@ -5,7 +5,7 @@ import collections
 import hashlib
 import http
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.string cimport memcpy
 
 from fastasgi._core cimport JOIN_LIMIT, OUT_FLUSH, ByteSink, WorkerContext
@@ -179,7 +179,6 @@ cdef class WebSocketExchange(Exchange):
         self.state = OPEN
         self.count_answered()
         self.log_answer("[accepted]")
-        # Last: bytes behind the handshake may be understood here and now
         request.switch_to(connection)
         return self.sent()
 
@@ -309,13 +308,18 @@ cdef class WebSocketConnection(Connection):
     # --- Bytes in ---
 
     cdef int receive(self, char* p, Py_ssize_t n) except -1:
+        cdef bytes joined
         if self.ended:
             return 0
-        if self.held is not None or self.full:
+        if self.at < self.end:
+            joined = self.rest_and(p, n)
+            return self.receive(PyBytes_AS_STRING(joined), len(joined))
+        if self.held is not None or self.full or self.exchange.taking:
+            # Also where frames came with the handshake: an application that accepts has still to ask for messages
             return self.hold(p, n)
-        return self.decode(p, p + n)
+        return self.decode(p, n)
 
-    cdef int decode(self, const char* p, const char* end) except -1:
+    cdef int decode(self, char* p, Py_ssize_t n) except -1:
         """Understand what there is, as far as somebody takes it, and write what came of it at once."""
         cdef ByteSink sink = self.sink
         cdef FrameDecoder decoder = self.decoder
@@ -324,13 +328,14 @@ cdef class WebSocketConnection(Connection):
         cdef int event
         cdef bint was_corked = sink.corked
         sink.corked = True
+        self.at = p
+        self.end = p + n
         try:
-            while not self.ended:
+            while self.at < self.end and not self.ended:
                 if self.full or frames == FRAMES_A_TURN:
-                    if p < end:
-                        self.hold(p, end - p)
+                    self.hold(self.at, self.end - self.at)
                     break
-                event = decoder.decode(&p, end)
+                event = decoder.decode(<const char**>&self.at, self.end)
                 frames += 1
                 if event == NEED_DATA:
                     break
@@ -348,6 +353,7 @@ cdef class WebSocketConnection(Connection):
                 elif event == FAILED:
                     self.fail(decoder.close_code, decoder.close_reason)
         finally:
+            self.at = self.end = NULL
             sink.corked = was_corked
         if sink.out_length and not was_corked:
             sink.flush()
@@ -363,6 +369,11 @@ cdef class WebSocketConnection(Connection):
         if not self.full:
             self.schedule_resume()
         return 0
+
+    cdef int put_off_rest(self) except -1:
+        cdef char* p = self.at
+        self.at = self.end
+        return self.hold(p, self.end - p)
 
     cdef int take_one(self) except -1:
         cdef WebSocketExchange exchange = self.exchange
@@ -389,12 +400,12 @@ cdef class WebSocketConnection(Connection):
         if self.full:
             return
         self.held = None
-        worker.in_callback = True
+        cdef bint was = worker.enter()
         try:
             if held is not None:
-                self.decode(<const char*>held, <const char*>held + len(held))
+                self.decode(PyBytes_AS_STRING(held), len(held))
         finally:
-            worker.in_callback = False
+            worker.leave(was)
         if self.held is None and self.paused and self.sink is not None:
             self.paused = False
             self.sink.resume_reading()

@@ -23,7 +23,10 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 # --- Event loops ---
 
 
-def _run(test: Callable[..., Any], loop: str, arguments: dict[str, Any]) -> None:
+def run_in(
+    factory: Callable[[], asyncio.AbstractEventLoop], test: Callable[..., Any], arguments: dict[str, Any]
+) -> None:
+    """Run an asynchronous test in a new event loop; an error that only the loop hears of fails it."""
     problems: list[dict[str, Any]] = []
 
     async def main() -> None:
@@ -31,18 +34,21 @@ def _run(test: Callable[..., Any], loop: str, arguments: dict[str, Any]) -> None
         async with asyncio.timeout(TEST_S):
             await test(**arguments)
 
-    factory = Config(None, loop=loop, log_config=None).get_loop_factory()
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main())
     assert not problems, f"left to the event loop's exception handler: {problems}"
 
 
+def _factory(loop: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    return Config(None, loop=loop, log_config=None).get_loop_factory()
+
+
 def in_loop(test: Callable[..., Any]) -> Callable[..., None]:
-    """Run an asynchronous test in the default event loop; an error that only the loop hears of fails it."""
+    """Run an asynchronous test in the default event loop, see run_in()."""
 
     @functools.wraps(test)
     def run(**arguments: Any) -> None:
-        _run(test, "auto", arguments)
+        run_in(_factory("auto"), test, arguments)
 
     return run
 
@@ -52,7 +58,7 @@ def in_each_loop(test: Callable[..., Any]) -> Callable[..., None]:
 
     @functools.wraps(test)
     def run(loop: str, **arguments: Any) -> None:
-        _run(test, loop, arguments)
+        run_in(_factory(loop), test, arguments)
 
     signature = inspect.signature(test)
     loop = inspect.Parameter("loop", inspect.Parameter.POSITIONAL_OR_KEYWORD)
