@@ -151,8 +151,18 @@ cdef enum:
 cdef class Connection
 
 
+cdef enum:                              # of ByteSink.ending
+    NOT_ENDING
+    END
+    END_GENTLY
+
+
 cdef class ByteSink:
-    """Ordered bytes to one peer. What one event produces is collected here and leaves in one write."""
+    """Ordered bytes to one peer. What one event produces is collected here and leaves in one write.
+
+    A write calls Python code of the event loop, in which the collector may run, and so a finalizer that sends to the
+    same peer. A block is no longer `out` when it is written, and what is put meanwhile waits for the end of the write.
+    """
 
     cdef:
         WorkerContext worker
@@ -161,8 +171,10 @@ cdef class ByteSink:
         Py_ssize_t out_capacity         # bytes
         bint corked                     # the event under way flushes at its end
         bint flush_is_scheduled
+        bint writing                    # a write is under way further up the stack
         bint blocked                    # the peer reads too slowly: whoever sends should wait for writable()
         bint closing                    # nothing more is accepted
+        int ending                      # what is to follow when the write under way is done
         dict told                       # by a PROXY header: extra_info() that goes before the transport's; or None
         bint hides_client               # a proxy's, which does not tell for whom
 
@@ -173,7 +185,14 @@ cdef class ByteSink:
     cdef int put_object(self, bytes data, bytes tail) except -1  # keeps both until written; tail may be None
     cdef int push(self, bint final) except -1   # after a put: write now, at the end of the event, or soon
     cdef int flush(self) except -1
-    cdef int release_out(self) except -1
+    cdef int write_out(self) except -1
+    cdef int drop_out(self) except -1
+    cdef int after_write(self) except -1        # what has been asked for while it was under way
+    cdef inline bint puts_off(self, int ending) noexcept:   # where a write is under way, to its end
+        if self.writing:
+            self.closing = True
+            self.ending = ending
+        return self.writing
 
     # What a kind of transport does.
     cdef int write(self, const char* p, Py_ssize_t n) except -1  # copies what it can't write at once; n > 0

@@ -385,17 +385,6 @@ cdef class ByteSink:
             self.out_capacity = capacity
         return self.out + self.out_length
 
-    cdef int release_out(self) except -1:
-        """Give the block back: one is kept for the next sink of this worker."""
-        if self.worker.spare_out is NULL and self.out_capacity <= 4 * OUT_FLUSH:
-            self.worker.spare_out = self.out
-            self.worker.spare_out_capacity = self.out_capacity
-        else:
-            PyMem_RawFree(self.out)
-        self.out = NULL
-        self.out_length = self.out_capacity = 0
-        return 0
-
     cdef int put(self, const char* p, Py_ssize_t n) except -1:
         cdef char* room = self.reserve(n)
         memcpy(room, p, n)
@@ -406,11 +395,19 @@ cdef class ByteSink:
         cdef list parts
         if self.closing:
             return 0
+        if self.writing:
+            self.put(PyBytes_AS_STRING(data), len(data))
+            return 0 if tail is None else self.put(PyBytes_AS_STRING(tail), len(tail))
         parts = [data] if tail is None else [data, tail]
         if self.out_length:
             parts.insert(0, PyBytes_FromStringAndSize(self.out, self.out_length))
-            self.release_out()
-        return self.writelines(parts)
+            self.drop_out()
+        self.writing = True
+        try:
+            self.writelines(parts)
+        finally:
+            self.writing = False
+        return self.after_write()
 
     cdef int push(self, bint final) except -1:
         if self.corked and self.out_length <= OUT_FLUSH:
@@ -428,11 +425,46 @@ cdef class ByteSink:
         self.flush()
 
     cdef int flush(self) except -1:
-        if self.out_length == 0:
+        if self.out_length == 0 or self.writing:
             return 0
-        if not self.closing:
-            self.write(self.out, self.out_length)
-        return self.release_out()
+        self.writing = True
+        try:
+            while self.out_length and (not self.closing or self.ending):
+                self.write_out()
+        finally:
+            self.writing = False
+        if self.out is not NULL:
+            self.drop_out()
+        return self.after_write()
+
+    cdef int write_out(self) except -1:
+        cdef char* block = self.out
+        cdef Py_ssize_t n = self.out_length
+        cdef Py_ssize_t capacity = self.out_capacity
+        self.out = NULL
+        self.out_length = self.out_capacity = 0
+        try:
+            return self.write(block, n)
+        finally:
+            keep_block(self.worker, block, capacity)
+
+    cdef int drop_out(self) except -1:
+        keep_block(self.worker, self.out, self.out_capacity)
+        self.out = NULL
+        self.out_length = self.out_capacity = 0
+        return 0
+
+    cdef int after_write(self) except -1:
+        cdef int ending = self.ending
+        if self.out_length:
+            return self.flush()
+        self.ending = NOT_ENDING
+        if ending == END:
+            return self.end()
+        if ending == END_GENTLY:
+            self.closing = False        # set when it was put off
+            return self.end_gently()
+        return 0
 
     cdef int write(self, const char* p, Py_ssize_t n) except -1:
         raise NotImplementedError
@@ -476,6 +508,16 @@ cdef class ByteSink:
 
     cdef Connection open_wire(self):
         raise NotImplementedError
+
+
+cdef int keep_block(WorkerContext worker, char* block, Py_ssize_t capacity) noexcept:
+    """Free an output block, but for one that waits for the worker's next sink."""
+    if worker.spare_out is NULL and capacity <= 4 * OUT_FLUSH:
+        worker.spare_out = block
+        worker.spare_out_capacity = capacity
+    else:
+        PyMem_RawFree(block)
+    return 0
 
 
 cdef class Connection:

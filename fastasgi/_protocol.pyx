@@ -5,7 +5,7 @@ import os
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
-from fastasgi._core cimport ByteSink, Connection, ReadBuffer, WorkerContext
+from fastasgi._core cimport END, END_GENTLY, NOT_ENDING, ByteSink, Connection, ReadBuffer, WorkerContext
 from fastasgi._http1 cimport HTTP1Connection
 from fastasgi._proxyprotocol cimport ProxyProtocolConnection
 
@@ -67,6 +67,7 @@ cdef class SocketSink(ByteSink):
         cdef WorkerContext worker = self.worker
         cdef Connection connection = self.connection
         self.closing = True
+        self.ending = NOT_ENDING
         self.transport = self.connection = None
         self.settle_drained()
         cdef bint was = worker.enter()
@@ -110,11 +111,12 @@ cdef class SocketSink(ByteSink):
         return 0
 
     cdef int find_socket(self) except -1:
+        cdef int descriptor = NONE
         socket = self.transport.get_extra_info("socket")
-        if socket is None or self.transport.get_extra_info("sslcontext") is not None:
-            self.socket = NONE
-        else:
-            self.socket = socket.fileno()
+        if socket is not None and self.transport.get_extra_info("sslcontext") is None:
+            descriptor = socket.fileno()
+        if self.socket == UNKNOWN:      # else it has been closed meanwhile
+            self.socket = descriptor
         return 0
 
     cdef int writelines(self, list parts) except -1:
@@ -130,6 +132,8 @@ cdef class SocketSink(ByteSink):
         return 0
 
     cdef int end(self) except -1:
+        if self.puts_off(END):
+            return 0
         self.flush()
         self.closing = True
         if self.transport is not None:
@@ -137,6 +141,8 @@ cdef class SocketSink(ByteSink):
         return 0
 
     cdef int end_gently(self) except -1:
+        if self.puts_off(END_GENTLY):
+            return 0
         if self.closing or not self.transport.can_write_eof():
             return self.end()
         self.flush()
@@ -150,6 +156,8 @@ cdef class SocketSink(ByteSink):
 
     cdef int abort(self) except -1:
         self.closing = True
+        self.ending = NOT_ENDING
+        self.socket = NONE              # the transport may close it at once
         if self.transport is not None:
             self.transport.abort()
         return 0

@@ -51,7 +51,6 @@ cdef class TLSSink(SocketSink):
         bint established                # the handshake is done
         bint peer_is_done               # by close_notify, or without
         bint keeps_half                 # and yet the connection wants to send
-        int ending                      # 0, or what is to happen once the backlog is written: END, END_GENTLY
         object backlog                  # collections.deque of bytes to encrypt, or None. Not None: blocked is set
         Py_ssize_t backlog_size         # bytes
         Py_ssize_t backlog_at           # bytes of its first object that have been encrypted

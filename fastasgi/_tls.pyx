@@ -9,7 +9,7 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from fastasgi._clienthello cimport ClientHello, is_retry_request
-from fastasgi._core cimport READ_SIZE, Connection, ReadBuffer, WorkerContext, unlent
+from fastasgi._core cimport END, END_GENTLY, READ_SIZE, Connection, ReadBuffer, WorkerContext, unlent
 from fastasgi._http1 cimport HTTP1Connection
 from fastasgi._protocol cimport SocketSink
 
@@ -18,10 +18,6 @@ cdef enum:
     MOST_RECORD = 18432                 # bytes of a record's body (RFC 5246 section 6.2.3; TLS 1.3 allows fewer)
     PUMP_SIZE = 262144                  # bytes encrypted before the transport is asked whether it takes more
     CONTROL_LIMIT = 65536               # bytes of OpenSSL's own answers that wait for a peer which reads nothing
-
-cdef enum:
-    END = 1
-    END_GENTLY = 2
 
 cdef double LINGER_S = 2.0              # how long a refused connection waits for its peer to close
 cdef double FIRST_REQUEST_S = 0.5       # how long a draining connection waits for the request it was made for
@@ -138,9 +134,9 @@ cdef class TLSSink(SocketSink):
 
     def resume_writing(self):
         self.blocked = False
-        self.send_records()
-        if self.backlog is not None:
-            self.pump()
+        if not self.writing:            # else whoever writes goes on
+            self.send_records()
+            self.after_write()
         if not self.blocked:
             SocketSink.resume_writing(self)
 
@@ -366,16 +362,33 @@ cdef class TLSSink(SocketSink):
         return self.outgoing.read()
 
     cdef int send_records(self) except -1:
+        """Send what OpenSSL has to say of itself. A write under way takes it along."""
         cdef bytes records
-        if self.tls is None:
+        if self.tls is None or self.writing:
             return 0
         records = self.outgoing.read()
-        if records:
-            # The ssl module decodes the name in C, and what isn't ASCII ends up in sys.unraisablehook
-            if self.calls_back and not self.established and is_retry_request(records, len(records)):
-                self.hello = ClientHello(True)
+        if not records:
+            return 0
+        # The ssl module decodes the name in C, and what isn't ASCII ends up in sys.unraisablehook
+        if self.calls_back and not self.established and is_retry_request(records, len(records)):
+            self.hello = ClientHello(True)
+        self.writing = True
+        try:
             SocketSink.write(self, PyBytes_AS_STRING(records), len(records))
-        return 0
+        finally:
+            self.writing = False
+        return self.after_write()
+
+    cdef int after_write(self) except -1:
+        if self.backlog is not None and not self.blocked:
+            self.writing = True
+            try:
+                self.pump()
+            finally:
+                self.writing = False
+        if self.backlog is not None and self.out_length == 0:
+            return 0                    # resume_writing() comes back here
+        return SocketSink.after_write(self)
 
     cdef int write(self, const char* p, Py_ssize_t n) except -1:
         cdef bytes records
@@ -390,7 +403,7 @@ cdef class TLSSink(SocketSink):
         try:
             if n <= MOST_PLAIN:
                 records = self.encrypt(p, n)
-                return SocketSink.write(self, PyBytes_AS_STRING(records), len(records))
+                return SocketSink.write(self, PyBytes_AS_STRING(records), len(records)) if records else 0
             parts = []
             while at < n:
                 parts.append(self.encrypt(p + at, min(n - at, MOST_PLAIN)))
@@ -434,6 +447,8 @@ cdef class TLSSink(SocketSink):
                     self.backlog = None
                     self.backlog_size = self.backlog_at = 0
                     return self.break_off(error)
+                if self.backlog is None:
+                    return 0            # aborted meanwhile
                 size += n
                 self.backlog_size -= n
                 self.backlog_at += n
@@ -444,10 +459,6 @@ cdef class TLSSink(SocketSink):
         if self.backlog_size == 0:
             self.backlog = None
             self.backlog_at = 0
-            if self.ending == END:
-                self.end()
-            elif self.ending == END_GENTLY:
-                self.end_gently()
         return 0
 
     cdef Py_ssize_t unsent(self) except -1:
@@ -456,6 +467,8 @@ cdef class TLSSink(SocketSink):
     # --- The end ---
 
     cdef int end(self) except -1:
+        if self.puts_off(END):
+            return 0
         self.flush()
         self.closing = True
         if self.backlog is not None:
@@ -465,14 +478,15 @@ cdef class TLSSink(SocketSink):
         return SocketSink.end(self)
 
     cdef int end_gently(self) except -1:
-        if self.closing and self.ending != END_GENTLY:
+        if self.puts_off(END_GENTLY) or self.ending == END_GENTLY:
+            return 0
+        if self.closing:
             return self.end()
         self.flush()
         self.closing = True
         if self.backlog is not None:
             self.ending = END_GENTLY
             return 0
-        self.ending = 0
         self.say_end()
         self.closing = False            # SocketSink's own condition
         return SocketSink.end_gently(self)

@@ -443,7 +443,8 @@ cdef class WebSocketConnection(Connection):
             sink.commit(p)
             sink.put_object(PyBytes_FromStringAndSize(source, n) if payload is None else payload, None)
         sink.push(True)
-        self.exchange.blocked = sink.blocked
+        if self.exchange is not None:
+            self.exchange.blocked = sink.blocked
         return 0
 
     cdef int put_control(self, int opcode, bytes payload) except -1:

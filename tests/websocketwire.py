@@ -98,9 +98,14 @@ class WebSocket:
         return await self.closed()
 
 
-async def open_websocket(running: Served, *fields: str, target: str = "/", behind: bytes = b"") -> WebSocket:
-    """Open a WebSocket on a connection of its own; `behind` goes out together with the handshake."""
-    client = await running.connect()
+async def open_websocket(
+    running: Served, *fields: str, target: str = "/", behind: bytes = b"", **options: Any
+) -> WebSocket:
+    """Open a WebSocket on a connection of its own; `behind` goes out together with the handshake.
+
+    Options are those of Served.connect().
+    """
+    client = await running.connect(**options)
     response = await client.ask(handshake(*fields, target=target) + behind)
     assert response.status == 101, response
     return WebSocket(client, response)
