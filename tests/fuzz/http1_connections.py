@@ -33,7 +33,7 @@ from fastasgi._protocol import ServerProtocol
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 FILE_BYTES = 150_000
-QUIET_TURNS = 8
+QUIET_TURNS = 8  # more than an application lets pass between two messages
 MAX_TURNS = 5000
 MAX_STEPS = 2000
 # What the largest send() of an application may leave behind in a transport whose peer takes nothing.
@@ -329,7 +329,7 @@ class Connections:
             await self._turn(clients)
             context = server.context
             output_sizes = [len(client.peer.output) for client in clients]
-            now = (context.exchange_count, context.request_count, output_sizes)
+            now = (context.exchange_count, context.request_count, server.stage.steps, output_sizes)
             quiet = quiet + 1 if now == before else 0
             if quiet > QUIET_TURNS:
                 return

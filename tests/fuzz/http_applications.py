@@ -302,7 +302,11 @@ FAILING = [
 
 
 class Stage:
-    """The ASGI application: runs one of `repertoire` for each request, drawn by `rng`; keeps the calls."""
+    """The ASGI application: runs one of `repertoire` for each request, drawn by `rng`; keeps the calls.
+
+    `steps` counts what the applications ask of the server: an application that still runs is known by it,
+    since a message may leave no other trace (a body that answers HEAD).
+    """
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -312,10 +316,21 @@ class Stage:
         self.rng = rng
         self.repertoire = repertoire
         self.calls: list[Call] = []
+        self.steps = 0
+
+    def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same, counted; what it returns is the server's own awaitable."""
+
+        def call(*arguments: Any) -> Any:
+            self.steps += 1
+            return function(*arguments)
+
+        return call
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         application = self.rng.choice(self.repertoire)
-        call = Call(scope, receive, send, Random(self.rng.random()), self.file, application.__name__)
+        rng = Random(self.rng.random())
+        call = Call(scope, self._counted(receive), self._counted(send), rng, self.file, application.__name__)
         self.calls.append(call)
         try:
             await application(call)
