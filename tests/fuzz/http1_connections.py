@@ -21,7 +21,7 @@ from fuzz.http1_invariants import (
     last_request,
     whole_requests,
 )
-from fuzz.http1_model import read_requests
+from fuzz.http1_model import Stream, read_stream
 from fuzz.http1_responses import read_responses
 from fuzz.http_applications import COMPLETING, FAILING, STEADY, DeliberateError, Stage
 from fuzz.memory_transport import MemoryTransport
@@ -152,16 +152,21 @@ class Connections:
             server.stage.reset(Random(seed), STEADY)
             uses_socket = rng.random() < 0.3
             outcomes.append(loop.run_until_complete(self._run_steady(server, pieces, uses_socket)))
-        requests = whole_requests(data, server.settings)
-        del requests[last_request(server.stage.calls, server.settings) + 1 :]
+        stream = whole_requests(data, server.settings)
+        last = last_request(server.stage.calls, server.settings)
+        if last < len(stream.requests):
+            stream = Stream(stream.requests[: last + 1], set())
+        expected = [describe(request, server.settings) for request in stream.requests]
+        methods = [request.method for request in stream.requests]
         for seen, output, _ in outcomes:
-            assert seen == [describe(request, server.settings) for request in requests]
-            responses = read_responses(output, [request.method for request in requests], True)
-            assert len(requests) <= len(responses) <= len(requests) + 1
-        if server.settings["max_body_bytes"]:
-            # 413 or 400: both may hold
-            return
-        assert outcomes[0] == outcomes[1]
+            assert seen == expected
+            responses = read_responses(output, [*methods, stream.refused_method], True)
+            assert all(response.is_whole for response in responses)
+            statuses = {response.status for response in responses[len(methods) :]}
+            assert len(responses) == len(methods) + bool(stream.refusals)
+            assert statuses <= stream.refusals
+        if len(stream.refusals) < 2:
+            assert outcomes[0] == outcomes[1]
 
     async def _run_steady(
         self, server: Server, parts: list[bytes], uses_socket: bool
@@ -216,7 +221,7 @@ class Connections:
         sent, got = bytes(client.sent), bytes(client.peer.output)
         responses = check_conversation(sent, calls, got, server.settings, client.was_reset)
         if not client.is_disturbed and not client.was_reset:
-            check_whole(responses, calls, read_requests(sent, server.settings))
+            check_whole(responses, calls, read_stream(sent, server.settings).requests)
 
     async def _step(
         self, rng: Random, server: Server, client: Client, clients: list[Client], shuts_down: bool

@@ -1,20 +1,22 @@
 """What must hold between the bytes of a client, the calls of the application, and what the client has got."""
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from fuzz.http1_model import Request, read_requests
+from fuzz.http1_model import Request, Stream, read_stream
 from fuzz.http1_responses import Response, read_responses
 from fuzz.http_applications import FAILING, Call
 
 FAILING_NAMES = {application.__name__ for application in FAILING}
 
 
-def whole_requests(data: bytes, settings: dict[str, Any]) -> list[Request]:
+def whole_requests(data: bytes, settings: dict[str, Any]) -> Stream:
     """Those that applications which read the whole body before they answer come to the end of."""
-    requests = read_requests(data, settings)
-    return list(itertools.takewhile(lambda request: request.is_whole and not request.is_too_large, requests))
+    stream = read_stream(data, settings)
+    for number, request in enumerate(stream.requests):
+        if not request.is_whole or request.is_too_large:
+            return Stream(stream.requests[:number], request.refusals, request.method)
+    return stream
 
 
 def last_request(calls: Sequence[Call], settings: dict[str, Any]) -> int:
@@ -44,7 +46,7 @@ def check_conversation(
     sent: bytes, calls: Sequence[Call], got: bytes, settings: dict[str, Any], was_reset: bool
 ) -> list[Response]:
     """The application has seen a beginning of what was sent, each request once; the client got responses."""
-    requests = read_requests(sent, settings)
+    requests = read_stream(sent, settings).requests
     assert len(calls) <= len(requests)
     for call, request in zip(calls, requests, strict=False):
         *seen, body = described_call(call)

@@ -1,11 +1,13 @@
 """The requests in a stream of bytes, read in one go by the codecs alone: the measure of a connection."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fastasgi._chunked import ChunkedBody
-from fastasgi._parser import ParseError, parse_request_head
+from fastasgi._frames import DeflateSettings, negotiate_deflate
+from fastasgi._parser import ParsedHead, ParseError, parse_request_head
 
 HEAD_OPTIONS = {
     "max_request_line_bytes": "max_request_line_bytes",
@@ -13,6 +15,8 @@ HEAD_OPTIONS = {
     "max_header_count": "max_header_count",
     "header_underscores": "underscores",
 }
+# 16 bytes in base64
+WEBSOCKET_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 
 
 @dataclass
@@ -28,9 +32,26 @@ class Request:
     is_malformed: bool
     is_too_large: bool
 
+    @property
+    def refusals(self) -> set[int]:
+        """What its body is refused with, unless it is answered before: of two, what is seen first."""
+        statuses = {400: self.is_malformed, 413: self.is_too_large}
+        return {status for status, holds in statuses.items() if holds}
 
-def read_requests(data: bytes, settings: Mapping[str, Any]) -> list[Request]:
-    """All requests up to the first that is refused, incomplete, or the last of its connection."""
+
+@dataclass
+class Stream:
+    """What the bytes of a client mean."""
+
+    requests: list[Request]
+    """All up to the first whose head is refused or incomplete, or that is the last of its connection."""
+    refusals: set[int]
+    """What the next request is refused with; empty: it isn't, or there is none."""
+    refused_method: str = "GET"
+    """Its method, where that is known."""
+
+
+def read_stream(data: bytes, settings: Mapping[str, Any]) -> Stream:
     options = {HEAD_OPTIONS[name]: value for name, value in settings.items() if name in HEAD_OPTIONS}
     options["llhttp"] = settings.get("http") == "httptools"
     max_body_bytes = settings.get("max_body_bytes") or len(data)
@@ -38,10 +59,14 @@ def read_requests(data: bytes, settings: Mapping[str, Any]) -> list[Request]:
     while data:
         try:
             head = parse_request_head(data, **options)
-        except ParseError:
+        except ParseError as error:
+            return Stream(requests, {error.status})
+        if head is None:
             break
-        if head is None or (settings.get("max_body_bytes") and head.content_length > max_body_bytes):
-            break
+        if settings.get("max_body_bytes") and head.content_length > max_body_bytes:
+            return Stream(requests, {413}, head.method)
+        if asks_for_websocket(head) and (status := handshake_refusal(head)):
+            return Stream(requests, {status})
         data = data[head.consumed :]
         request = Request(head.method, head.raw_path, head.query, head.headers, b"", False, False, False)
         requests.append(request)
@@ -53,7 +78,31 @@ def read_requests(data: bytes, settings: Mapping[str, Any]) -> list[Request]:
             request.is_whole = len(request.body) == length
         if not request.is_whole or not head.keep_alive:
             break
-    return requests
+    return Stream(requests, set())
+
+
+def _values(head: ParsedHead, name: bytes) -> list[bytes]:
+    return [value for given, value in head.headers if given == name]
+
+
+def asks_for_websocket(head: ParsedHead) -> bool:
+    """Whether this is a handshake, valid or not. Of any other method the field is one to be ignored."""
+    protocols = b",".join(_values(head, b"upgrade")).lower().split(b",")
+    return head.upgrade and head.method == "GET" and b"websocket" in [one.strip(b" \t") for one in protocols]
+
+
+def handshake_refusal(head: ParsedHead) -> int:
+    """The status where the head isn't what RFC 6455 section 4.2.1 demands, or announces a body; 0: it is."""
+    versions = _values(head, b"sec-websocket-version")
+    if versions and versions != [b"13"]:
+        return 426
+    keys = _values(head, b"sec-websocket-key")
+    try:
+        negotiate_deflate(_values(head, b"sec-websocket-extensions"), DeflateSettings())
+    except ParseError as error:
+        return error.status
+    has_key = len(keys) == 1 and WEBSOCKET_KEY.fullmatch(keys[0])
+    return 0 if versions and has_key and not head.chunked and head.content_length <= 0 else 400
 
 
 def _read_chunks(request: Request, data: bytes, max_body_bytes: int) -> bytes:
@@ -64,7 +113,6 @@ def _read_chunks(request: Request, data: bytes, max_body_bytes: int) -> bytes:
         request.is_malformed = True
         # What comes before the error may reach an application that streams.
         request.body = _decode_to_the_error(data)
-        return b""
     request.is_too_large = len(request.body) > max_body_bytes
     request.is_whole = decoder.done
     return decoder.unused
