@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 import uvloop
+from fuzz import http_applications, websocket_applications
 from fuzz.http1_invariants import (
     check_conversation,
     check_whole,
@@ -21,9 +22,9 @@ from fuzz.http1_invariants import (
     last_request,
     whole_requests,
 )
-from fuzz.http1_model import Stream, read_stream
+from fuzz.http1_model import Stream, read_messages, read_stream
 from fuzz.http1_responses import read_responses
-from fuzz.http_applications import COMPLETING, FAILING, STEADY, DeliberateError, Stage
+from fuzz.http_applications import Call, DeliberateError, Stage
 from fuzz.memory_transport import MemoryTransport
 from fuzz.socket_peer import SocketPeer
 
@@ -64,6 +65,11 @@ VARIANTS: list[dict[str, Any]] = [
     {"max_concurrency": 2, "max_requests": 50},
 ]
 ACCESS_LOG_FORMATS = [None, "json", "{client} {path} {query} {status} {user_agent} {header[n]}"]
+
+STEADY = {"http": http_applications.STEADY, "websocket": websocket_applications.STEADY}
+COMPLETING = {"http": http_applications.COMPLETING, "websocket": websocket_applications.COMPLETING}
+FAILING = {"http": http_applications.FAILING, "websocket": websocket_applications.FAILING}
+ALL = {kind: COMPLETING[kind] + FAILING[kind] for kind in COMPLETING}
 
 Peer = MemoryTransport | SocketPeer
 
@@ -158,33 +164,36 @@ class Connections:
             stream = Stream(stream.requests[: last + 1], set())
         expected = [describe(request, server.settings) for request in stream.requests]
         methods = [request.method for request in stream.requests]
-        for seen, output, _ in outcomes:
-            assert seen == expected
+        for calls, output, _ in outcomes:
+            assert [described_call(call) for call in calls] == expected
+            for call, request in zip(calls, stream.requests, strict=True):
+                assert call.heard == (read_messages(request.frames) if call.is_open else [])
             responses = read_responses(output, [*methods, stream.refused_method], True)
             assert all(response.is_whole for response in responses)
             statuses = {response.status for response in responses[len(methods) :]}
             assert len(responses) == len(methods) + bool(stream.refusals)
             assert statuses <= stream.refusals
         if len(stream.refusals) < 2:
-            assert outcomes[0] == outcomes[1]
+            assert outcomes[0][1:] == outcomes[1][1:]
 
     async def _run_steady(
         self, server: Server, parts: list[bytes], uses_socket: bool
-    ) -> tuple[list[Any], bytes, bool]:
+    ) -> tuple[list[Call], bytes, bool]:
+        """The calls that have seen a whole request; what the client got; whether that had an end."""
         [client] = [await self._connect(server, 0, parts, None, uses_socket)]
         await self._feed_all(client)
         await self._settle(server, [client])
         has_ended = client.peer.has_ended
         await self._end(server, [client], resets=False)
-        seen = [described_call(call) for call in server.stage.calls if call.has_whole_body]
-        return seen, bytes(client.peer.output).replace(CONTINUE, b""), has_ended
+        calls = [call for call in server.stage.calls if call.has_whole_body]
+        return calls, bytes(client.peer.output).replace(CONTINUE, b""), has_ended
 
     def check_chaos(self, rng: Random, streams: Sequence[list[bytes]]) -> None:
         """Whatever clients, applications and a shutdown do, each client gets responses or a close."""
         loop = self._loops[rng.random() < 0.3]
         shuts_down = rng.random() < 0.05
         server = self._make_server(rng, loop) if shuts_down else self._server(rng, loop)
-        server.stage.reset(Random(rng.random()), rng.choice([COMPLETING, COMPLETING + FAILING]))
+        server.stage.reset(Random(rng.random()), rng.choice([COMPLETING, ALL]))
         loop.run_until_complete(self._run_chaos(rng, server, streams, shuts_down))
 
     async def _run_chaos(
@@ -384,7 +393,7 @@ def is_ours(kept: object) -> bool:
     module = type(kept).__module__
     return isinstance(module, str) and module in (
         "fastasgi._core", "fastasgi._http1", "fastasgi._http", "fastasgi._exchange", "fastasgi._task",
-        "fastasgi._protocol",
+        "fastasgi._protocol", "fastasgi._websocket",
     ) and type(kept).__name__ not in ("Ready", "cython_function_or_method")  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import itertools
 from random import Random
 
+from fuzz import frames_inputs
 from heads import GOOD_HEADS, PIECES
 
 METHODS = b"GET GET GET POST POST PUT HEAD DELETE OPTIONS PATCH X-%$!".split()
@@ -18,6 +19,18 @@ FIELDS = [
 ]  # fmt: skip
 EXTENSIONS = [b"", b"", b"", b";a", b" ; a = b", b';q="x\\"y;z"', b";" + b"e" * 300]
 TRAILERS = [b"", b"", b"", b"T: 1\r\n", b"A: b\r\nContent-Length: 5\r\n", b"X: " + b"t" * 500 + b"\r\n"]
+HANDSHAKE_FIELDS = [
+    b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Version: 13",
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+]  # fmt: skip
+HANDSHAKE_OPTIONS = [
+    b"Sec-WebSocket-Protocol: a, b", b"Sec-WebSocket-Extensions: x; a=1", b"Origin: http://a",
+    b"Connection: keep-alive", b"Connection: close", b"Upgrade: h2c", b"Content-Length: 0", b"Cookie: a=b",
+]  # fmt: skip
+HANDSHAKE_SPOILERS = [
+    b"Sec-WebSocket-Version: 8", b"Sec-WebSocket-Key: c2hvcnQ=", b"Sec-WebSocket-Extensions: a b",
+    b"Content-Length: 3", b"Transfer-Encoding: chunked", *HANDSHAKE_FIELDS[2:],
+]  # fmt: skip
 BODY_SIZES = [0, 1, 1, 2, 15, 16, 100, 1000, 5000, 70_000]
 HUGE_BODY_SIZES = [262_144, 300_000, 700_000]
 EXTREMES = [
@@ -73,6 +86,21 @@ def make_request(rng: Random, number: int, huge: bool = False) -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
+def make_handshake(rng: Random, number: int) -> bytes:
+    """A request that opens a WebSocket, for the most part with frames behind it, or one to be refused."""
+    fields = [*HANDSHAKE_FIELDS, *rng.sample(HANDSHAKE_OPTIONS, rng.choice([0, 0, 1, 2]))]
+    spoils = rng.random()
+    if spoils < 0.1:
+        fields.append(rng.choice(HANDSHAKE_SPOILERS))
+    elif spoils < 0.2:
+        del fields[rng.randrange(len(HANDSHAKE_FIELDS))]
+    rng.shuffle(fields)
+    target = rng.choice(TARGETS)
+    lines = [b"GET %b HTTP/1.1" % target, b"Host: a:1", b"N: %d" % number, *fields]
+    frames = frames_inputs.make_stream(rng, None)[0] if rng.random() < 0.7 else b""
+    return b"\r\n".join(lines) + b"\r\n\r\n" + frames
+
+
 def mutate(rng: Random, data: bytes) -> bytes:
     """Spoil a stream in one place."""
     lines = [n for n in range(min(len(data), 20_000)) if data[n : n + 1] in (b"\r", b"\n", b":", b" ", b";")]
@@ -98,13 +126,18 @@ def mutate(rng: Random, data: bytes) -> bytes:
     return data[:start] + flipped + data[start + 1 :]
 
 
-def make_stream(rng: Random) -> bytes:
-    """All that a client sends on one connection."""
+def make_stream(rng: Random, handshake_share: float = 0) -> bytes:
+    """All that a client sends on one connection. So many of its requests are to open a WebSocket."""
     if rng.random() < 0.02:
         return rng.randbytes(rng.choice([1, 10, 100, 5000]))
     huge = rng.random() < 0.02
     count = rng.choice([1, 1, 2, 3, 6, 70, 140]) if not huge else 1
-    requests = [make_request(rng, number, huge) for number in range(count)]
+    requests = [
+        make_handshake(rng, number)
+        if handshake_share and rng.random() < handshake_share
+        else make_request(rng, number, huge)
+        for number in range(count)
+    ]
     data = b"".join(requests if count < 50 else [one for one in requests if len(one) < 500])
     for _ in range(rng.choice([0, 0, 1, 1, 2, 4])):
         data = mutate(rng, data)

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fuzz.http1_model import Request, Stream, read_stream
-from fuzz.http1_responses import Response, read_responses
-from fuzz.http_applications import FAILING, Call
+from fuzz import http_applications, websocket_applications
+from fuzz.http1_model import Request, Stream, read_messages, read_stream
+from fuzz.http1_responses import WEBSOCKET, Response, read_responses
+from fuzz.http_applications import Call
 
-FAILING_NAMES = {application.__name__ for application in FAILING}
+FAILING_NAMES = {
+    application.__name__ for application in http_applications.FAILING + websocket_applications.FAILING
+}
 
 
 def whole_requests(data: bytes, settings: dict[str, Any]) -> Stream:
@@ -22,7 +25,9 @@ def whole_requests(data: bytes, settings: dict[str, Any]) -> Stream:
 def last_request(calls: Sequence[Call], settings: dict[str, Any]) -> int:
     """The index of the request of an orderly application whose response ended the connection, if any did."""
     for number, call in enumerate(calls):
-        has_body = call.name == "late_stream" and call.scope["method"] != "HEAD"
+        if method_of(call) == WEBSOCKET and call.name != "deny_by_response":
+            return number
+        has_body = call.name == "late_stream" and method_of(call) != "HEAD"
         is_unframed = has_body and call.scope["http_version"] == "1.0"
         if settings["keep_alive_timeout_s"] == 0 or is_unframed:
             return number
@@ -36,9 +41,13 @@ def describe(request: Request, settings: dict[str, Any]) -> tuple[Any, ...]:
     return request.method, raw_path, request.query, request.headers, request.body
 
 
+def method_of(call: Call) -> str:
+    return WEBSOCKET if call.scope["type"] == "websocket" else call.scope["method"]
+
+
 def described_call(call: Call) -> tuple[Any, ...]:
     scope = call.scope
-    head = scope["method"], scope["raw_path"], scope["query_string"], scope["headers"]
+    head = method_of(call), scope["raw_path"], scope["query_string"], scope["headers"]
     return *head, b"".join(call.body)
 
 
@@ -54,7 +63,10 @@ def check_conversation(
         assert seen == expected
         assert sent_body.startswith(body)
         assert not call.has_whole_body or (request.is_whole and body == sent_body)
-    methods = [call.scope["method"] for call in calls]
+        messages = read_messages(request.frames)[:-1] if call.is_open else []
+        heard = [message for message in call.heard if not isinstance(message, int)]
+        assert heard == messages[: len(heard)]
+    methods = [method_of(call) for call in calls]
     responses = read_responses(got, methods, not was_reset)
     assert len(responses) <= len(calls) + 1
     for number, response in enumerate(responses):

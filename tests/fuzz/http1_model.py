@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fuzz.http1_responses import WEBSOCKET
+
 from fastasgi._chunked import ChunkedBody
-from fastasgi._frames import DeflateSettings, negotiate_deflate
+from fastasgi._frames import DeflateSettings, FrameDecoder, negotiate_deflate
 from fastasgi._parser import ParsedHead, ParseError, parse_request_head
 
 HEAD_OPTIONS = {
@@ -23,7 +25,7 @@ WEBSOCKET_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 class Request:
     """A request whose head is accepted."""
 
-    method: str
+    method: str  # WEBSOCKET where it opens one
     raw_path: bytes
     query: bytes
     headers: list[tuple[bytes, bytes]]
@@ -31,6 +33,7 @@ class Request:
     is_whole: bool
     is_malformed: bool
     is_too_large: bool
+    frames: bytes = b""  # all that follows: a WebSocket's, if it is accepted
 
     @property
     def refusals(self) -> set[int]:
@@ -65,11 +68,15 @@ def read_stream(data: bytes, settings: Mapping[str, Any]) -> Stream:
             break
         if settings.get("max_body_bytes") and head.content_length > max_body_bytes:
             return Stream(requests, {413}, head.method)
-        if asks_for_websocket(head) and (status := handshake_refusal(head)):
+        is_handshake = asks_for_websocket(head)
+        if is_handshake and (status := handshake_refusal(head)):
             return Stream(requests, {status})
         data = data[head.consumed :]
-        request = Request(head.method, head.raw_path, head.query, head.headers, b"", False, False, False)
+        method = WEBSOCKET if is_handshake else head.method
+        request = Request(method, head.raw_path, head.query, head.headers, b"", False, False, False)
         requests.append(request)
+        if is_handshake:
+            request.frames = data
         if head.chunked:
             data = _read_chunks(request, data, max_body_bytes)
         else:
@@ -79,6 +86,17 @@ def read_stream(data: bytes, settings: Mapping[str, Any]) -> Stream:
         if not request.is_whole or not head.keep_alive:
             break
     return Stream(requests, set())
+
+
+def read_messages(frames: bytes) -> list[str | bytes | int]:
+    """A client's messages, and behind them the code with which it closes, is cut off, or leaves: 1006."""
+    heard: list[str | bytes | int] = []
+    for event in FrameDecoder().feed(frames):
+        if event.kind in ("text", "binary"):
+            heard.append(event.data)
+        elif event.kind in ("close", "failed"):
+            return [*heard, event.close_code]
+    return [*heard, 1006]
 
 
 def _values(head: ParsedHead, name: bytes) -> list[bytes]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+Application = Callable[["Call"], Awaitable[None]]
+
 START = "http.response.start"
 BODY = "http.response.body"
 
@@ -28,6 +30,8 @@ class Call:
     name: str = ""
     body: list[bytes] = field(default_factory=list)
     has_whole_body: bool = False
+    is_open: bool = False  # a WebSocket that it has accepted
+    heard: list[str | bytes | int] = field(default_factory=list)  # its messages, and the code of its end
     is_disconnected: bool = False
     has_ended: bool = False
 
@@ -302,7 +306,8 @@ FAILING = [
 
 
 class Stage:
-    """The ASGI application: runs one of `repertoire` for each request, drawn by `rng`; keeps the calls.
+    """The ASGI application: runs for each request one of `repertoire`, drawn by `rng` from those for the
+    scope's type; keeps the calls.
 
     `steps` counts what the applications ask of the server: an application that still runs is known by it,
     since a message may leave no other trace (a body that answers HEAD).
@@ -310,9 +315,9 @@ class Stage:
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self.reset(Random(0), STEADY)
+        self.reset(Random(0), {})
 
-    def reset(self, rng: Random, repertoire: list[Callable[[Call], Awaitable[None]]]) -> None:
+    def reset(self, rng: Random, repertoire: dict[str, list[Application]]) -> None:
         self.rng = rng
         self.repertoire = repertoire
         self.calls: list[Call] = []
@@ -328,7 +333,7 @@ class Stage:
         return call
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        application = self.rng.choice(self.repertoire)
+        application = self.rng.choice(self.repertoire[scope["type"]])
         rng = Random(self.rng.random())
         call = Call(scope, self._counted(receive), self._counted(send), rng, self.file, application.__name__)
         self.calls.append(call)
