@@ -8,6 +8,7 @@ import time
 
 from cpython.dict cimport PyDict_Next
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 
 from fastasgi._core cimport OUT_FLUSH, ByteSink, Connection, WorkerContext
 from fastasgi._encoder cimport check_name, check_value
@@ -90,10 +91,17 @@ cdef class HTTPExchange(Exchange):
 
     cdef object take(self, object message):
         cdef PyObject* values[FIELD_COUNT]
-        cdef object kind
         if type(message) is not dict:
             message = dict(message)
-        read_message(message, values)
+        try:
+            read_message(message, values)
+            return self.take_values(message, values)
+        finally:
+            for value in values:
+                Py_XDECREF(value)
+
+    cdef object take_values(self, dict message, PyObject** values):
+        cdef object kind
         if values[TYPE] is NULL:
             raise KeyError("type")
         kind = <object>values[TYPE]
@@ -130,11 +138,8 @@ cdef class HTTPExchange(Exchange):
     cdef int take_start(self, PyObject** values) except -1:
         if values[STATUS] is NULL:
             raise KeyError("status")
-        # The values are borrowed, and what they are may run code of the application that changes its message
-        cdef object status = <object>values[STATUS]
-        cdef object headers = <object>values[HEADERS] if values[HEADERS] is not NULL else ()
         cdef bint wants_trailers = values[TRAILERS] is not NULL and <object>values[TRAILERS]
-        self.begin_response(status, headers)
+        self.begin_response(<object>values[STATUS], <object>values[HEADERS] if values[HEADERS] is not NULL else ())
         self.wants_trailers = wants_trailers
         return 0
 
@@ -383,7 +388,9 @@ cdef object open_regular(path):
 
 
 cdef int read_message(dict message, PyObject** values) except -1:
-    """The values of the usual keys, or NULL; borrowed from `message`. One pass compares interned keys by identity."""
+    """The values of the usual keys, or NULL. Each is a reference of the caller's, also where this raises: what follows
+    may run code of the application that changes its message, beginning with the comparison of keys that are not
+    interned here. One pass compares those that are by identity."""
     cdef PyObject* key
     cdef PyObject* value
     cdef Py_ssize_t position = 0
@@ -394,6 +401,7 @@ cdef int read_message(dict message, PyObject** values) except -1:
     while PyDict_Next(message, &position, &key, &value):
         for i in range(FIELD_COUNT):
             if key is FIELDS[i]:
+                Py_INCREF(<object>value)
                 values[i] = value
                 break
         else:
@@ -402,7 +410,9 @@ cdef int read_message(dict message, PyObject** values) except -1:
         for i in range(FIELD_COUNT):
             if values[i] is NULL:
                 values[i] = PyDict_GetItemWithError(message, <object>FIELDS[i])
-                if values[i] is NULL and PyErr_Occurred() is not NULL:
+                if values[i] is not NULL:
+                    Py_INCREF(<object>values[i])
+                elif PyErr_Occurred() is not NULL:
                     return -1
     return 0
 

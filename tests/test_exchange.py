@@ -1414,3 +1414,69 @@ async def test_a_receive_call_is_an_iterator_that_gives_its_message() -> None:
         await respond(send, b"ok")
 
     assert await talk(app, GET) == OK
+
+
+# --- Messages whose parts run code ---
+
+
+class Clearing:
+    """A key or a value that empties its message when it is compared, or asked whether it is true."""
+
+    def __init__(self, message: dict[Any, Any], like: str) -> None:
+        self._message = message
+        self._hash = hash(like)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def _clear(self) -> None:
+        self._message.clear()
+        gc.collect()
+
+    def __eq__(self, other: object) -> bool:
+        self._clear()
+        return False
+
+    def __bool__(self) -> bool:
+        self._clear()
+        return False
+
+
+class ClearingText(str):
+    """The type of a message, which empties that when it is compared."""
+
+    message: dict[Any, Any]
+
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        self.message.clear()
+        gc.collect()
+        return str.__eq__(self, other)
+
+
+@pytest.mark.parametrize("like", ["trailers", "more_body"])
+@pytest.mark.parametrize("part", ["key", "value", "type"])
+@in_loop
+async def test_a_message_may_change_while_it_is_read(part: str, like: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        fields = [(b"x-%d" % i, b"v" * 50) for i in range(20)]
+        start: dict[Any, Any] = {"type": "http.response.start", "status": 200, "headers": fields}
+        body: dict[Any, Any] = {"type": "http.response.body", "body": b"".join([b"whole", b" body"])}
+        for message in (start, body):
+            if part == "type":
+                kind = message["type"] = ClearingText(message["type"])
+                kind.message = message
+            else:
+                clearing = Clearing(message, like)
+                message[clearing if part == "key" else like] = 1 if part == "key" else clearing
+        del fields, message
+        await send(start)
+        await send(body)
+        cleared.append(start == {} or body == {})
+
+    cleared: list[bool] = []
+    answer = await talk(app, GET)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\nx-0: " + b"v" * 50)
+    assert answer.endswith(b"whole body")
+    assert cleared == [True]
