@@ -151,6 +151,12 @@ cdef enum:
 cdef class Connection
 
 
+cdef enum:
+    PEER_STAYS                          # as far as one can see
+    PEER_HAS_ENDED                      # its sending side, or all of the connection
+    PEER_IS_GONE                        # nothing can reach it
+
+
 cdef enum:                              # of ByteSink.ending
     NOT_ENDING
     END
@@ -203,7 +209,7 @@ cdef class ByteSink:
     cdef int reset(self) except -1              # the same, so that the peer knows something is missing
     cdef int pause_reading(self) except -1
     cdef int resume_reading(self) except -1
-    cdef bint peer_is_gone(self) except -1      # it has closed, though bytes of it may be unread
+    cdef int peer_state(self) except -1         # PEER_STAYS and on, though bytes of it may be unread
     # Bytes written that the peer's system has not taken; 0 once the kernel has taken all. It changes as the peer reads.
     cdef Py_ssize_t unsent(self) except -1
     # asyncio.BaseTransport.get_extra_info; of "tls" a dict for the scope's extensions, or None
@@ -220,7 +226,7 @@ cdef class Connection:
         ByteSink sink                   # None once the connection is lost
         double deadline                 # of worker.now, seconds; 0: none
         Py_ssize_t direct_bytes         # body bytes that the next read may put into an object of their own
-        bint watches_peer               # nothing is read, and yet the peer's leaving is to be noticed
+        bint watches_peer               # nothing is read, and yet the peer's leaving is to be noticed, by the tick
         char* at                        # of the read under way, what has not been understood: up to
         char* end                       # here; both NULL between two reads
 
@@ -229,7 +235,8 @@ cdef class Connection:
     # behind it. The outer one has nothing left.
     cdef bytes rest_and(self, const char* p, Py_ssize_t n)
     cdef int put_off_rest(self) except -1       # the receive() under way may take long: go on in a turn of its own
-    cdef int eof(self) except -1                # the peer sends nothing more
+    cdef int eof(self) except -1                # the peer sends nothing more; 1: the connection goes on sending
+    cdef int watch(self) except -1              # each tick of a connection that watches_peer
     cdef int lost(self) except -1               # the transport is gone
     cdef int stalled(self) except -1            # the sink is blocked
     cdef int writable(self) except -1           # the sink is no longer blocked

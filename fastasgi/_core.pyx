@@ -125,7 +125,9 @@ cdef class WorkerContext:
         self.max_concurrency = max_concurrency
         self.max_requests = max_requests
         self.state = state
-        self.asgi = {"version": asgi_version, "spec_version": "2.5"}
+        # With 2.4 and later Starlette and others watch for a disconnect by send() alone, so that what waits for its next
+        # item is never told; all that is newer is offered by extensions
+        self.asgi = {"version": asgi_version, "spec_version": "2.3"}
         self.call_soon = loop.call_soon
         self.catch_step = self.keep_step
         self.pass_task = self.keep_task
@@ -176,9 +178,9 @@ cdef class WorkerContext:
         try:
             for connection in [c for c in self.connections if (<Connection>c).is_due()]:
                 try:
-                    if connection.watches_peer and connection.sink.peer_is_gone():
-                        connection.eof()
-                    elif 0 < connection.deadline <= self.now:
+                    if connection.watches_peer:
+                        connection.watch()
+                    if 0 < connection.deadline <= self.now:
                         connection.deadline = 0
                         connection.expire()
                 except Exception as error:
@@ -455,16 +457,22 @@ cdef class ByteSink:
         return 0
 
     cdef int after_write(self) except -1:
-        cdef int ending = self.ending
         if self.out_length:
             return self.flush()
+        if self.ending:
+            # asyncio's transports don't bear a close() in the resume_writing() that this may be
+            self.worker.loop.call_soon(self.end_soon, context=self.worker.context)
+        return 0
+
+    def end_soon(self):
+        """The callback of after_write()."""
+        cdef int ending = self.ending
         self.ending = NOT_ENDING
         if ending == END:
-            return self.end()
-        if ending == END_GENTLY:
+            self.end()
+        elif ending == END_GENTLY:
             self.closing = False        # set when it was put off
-            return self.end_gently()
-        return 0
+            self.end_gently()
 
     cdef int write(self, const char* p, Py_ssize_t n) except -1:
         raise NotImplementedError
@@ -490,7 +498,7 @@ cdef class ByteSink:
     cdef int resume_reading(self) except -1:
         raise NotImplementedError
 
-    cdef bint peer_is_gone(self) except -1:
+    cdef int peer_state(self) except -1:
         raise NotImplementedError
 
     cdef Py_ssize_t unsent(self) except -1:
@@ -538,6 +546,9 @@ cdef class Connection:
 
     cdef int eof(self) except -1:
         raise NotImplementedError
+
+    cdef int watch(self) except -1:
+        return 0
 
     cdef int lost(self) except -1:
         raise NotImplementedError

@@ -16,7 +16,8 @@ cdef class Exchange:
         object task                     # asyncio.Task while the call is suspended
         list receivers                  # of Waiter: calls of receive() without a message; None: none yet
         list senders                    # of Waiter: calls of send() held back; None: none yet
-        bint disconnected               # the client has gone
+        bint disconnected               # receive() says that the client has gone
+        bint gone                       # it has: nothing of the response reaches it
         bint is_unanswered              # counted in worker.unanswered_count
         bint blocked                    # the client reads too slowly: send() waits
         bint taking                     # take() runs, and may run code of the application that calls send()
@@ -32,7 +33,9 @@ cdef class Exchange:
     cdef inline int unblock(self) except -1:
         self.blocked = False
         return self.wake_senders()
-    cdef int feed_disconnect(self) except -1
+    cdef int feed_disconnect(self) except -1        # the client has gone
+    cdef int tell_disconnect(self) except -1        # receive() is to say so, while what is sent is still written
+    cdef int send_to_nobody(self) except -1         # send() after the client has gone; may raise ClientDisconnected
     # What send() does in the event loop's thread, one at a time; errors are raised.
     cdef object take(self, object message)
     cdef object sent(self)              # what take() returns, after its message is with the wire

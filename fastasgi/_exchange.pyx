@@ -30,7 +30,8 @@ cdef enum:
 
 
 class ClientDisconnected(ConnectionError):
-    """The client has gone: raised by `send` (ASGI HTTP specification 2.4, "Disconnected Client")."""
+    """The client has gone: raised by `send` of a WebSocket (ASGI specification 2.4, "Disconnected Client"), and of a
+    request that goes on sending for long."""
 
 
 cdef class Ready:
@@ -130,8 +131,9 @@ cdef class SendCall:
         return self
 
     def __next__(self):
-        if self.exchange.disconnected:
-            raise ClientDisconnected("the client has disconnected")
+        if self.exchange.gone:
+            self.exchange.send_to_nobody()
+            raise StopIteration
         if not self.exchange.blocked:
             raise StopIteration
         if self.exchange.senders is None:
@@ -310,10 +312,17 @@ cdef class Exchange:
         return 0
 
     cdef int feed_disconnect(self) except -1:
-        self.disconnected = True
+        self.disconnected = self.gone = True
         self.wake_receivers()
         self.wake_senders()
         return 0
+
+    cdef int tell_disconnect(self) except -1:
+        self.disconnected = True
+        return self.wake_receivers()
+
+    cdef int send_to_nobody(self) except -1:
+        raise ClientDisconnected("the client has disconnected")
 
     cdef object sent(self):
         cdef SendCall call

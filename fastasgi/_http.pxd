@@ -45,6 +45,8 @@ cdef class HTTPExchange(Exchange):
         bint wants_trailers             # the start message promised trailers
         list trailers
         double started_at               # time.perf_counter of the head's arrival, where the access log is on
+        bint perhaps_gone               # the client has sent all it will: it waits for the response, or has gone
+        double dropped_since            # loop.time() of the first message after the client had gone, or 0
 
     cdef inline int feed_body(self, bytes piece) except -1:
         self.body_size += len(piece)
@@ -78,7 +80,10 @@ cdef class HTTPExchange(Exchange):
     cdef int complete(self) except -1           # the last message is with the wire
     cdef int give_up(self) except -1            # there will be no last message
     cdef int release(self) except -1
-    cdef int log_access(self) except -1
+    # The client can't be reached any more. Of a response that is not complete the access log says this status; 0: nothing
+    cdef int cut_off(self, int status) except -1
+    cdef int peer_has_ended(self) except -1     # behind the whole request
+    cdef int log_access(self, int status) except -1      # once
     cdef int put_error(self, int status, bytes body) except -1   # answer in the application's place, and close
 
     # What a wire does with a checked message

@@ -1,5 +1,6 @@
 """See _http.pxd for the contracts."""
 
+import asyncio
 import errno
 import os
 import stat
@@ -20,6 +21,14 @@ from fastasgi._exchange import ClientDisconnected
 cdef extern from "Python.h":
     PyObject* PyErr_Occurred() noexcept
     PyObject* PyDict_GetItemWithError(object mapping, object key) noexcept
+
+CancelledError = asyncio.CancelledError
+
+cdef enum:
+    CLIENT_CLOSED_REQUEST = 499         # no status code of a response; nginx's logs have made it known
+
+cdef double PERHAPS_GONE_S = 2.0        # for a response to begin, see peer_has_ended()
+cdef double SENDS_TO_NOBODY_S = 5.0     # in which messages are dropped before send() raises
 
 cdef str HTTP_REQUEST = "http.request"
 cdef str HTTP_DISCONNECT = "http.disconnect"
@@ -107,8 +116,9 @@ cdef class HTTPExchange(Exchange):
         kind = <object>values[TYPE]
         if self.state == COMPLETE:
             raise RuntimeError(f"Unexpected ASGI message '{kind}' sent, after response already completed.")
-        if self.disconnected:
-            raise ClientDisconnected("the client has disconnected")
+        if self.gone:
+            self.send_to_nobody()
+            return PauseCall.__new__(PauseCall)
         if self.state == EXPECT_START:
             if kind == HTTP_START:
                 self.take_start(values)
@@ -204,6 +214,8 @@ cdef class HTTPExchange(Exchange):
             return self.put_data(body, more)
         self.put_response(body, more)
         self.headers = None
+        if self.perhaps_gone:
+            self.tell_disconnect()
         return 0
 
     cdef object body_sent_whole(self):
@@ -257,6 +269,8 @@ cdef class HTTPExchange(Exchange):
         self.state = EXPECT_BODY
         if not more:
             self.body_sent_whole()
+        elif self.perhaps_gone:
+            self.tell_disconnect()
         return 0
 
     cdef int take_trailers(self, dict message) except -1:
@@ -278,8 +292,8 @@ cdef class HTTPExchange(Exchange):
         self.state = COMPLETE
         self.count_answered()
         self.ended()
-        if self.worker.access_log is not None:
-            self.log_access()
+        if self.scope is not None:
+            self.log_access(self.status)
         return self.release()
 
     cdef int release(self) except -1:
@@ -290,24 +304,64 @@ cdef class HTTPExchange(Exchange):
             self.unblock()
         return 0
 
-    cdef int log_access(self) except -1:
+    cdef int log_access(self, int status) except -1:
         cdef dict scope = <dict>self.scope
         self.scope = None
+        if scope is None or self.worker.access_log is None:
+            return 0
         try:
             self.worker.access_log.record(
-                scope, self.status, 0 if self.bodiless else self.body_sent, time.perf_counter() - self.started_at)
+                scope, status, 0 if self.bodiless else self.body_sent, time.perf_counter() - self.started_at)
         except Exception as error:
             # A formatter or handler of the user's may raise; the exchange is none of its business
             self.worker.log_error("Exception in the access log", error)
         return 0
 
     cdef int feed_disconnect(self) except -1:
-        cdef bint is_cut_off = self.state != COMPLETE and self.has_begun() and not self.disconnected
-        if is_cut_off and self.worker.access_log is not None:
-            self.log_access()
+        return self.cut_off(CLIENT_CLOSED_REQUEST)
+
+    cdef int cut_off(self, int status) except -1:
+        if self.state != COMPLETE and status:
+            self.log_access(status)
         self.body = self.more_body = None
         self.body_size = 0
         return Exchange.feed_disconnect(self)
+
+    def disconnect(self):
+        """As Exchange's: the client may be there, and the response is not completed."""
+        self.cut_off(self.status if self.has_begun() else 0)
+
+    cdef int peer_has_ended(self) except -1:
+        """A client that has only shut its sending side waits for the response: `nc -N`, a TLS close_notify. But most
+        have closed, which looks the same until a write fails. Frameworks such as Django and Quart drop a response once
+        they hear of a disconnect, so that they do when its first part has left, or when it is late."""
+        if self.perhaps_gone or self.disconnected:
+            return 0
+        self.perhaps_gone = True
+        if self.has_begun():
+            return self.tell_disconnect()
+        self.worker.loop.call_later(PERHAPS_GONE_S, self.expect_no_more, context=self.worker.context)
+        return 0
+
+    def expect_no_more(self):
+        """The callback of peer_has_ended()."""
+        cdef WorkerContext worker = self.worker
+        cdef bint was = worker.enter()
+        try:
+            if not self.disconnected:
+                self.tell_disconnect()
+        finally:
+            worker.leave(was)
+
+    cdef int send_to_nobody(self) except -1:
+        """Applications are written for servers whose send() does nothing then, and an exception is an event in an error
+        tracker for each client that leaves. But nothing is to stream for ever."""
+        cdef double now = self.worker.loop.time()
+        if self.dropped_since == 0:
+            self.dropped_since = now
+        if now - self.dropped_since >= SENDS_TO_NOBODY_S or self.worker.draining:
+            raise ClientDisconnected("the client has disconnected")
+        return 0
 
     # The end of the call
 
@@ -316,7 +370,7 @@ cdef class HTTPExchange(Exchange):
             self.log_exception(exception)
         if self.state == COMPLETE:
             return 0
-        if self.disconnected:
+        if self.gone or (self.disconnected and (exception is None or isinstance(exception, CancelledError))):
             self.give_up()
         elif not self.has_begun():
             if exception is None:
@@ -331,6 +385,10 @@ cdef class HTTPExchange(Exchange):
         return 0
 
     cdef int give_up(self) except -1:
+        if self.perhaps_gone:
+            self.log_access(CLIENT_CLOSED_REQUEST)
+        elif self.has_begun():
+            self.log_access(self.status)
         self.state = COMPLETE
         self.reset()
         return self.release()

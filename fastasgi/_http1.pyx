@@ -8,7 +8,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from libc.string cimport memchr, memcpy
 
 from fastasgi._chunked cimport chunked_decode, chunked_reset
-from fastasgi._core cimport JOIN_LIMIT, ByteSink, Connection, WorkerContext
+from fastasgi._core cimport JOIN_LIMIT, PEER_HAS_ENDED, PEER_IS_GONE, ByteSink, Connection, WorkerContext
 from fastasgi._encoder cimport (
     CHUNK_HEAD_ROOM, fields_size, put_bytes, put_chunk_head, put_decimal, put_fields, status_line,
 )
@@ -18,8 +18,6 @@ from fastasgi._parser cimport (
     RequestHead, has_forwarded, headers_of, method_of, path_of,
 )
 from fastasgi._websocket cimport Handshake, WebSocketExchange, accept_key, read_handshake, websocket_scope
-
-from fastasgi._exchange import ClientDisconnected
 
 cdef enum:
     REQUESTS_A_TURN = 64                # pipelined requests answered before other connections have their turn
@@ -201,17 +199,19 @@ cdef class HTTP1Exchange(HTTPExchange):
 async def send_file(HTTP1Exchange exchange, ByteSink sink, file, offset, count, bint more):
     """Send `count` bytes of `file` from `offset` on as body, by the kernel where the sink can, and close it.
 
-    The client may be gone at the first step already, and after each wait.
+    The client may be gone at the first step already, and after each wait: then there is nothing more to do.
     """
     with file:
-        if exchange.disconnected or sink.closing:
-            raise ClientDisconnected("the client has disconnected")
+        if exchange.gone or sink.closing:
+            exchange.feed_disconnect()
+            return
         if exchange.chunked and count:
             sink.commit(put_chunk_head(sink.reserve(CHUNK_HEAD_ROOM), count))
         sent = await sink.send_file(file, offset, count)
         while sent < count:
-            if exchange.disconnected or sink.closing:
-                raise ClientDisconnected("the client has disconnected")
+            if exchange.gone or sink.closing:
+                exchange.feed_disconnect()
+                return
             piece = os.pread(file.fileno(), min(count - sent, FILE_PIECE), offset + sent)
             if not piece:
                 raise RuntimeError(f"the file has {sent} of the {count} bytes that were to be sent")
@@ -220,8 +220,9 @@ async def send_file(HTTP1Exchange exchange, ByteSink sink, file, offset, count, 
             sent += len(piece)
             exchange.blocked = sink.blocked
             await exchange.sent()
-    if exchange.disconnected or sink.closing:
-        raise ClientDisconnected("the client has disconnected")
+    if exchange.gone or sink.closing:
+        exchange.feed_disconnect()
+        return
     if exchange.chunked:
         if count:
             sink.put(b"\r\n", 2)
@@ -236,11 +237,11 @@ cdef class HTTP1Handshake(HTTP1Exchange):
         return self.websocket.start()
 
     cdef int feed_disconnect(self) except -1:
-        self.disconnected = True
+        self.disconnected = self.gone = True
         self.release()
         return self.websocket.feed_disconnect()
 
-    cdef int log_access(self) except -1:
+    cdef int log_access(self, int status) except -1:
         return 0                        # the websocket does, in its own form
 
     cdef ByteSink put_switch(self, list headers):
@@ -330,9 +331,8 @@ cdef class HTTP1Connection(Connection):
             sink.flush()
         if self.successor is not None:
             return 0
-        if self.peer_is_done and self.exchange is None and not self.resume_is_scheduled and not sink.blocked:
-            self.state = READ_NOTHING
-            sink.end()
+        if self.peer_is_done:
+            self.settle_eof()
         return 0
 
     cdef int advance(self) except -1:
@@ -398,7 +398,8 @@ cdef class HTTP1Connection(Connection):
 
     cdef int resume_reading(self) except -1:
         if self.paused and self.sink is not None:
-            self.paused = self.watches_peer = False
+            self.paused = False
+            self.watches_peer = self.peer_is_done
             self.sink.resume_reading()
         return 0
 
@@ -431,7 +432,7 @@ cdef class HTTP1Connection(Connection):
             self.process(block, n)
         finally:
             PyMem_RawFree(block)
-        self.watches_peer = self.paused and self.exchange is not None and self.held_length > 0
+        self.watches_peer = self.exchange is not None and (self.peer_is_done or (self.paused and self.held_length > 0))
         if self.held_length <= self.worker.max_head_bytes and (
                 self.exchange is None or not self.exchange.wants_call):
             self.resume_reading()
@@ -718,7 +719,7 @@ cdef class HTTP1Connection(Connection):
             if self.start_is_due:
                 self.start_is_due = False
             else:
-                exchange.feed_disconnect()
+                exchange.cut_off(0 if nothing_sent else exchange.status)
         if nothing_sent and exchange is not None:
             return self.refuse(status, reason, exchange.is_head)
         self.worker.logger.warning("Connection of %s closed in a request's body: %s", self.peer(), reason)
@@ -742,7 +743,7 @@ cdef class HTTP1Connection(Connection):
 
     cdef int close(self) except -1:
         """End the connection after what was put, at once where the client has sent nothing else."""
-        if self.state != READ_HEAD or self.held_length or self.at < self.end:
+        if not self.peer_is_done and (self.state != READ_HEAD or self.held_length or self.at < self.end):
             return self.linger()
         self.state = READ_NOTHING
         if self.sink is None:
@@ -766,18 +767,38 @@ cdef class HTTP1Connection(Connection):
     # --- Events ---
 
     cdef int eof(self) except -1:
+        self.peer_is_done = True
+        return self.settle_eof()
+
+    cdef int settle_eof(self) except -1:
+        """Whether the peer, which sends nothing more, may wait for answers: 1, or 0 where the connection ends now."""
         cdef HTTP1Exchange exchange = self.exchange
         if exchange is not None:
+            if exchange.body_complete and not isinstance(exchange, HTTP1Handshake):
+                self.watches_peer = True
+                exchange.peer_has_ended()
+                return 1
             self.exchange = None
             exchange.connection = None
             self.state = READ_NOTHING
             exchange.feed_disconnect()
         elif self.held_length and self.state == READ_HEAD and (self.resume_is_scheduled or self.sink.blocked):
-            self.peer_is_done = True
             return 1
         self.state = READ_NOTHING
+        self.watches_peer = False
         if self.sink is not None:
             self.sink.end()
+        return 0
+
+    cdef int watch(self) except -1:
+        cdef int state
+        if self.sink is None or self.exchange is None:
+            return 0
+        state = self.sink.peer_state()
+        if state == PEER_IS_GONE:
+            return self.sink.abort()
+        if state == PEER_HAS_ENDED:
+            self.exchange.peer_has_ended()
         return 0
 
     cdef int lost(self) except -1:

@@ -5,14 +5,16 @@ import os
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
-from fastasgi._core cimport END, END_GENTLY, NOT_ENDING, ByteSink, Connection, ReadBuffer, WorkerContext
+from fastasgi._core cimport (
+    END, END_GENTLY, NOT_ENDING, PEER_IS_GONE, PEER_STAYS, ByteSink, Connection, ReadBuffer, WorkerContext,
+)
 from fastasgi._http1 cimport HTTP1Connection
 from fastasgi._proxyprotocol cimport ProxyProtocolConnection
 
 cdef extern from "_send.h" nogil:
     ptrdiff_t send_now(int socket, const char* p, size_t n)
     void reset_on_close(int socket)
-    bint peer_has_closed(int socket)
+    int peer_end(int socket)
     int queued(int socket)
 
 cdef enum:
@@ -170,12 +172,12 @@ cdef class SocketSink(ByteSink):
                 reset_on_close(self.socket)
         return self.abort()
 
-    cdef bint peer_is_gone(self) except -1:
+    cdef int peer_state(self) except -1:
         if self.transport is None:
-            return False
+            return PEER_IS_GONE
         if self.socket == UNKNOWN:
             self.find_socket()
-        return self.socket >= 0 and peer_has_closed(self.socket)
+        return peer_end(self.socket) if self.socket >= 0 else PEER_STAYS
 
     cdef Py_ssize_t unsent(self) except -1:
         cdef Py_ssize_t n

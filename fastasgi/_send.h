@@ -26,7 +26,7 @@ static inline void reset_on_close(int socket)
     (void)socket;
 }
 
-static inline int peer_has_closed(int socket)
+static inline int peer_end(int socket)
 {
     (void)socket;
     return 0;
@@ -63,15 +63,19 @@ static inline ptrdiff_t send_now(int socket, const char *p, size_t n)
     return sent < 0 ? 0 : (ptrdiff_t)sent;
 }
 
+// 1 where the peer has sent its FIN, 2 where it can't be reached any more, 0 otherwise.
 // Linux tells of a FIN behind unread bytes; elsewhere only a reset or a whole close is seen.
 #ifndef POLLRDHUP
 #define POLLRDHUP 0
 #endif
 
-static inline int peer_has_closed(int socket)
+static inline int peer_end(int socket)
 {
     struct pollfd one = {.fd = socket, .events = POLLRDHUP, .revents = 0};
-    return poll(&one, 1, 0) > 0 && (one.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+    if (poll(&one, 1, 0) <= 0) {
+        return 0;
+    }
+    return one.revents & (POLLHUP | POLLERR) ? 2 : (one.revents & POLLRDHUP) != 0;
 }
 
 // Bytes that the kernel has taken and the peer hasn't yet; 0 where the system doesn't tell.

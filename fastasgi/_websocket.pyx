@@ -293,7 +293,7 @@ cdef class WebSocketExchange(Exchange):
         cdef HTTPExchange request = self.request
         self.count_answered()
         self.feed_disconnect()
-        request.disconnected = True
+        request.disconnected = request.gone = True
         return request.give_up()
 
 
@@ -666,5 +666,6 @@ cdef dict websocket_scope(dict scope, list subprotocols):
     scope["type"] = "websocket"
     scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
     scope["subprotocols"] = subprotocols
+    scope["asgi"]["spec_version"] = "2.4"       # of the WebSocket specification: send() raises once the client has gone
     scope["extensions"] = {"websocket.http.response": {}}
     return scope

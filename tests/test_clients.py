@@ -213,11 +213,13 @@ async def test_httpx_over_many_connections_at_once() -> None:
 
 @in_loop
 async def test_httpx_that_leaves_a_stream(caplog: pytest.LogCaptureFixture) -> None:
-    async with httpx_client() as (_, client):
+    async with httpx_client() as (server, client):
         async with client.stream("GET", "/stream") as response:
             async for _ in response.aiter_raw():
                 break
         assert (await client.get("/empty")).status_code == 204
+        while server.context.exchange_count:
+            await asyncio.sleep(0)
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 

@@ -47,7 +47,7 @@ async def test_the_whole_scope_of_each_request_of_a_connection(http: str) -> Non
             )
         expected = {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.5"},
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
             "server": ("127.0.0.1", server.port),
             "client": client.writer.get_extra_info("sockname"),

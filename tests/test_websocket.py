@@ -382,7 +382,7 @@ async def test_the_scope_is_complete() -> None:
     scope, client, server = await scope_of("X-Y: z", target="/caf%C3%A9/a%2Fb?x=%20&y")
     assert scope == {
         "type": "websocket",
-        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
         "scheme": "ws",
         "path": "/café/a/b",

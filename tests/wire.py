@@ -5,6 +5,8 @@ import contextlib
 import functools
 import inspect
 import logging
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,6 +66,13 @@ def in_each_loop(test: Callable[..., Any]) -> Callable[..., None]:
     loop = inspect.Parameter("loop", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     run.__signature__ = signature.replace(parameters=[loop, *signature.parameters.values()])
     return pytest.mark.parametrize("loop", ["uvloop", "asyncio"])(run)
+
+
+def shift_clock(offset_s: float) -> None:
+    """Have the running loop's time so many seconds later from now on."""
+    loop = asyncio.get_running_loop()
+    time = loop.time
+    loop.time = lambda: time() + offset_s  # type: ignore[method-assign]
 
 
 # --- The client ---
@@ -157,6 +166,8 @@ class Client:
 
     def reset(self) -> None:
         """End the connection by a reset."""
+        peer = self.writer.get_extra_info("socket")
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
 
