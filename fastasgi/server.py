@@ -71,7 +71,7 @@ class Server:
         self._context: WorkerContext | None = None
         self._tls_worker: TLSWorker | None = None  # None: connections are plain
         self._access_log: AccessLog | None = None
-        self._tick_handle: asyncio.TimerHandle | None = None
+        self._tick_handle: asyncio.Handle | None = None
         self.is_succeeded = False  # another process serves our sockets: no client need notice the end
         self.is_draining = False
 
@@ -159,7 +159,7 @@ class Server:
             self._stop_listening(listeners)
             await self._stop_lifespan()
             raise
-        self._tick()
+        self._tick_soon()
         self.started = True
 
     async def _start_lifespan(self) -> None:
@@ -235,6 +235,16 @@ class Server:
         # The socket's file is left to whoever bound the socket.
         keep_file: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
         return await loop.create_unix_server(factory, sock=sock, backlog=self.config.backlog, **keep_file)
+
+    def _tick_soon(self) -> None:
+        """Tick in the loop's next turn, and from then on in intervals.
+
+        Not at once: a tick wakes tasks in place, which asyncio refuses inside the server's own.
+        """
+        assert self._loop is not None
+        if self._tick_handle is not None:
+            self._tick_handle.cancel()
+        self._tick_handle = self._loop.call_soon(self._tick)
 
     def _tick(self) -> None:
         assert self._loop is not None
@@ -326,9 +336,7 @@ class Server:
                 if message and context.exchange_count:
                     logger.error(message, context.exchange_count)
                 begin()
-                if self._tick_handle is not None:
-                    self._tick_handle.cancel()
-                    self._tick()
+                self._tick_soon()
                 if await self._is_done(idle, timeout_s, FORCED_PHASE_TIMEOUT_S):
                     break
                 notice.cancel()
