@@ -41,7 +41,7 @@ DRAINING_TICK_S = 0.1  # between looks at deadlines while connections are to end
 FORCED_PHASE_TIMEOUT_S = 0.1  # the same after a second signal
 FORCED_LIFESPAN_TIMEOUT_S = 2.0  # for the application's own shutdown after a second signal
 
-HANDLED_SIGNALS = [
+HANDLED_SIGNALS: list[int] = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
 ]
 
@@ -380,7 +380,7 @@ class Server:
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle SIGINT and SIGTERM by ``handle_exit``, then raise those that came, the last one first.
+        """Handle what is to stop the server by ``handle_exit``, then raise what came, the last one first.
 
         Without effect outside the main thread, where Python delivers no signals, and inside itself.
         """
@@ -388,7 +388,7 @@ class Server:
             yield
             return
         self._is_capturing_signals = True
-        handlers = {number: signal.signal(number, self.handle_exit) for number in HANDLED_SIGNALS}
+        handlers = {number: signal.signal(number, self.handle_exit) for number in self._stop_signals()}
         try:
             yield
         finally:
@@ -399,6 +399,10 @@ class Server:
         for number in reversed(captured):
             _flush_streams()
             signal.raise_signal(number)
+
+    def _stop_signals(self) -> list[int]:
+        """Those that stop the server, as it is now to handle them."""
+        return HANDLED_SIGNALS
 
     def renew_certificates(self) -> None:
         """Read the files of TLS again, from whatever thread or signal handler; without TLS do nothing."""
@@ -530,6 +534,18 @@ class _Service(Server):
     def _tick(self) -> None:
         super()._tick()
         self._notifier.watchdog()
+
+    def _stop_signals(self) -> list[int]:
+        hangup = getattr(signal, "SIGHUP", None)
+        if hangup is None or self.config.tls is not None:
+            return HANDLED_SIGNALS  # with TLS it renews certificates
+        # One that is ignored, as by nohup, or that the script handles stays as it is
+        return [*HANDLED_SIGNALS, *([hangup] if signal.getsignal(hangup) is signal.SIG_DFL else [])]
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """As Server's, but SIGHUP never stops at once: a terminal that closes may send it twice."""
+        if not (self.should_exit and sig == getattr(signal, "SIGHUP", None)):
+            super().handle_exit(sig, frame)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

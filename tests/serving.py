@@ -7,13 +7,23 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 from fastasgi import Config, Server
 
 WAIT_S = 20.0
+
+
+@contextlib.contextmanager
+def signal_set(number: int, handler: signal.Handlers) -> Iterator[None]:
+    """Processes that are started meanwhile ignore a signal, or not, whatever the test's own process does."""
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 class ServerProcess:

@@ -375,6 +375,16 @@ def test_a_forced_exit_waits_for_nothing(run: Any) -> None:
     run(main())
 
 
+def test_hangups_never_end_at_once() -> None:
+    """A terminal that closes sends SIGHUP, and its shell once more."""
+    running = server._Service(Config(hello))
+    for number in (signal.SIGHUP, signal.SIGHUP):
+        running.handle_exit(number, None)
+        assert (running.should_exit, running.force_exit) == (True, False)
+    running.handle_exit(signal.SIGTERM, None)
+    assert running.force_exit
+
+
 def test_a_cancelled_serve_still_stops_the_application(run: Any) -> None:
     async def main() -> None:
         app = Recorder()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from serving import WAIT_S, ServerProcess
+from serving import WAIT_S, ServerProcess, signal_set
 from wire import request
 
 APP = """
@@ -262,6 +262,46 @@ def test_a_second_signal_ends_the_grace_time(start: Start, connect: Connect, loo
     assert (said[0], said[-1]) == ("startup", "shutdown")
     assert {"hang: cancelled", "events: disconnect"} < set(said)
     assert "Traceback" not in process.log
+
+
+@each_loop
+def test_a_hangup_ends_gracefully(start: Start, connect: Connect, loop: str) -> None:
+    with signal_set(signal.SIGHUP, signal.SIG_DFL):
+        process = begin(start, "20", "--loop", loop)
+    uploading = connect(process)
+    uploading.send(request("POST /upload HTTP/1.1", "content-length: 6", body=b"abc"))
+    assert process.process.stdout.readline() + process.process.stdout.readline() == "startup\nuploading\n"
+    process.process.send_signal(signal.SIGHUP)
+    process.wait_for(r"Waiting for \d+ connection")
+    uploading.send(b"def")
+    assert uploading.rest().endswith(b"\r\n\r\nabcdef")
+    assert process.wait() == -signal.SIGHUP
+    assert clean(process)[-1] == "shutdown"
+
+
+def test_a_hangup_that_is_ignored_at_the_start_stays_ignored(start: Start, connect: Connect) -> None:
+    source = APP + (
+        "\nasync def hangup(receive, send):\n"
+        "    import signal\n"
+        "    await begin(send, signal.getsignal(signal.SIGHUP).name.encode())\n"
+    )
+    with signal_set(signal.SIGHUP, signal.SIG_IGN):
+        process = start(source, "app:app", "--port", "0")
+    client = connect(process)
+    client.send(request("GET /hangup HTTP/1.1"))
+    client.until(b"SIG_IGN")
+    assert process.end(signal.SIGTERM) == -signal.SIGTERM
+
+
+def test_a_hangup_that_the_script_handles_is_left_to_it(start: Start) -> None:
+    source = "import signal\nsignal.signal(signal.SIGHUP, lambda *_: say('heard'))\n" + APP
+    process = start(source, "app:app", "--port", "0")
+    assert process.port
+    assert process.process.stdout.readline() == "startup\n"
+    process.process.send_signal(signal.SIGHUP)
+    assert process.process.stdout.readline() == "heard\n"
+    assert process.end(signal.SIGTERM) == -signal.SIGTERM
+    assert clean(process) == ["shutdown"]
 
 
 def test_a_client_that_does_not_read_its_response_does_not_hold_the_end_up(

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from certificates import PASSWORD, Authority, Pair, encrypt_key
-from serving import WAIT_S, ServerProcess
+from serving import WAIT_S, ServerProcess, signal_set
 from wire import error_records, hello, in_loop, request, served
 
 from fastasgi import Config
@@ -358,10 +358,13 @@ def test_the_files_are_watched_and_a_running_connection_stays(
     assert server.end() == -signal.SIGTERM
 
 
+@pytest.mark.parametrize("at_start", [signal.SIG_DFL, signal.SIG_IGN])
 def test_hup_renews_in_place_and_a_bad_file_keeps_the_old_one(
-    authority: Authority, pair: Pair, start: Start
+    authority: Authority, pair: Pair, start: Start, at_start: signal.Handlers
 ) -> None:
-    server = start(PID, "--port", "0", *pair.arguments, "app:app")
+    """Also under nohup, where SIGHUP is ignored at the start."""
+    with signal_set(signal.SIGHUP, at_start):
+        server = start(PID, "--port", "0", *pair.arguments, "app:app")
     context = authority.client()
     port = server.port
     authority.issue()
