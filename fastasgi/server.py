@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -66,8 +66,8 @@ class Server:
         self._captured_signals: list[int] = []
         self._has_given_up = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._exit_asked = asyncio.Event()
-        self._force_asked = asyncio.Event()
+        self._exit_asked: asyncio.Future[None] | None = None
+        self._force_asked: asyncio.Future[None] | None = None
         self._context: WorkerContext | None = None
         self._tls_worker: TLSWorker | None = None  # None: connections are plain
         self._access_log: AccessLog | None = None
@@ -83,7 +83,8 @@ class Server:
     @should_exit.setter
     def should_exit(self, value: bool) -> None:
         self._should_exit = value
-        self._notice(self._exit_asked, value)
+        if value:
+            self._call_soon(self._ask_exit)
 
     @property
     def force_exit(self) -> bool:
@@ -93,13 +94,24 @@ class Server:
     @force_exit.setter
     def force_exit(self, value: bool) -> None:
         self._force_exit = value
-        self._notice(self._force_asked, value)
+        if value:
+            self._call_soon(self._ask_force)
 
-    def _notice(self, event: asyncio.Event, value: bool) -> None:
-        """Wake the loop from whatever thread or signal handler this is."""
-        if value and self._loop is not None:
+    def _call_soon(self, callback: Callable[[], object]) -> None:
+        """Have the loop call back, from whatever thread or signal handler; nothing where none runs."""
+        if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(event.set)
+                self._loop.call_soon_threadsafe(callback)
+
+    def _ask_exit(self) -> None:
+        """Have this run stop. In the loop's thread."""
+        if self._exit_asked is not None and not self._exit_asked.done():
+            self._exit_asked.set_result(None)
+
+    def _ask_force(self) -> None:
+        """Have this run, once stopping, wait for nothing. In the loop's thread."""
+        if self._force_asked is not None and not self._force_asked.done():
+            self._force_asked.set_result(None)
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve in a new event loop until told to stop; a signal that stopped it is raised again at the end.
@@ -121,7 +133,12 @@ class Server:
                     runner.close()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve inside the running event loop; otherwise as ``run``. Cancelled, it stops gracefully first."""
+        """Serve inside the running event loop; otherwise as ``run``.
+
+        Cancelled, it stops listening at once, lets running requests end, stops the application, and raises
+        CancelledError then. Cancelled again, it waits for nothing more; an anyio scope cancels again at once.
+        A start-up of the application that is not done is broken off.
+        """
         with self.capture_signals():
             await self._serve(sockets)
 
@@ -132,8 +149,11 @@ class Server:
         await self.startup(sockets)
         try:
             await self.main_loop()
+        except asyncio.CancelledError:
+            self._stop_listening(sockets or [])  # before anything is awaited: that may be cancelled too
+            raise
         finally:
-            await self.shutdown(sockets)
+            await self._see_through(self.shutdown(sockets))
         log_process("Finished", "server")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -142,7 +162,11 @@ class Server:
         Raises BindError, or SystemExit(3) where the application's start-up fails.
         """
         self._loop = asyncio.get_running_loop()
-        self._exit_asked, self._force_asked = asyncio.Event(), asyncio.Event()
+        self._exit_asked, self._force_asked = self._loop.create_future(), self._loop.create_future()
+        if self._should_exit:
+            self._ask_exit()
+        if self._force_exit:
+            self._ask_force()
         listeners = self.config.bind_sockets() if sockets is None else sockets
         log_process("Started", "server")
         try:
@@ -152,21 +176,27 @@ class Server:
             self._context = self._make_context()
             self._tls_worker = None if self.config.tls is None else TLSWorker(self.config.tls)
             for sock in listeners:
-                self.servers.append(await self._listen(sock, self._context))
+                await self._listen(sock, self._context)
             if sockets is None:
                 self.config.log_listening(listeners)
         except BaseException:
             self._stop_listening(listeners)
-            await self._stop_lifespan()
+            await self._see_through(self._end())
             raise
         self._tick_soon()
         self.started = True
 
     async def _start_lifespan(self) -> None:
         starting = asyncio.create_task(self.lifespan.startup())
-        if not await self._is_done(starting, None, FORCED_PHASE_TIMEOUT_S):
-            await self._give_up(starting)
-            logger.error("Application startup was broken off")
+        is_done = False
+        try:
+            is_done = await self._is_done(starting, None, FORCED_PHASE_TIMEOUT_S)
+        finally:
+            if not is_done:
+                self._ask_force()
+                await self._see_through(self._give_up(starting))
+                logger.error("Application startup was broken off")
+        if not is_done:
             # As a shell tells the signals that have ended a process
             sys.exit(128 + self._captured_signals[-1] if self._captured_signals else STARTUP_FAILURE)
         starting.result()
@@ -221,7 +251,7 @@ class Server:
         logger.info("Maximum number of requests reached. Terminating process.")
         self.should_exit = True
 
-    async def _listen(self, sock: socket.socket, context: WorkerContext) -> asyncio.Server:
+    async def _listen(self, sock: socket.socket, context: WorkerContext) -> None:
         loop = asyncio.get_running_loop()
         factory: Callable[[], asyncio.BufferedProtocol] = functools.partial(ServerProtocol, context)
         if self._tls_worker is not None:
@@ -230,11 +260,15 @@ class Server:
             sock.listen(self.config.backlog)  # uvloop would not raise what fails here
         except OSError as error:
             raise listen_error(sock, error) from None
-        if sock.family != getattr(socket, "AF_UNIX", None):
-            return await loop.create_server(factory, sock=sock, backlog=self.config.backlog)
-        # The socket's file is left to whoever bound the socket.
-        keep_file: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-        return await loop.create_unix_server(factory, sock=sock, backlog=self.config.backlog, **keep_file)
+        create: Callable[..., Coroutine[Any, Any, asyncio.Server]] = loop.create_server
+        options: dict[str, Any] = {"sock": sock, "backlog": self.config.backlog, "start_serving": False}
+        if sock.family == getattr(socket, "AF_UNIX", None):
+            create = loop.create_unix_server
+            if sys.version_info >= (3, 13):
+                options["cleanup_socket"] = False  # the file is left to whoever bound the socket
+        server = await create(factory, **options)
+        self.servers.append(server)  # before it accepts: a cancellation may come now
+        await server.start_serving()
 
     def _tick_soon(self) -> None:
         """Tick in the loop's next turn, and from then on in intervals.
@@ -259,13 +293,12 @@ class Server:
 
     async def main_loop(self) -> None:
         """Return when the server is to stop."""
+        assert self._exit_asked is not None
         notifying = None
         if self.config.callback_notify is not None:
             notifying = asyncio.create_task(self._notify(self.config.callback_notify))
         try:
-            while not self._should_exit:
-                self._exit_asked.clear()
-                await self._exit_asked.wait()
+            await asyncio.wait({self._exit_asked})
         finally:
             if notifying is not None:
                 notifying.cancel()
@@ -285,6 +318,10 @@ class Server:
         for _ in range(2):
             await asyncio.sleep(0)
         self._stop_listening(sockets or [])
+        await self._end()
+
+    async def _end(self) -> None:
+        """Let running requests end within their times, and stop the application."""
         try:
             await self._end_requests()
         finally:
@@ -296,13 +333,16 @@ class Server:
 
     async def _drain(self) -> None:
         """Serve on for timeout_drain; health checks, and responses by their close, tell that it will end."""
+        assert self._force_asked is not None
         self.is_draining = True
-        if not self.is_succeeded and self.config.timeout_drain > 0 and not self._force_exit:
+        is_listening = any(server.is_serving() for server in self.servers)
+        if not is_listening or self.is_succeeded or self._force_asked.done():
+            return
+        if self.config.timeout_drain > 0:
             logger.info("Draining for %g seconds", self.config.timeout_drain)
             if self._context is not None:
                 self._context.drain(lingers=True)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._force_asked.wait(), self.config.timeout_drain)
+            await asyncio.wait({self._force_asked}, timeout=self.config.timeout_drain)
 
     def _stop_listening(self, sockets: list[socket.socket]) -> None:
         for server in self.servers:
@@ -370,13 +410,29 @@ class Server:
         self, work: "asyncio.Task[None]", timeout_s: float | None, forced_timeout_s: float
     ) -> bool:
         """Whether work ends within timeout_s (None: in the end), or soon after a forced exit."""
-        if not self._force_exit:
-            forced = asyncio.create_task(self._force_asked.wait())
-            await asyncio.wait((work, forced), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            forced.cancel()
-        if self._force_exit and not work.done():
+        forced = self._force_asked
+        assert forced is not None
+        await asyncio.wait((work, forced), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if forced.done() and not work.done():
             await asyncio.wait({work}, timeout=forced_timeout_s)
         return work.done()
+
+    async def _see_through(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await work to its end. A cancellation meanwhile hurries it, as a second signal does."""
+        task = asyncio.create_task(work)
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self._ask_force()
+        task.result()
+        try:
+            if cancelled is not None:
+                raise cancelled
+        finally:
+            del cancelled  # whose traceback leads here
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -406,9 +462,8 @@ class Server:
 
     def renew_certificates(self) -> None:
         """Read the files of TLS again, from whatever thread or signal handler; without TLS do nothing."""
-        if self.config.tls is not None and self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self.config.tls.reload)
+        if self.config.tls is not None:
+            self._call_soon(self.config.tls.reload)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The signal handler: the first signal stops the server gracefully, a second one at once."""

@@ -622,12 +622,11 @@ def test_a_deadline_that_passes_before_the_first_tick_reaches_the_application(
     clients = []
 
     async def listen_until_a_request_has_begun(self, *arguments):
-        listening = await listen(self, *arguments)
-        reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
+        await listen(self, *arguments)
+        reader, writer = await asyncio.open_connection(*self.servers[0].sockets[0].getsockname())
         writer.write(UPLOAD)
         await begun.wait()
         clients.append(asyncio.create_task(reader.read()))
-        return listening
 
     Server._listen = listen_until_a_request_has_begun
     """
