@@ -51,29 +51,33 @@ class Server:
 
     ``started`` is True once requests are accepted. Setting ``should_exit``, from any thread or task, stops
     the server gracefully; setting ``force_exit`` too, at once. ``servers`` are the event loop's servers, one
-    a socket.
+    a socket. It may serve again afterwards; what was set stays set, by a signal too.
     """
 
     lifespan: "Lifespan"
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.started = False
-        self.servers: list[asyncio.Server] = []
+        self.is_succeeded = False  # another process serves our sockets: no client need notice the end
         self._should_exit = False
         self._force_exit = False
         self._is_capturing_signals = False
         self._captured_signals: list[int] = []
-        self._has_given_up = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        """Forget an earlier run, but not what is asked of the server from outside."""
+        self.started = False
+        self.servers: list[asyncio.Server] = []
+        self.is_draining = False
+        self._has_given_up = False
         self._exit_asked: asyncio.Future[None] | None = None
         self._force_asked: asyncio.Future[None] | None = None
         self._context: WorkerContext | None = None
         self._tls_worker: TLSWorker | None = None  # None: connections are plain
         self._access_log: AccessLog | None = None
         self._tick_handle: asyncio.Handle | None = None
-        self.is_succeeded = False  # another process serves our sockets: no client need notice the end
-        self.is_draining = False
 
     @property
     def should_exit(self) -> bool:
@@ -161,6 +165,7 @@ class Server:
 
         Raises BindError, or SystemExit(3) where the application's start-up fails.
         """
+        self._reset()
         self._loop = asyncio.get_running_loop()
         self._exit_asked, self._force_asked = self._loop.create_future(), self._loop.create_future()
         if self._should_exit:
@@ -249,7 +254,7 @@ class Server:
 
     def _stop_at_max_requests(self) -> None:
         logger.info("Maximum number of requests reached. Terminating process.")
-        self.should_exit = True
+        self._ask_exit()
 
     async def _listen(self, sock: socket.socket, context: WorkerContext) -> None:
         loop = asyncio.get_running_loop()
@@ -351,6 +356,7 @@ class Server:
             sock.close()
         for file in self.config.socket_files:
             file.remove()
+        self.config.socket_files.clear()
 
     async def _end_requests(self) -> None:
         context = self._context
@@ -443,7 +449,7 @@ class Server:
         if self._is_capturing_signals or threading.current_thread() is not threading.main_thread():
             yield
             return
-        self._is_capturing_signals = True
+        self._is_capturing_signals, self._captured_signals = True, []
         handlers = {number: signal.signal(number, self.handle_exit) for number in self._stop_signals()}
         try:
             yield

@@ -456,6 +456,116 @@ def test_should_exit_before_the_start_stops_at_once(run: Any) -> None:
     run(main())
 
 
+# Serving again
+
+
+def test_a_server_serves_again_as_at_first(run: Any) -> None:
+    seen = []
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            seen.append((running.started, running.is_draining, len(running.servers)))
+            while True:
+                message = (await receive())["type"]
+                await send({"type": f"{message}.complete"})
+                if message == "lifespan.shutdown":
+                    return
+        await hello(scope, receive, send)
+
+    async def main() -> None:
+        for _ in range(2):
+            ready = asyncio.Event()
+            running.config.callback_notify = functools.partial(note, ready)
+            serve = asyncio.create_task(running.serve())
+            await ready.wait()
+            assert len(running.servers) == 1
+            assert (await fetch(port_of(running))).endswith(b"\r\n\r\nhi")
+            assert (await fetch(port_of(running), HEALTH)).startswith(b"HTTP/1.1 200")
+            running.should_exit = True
+            await serve
+            assert running.should_exit
+            running.should_exit = False
+
+    async def note(ready: asyncio.Event) -> None:
+        ready.set()
+
+    running = Server(Config(app, port=0, health_path="/health"))
+    run(main())
+    assert seen == [(False, False, 0)] * 2
+    assert running.started
+
+
+HEALTH = "GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+
+
+def test_a_server_counts_its_requests_anew(run: Any) -> None:
+    served = []
+
+    async def app(scope, receive, send):
+        await hello(scope, receive, send)
+        served.append(scope["path"])
+
+    async def request() -> None:
+        await fetch(port_of(running))
+
+    async def main() -> None:
+        for _ in range(2):
+            await running.serve()
+        assert not running.should_exit
+
+    settings = {"limit_max_requests": 1, "callback_notify": request, "timeout_notify": WAIT_S}
+    running = Server(Config(app, port=0, lifespan="off", **settings))
+    run(main())
+    assert served == ["/", "/"]
+
+
+def test_signals_of_a_run_that_failed_are_not_raised_after_the_next(run: Any) -> None:
+    async def app(scope, receive, send):
+        if running.should_exit:
+            await send({"type": "lifespan.startup.complete"})
+        else:
+            signal.raise_signal(signal.SIGINT)
+            await send({"type": "lifespan.startup.failed"})
+
+    async def main() -> None:
+        with pytest.raises(SystemExit):
+            await running.serve()
+        await running.serve()
+        await asyncio.sleep(0)
+        assert asyncio.current_task().cancelling() == 0, "by the handler of asyncio.Runner"
+
+    running = Server(Config(app, port=0))
+    run(main())
+
+
+def test_the_loop_of_a_run_after_one_that_gave_up_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "PHASE_TIMEOUT_S", 0.05)
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    class OnceStubborn(Stubborn):
+        async def __call__(self, scope, receive, send):
+            if scope["type"] == "lifespan":
+                loops.append(asyncio.get_running_loop())
+            await super().__call__(scope, receive, send)
+
+    async def begin_or_end() -> None:
+        if len(loops) == 1:
+            requests.append(asyncio.create_task(fetch(port_of(running))))
+            await app.begun.wait()
+        running.should_exit = True
+
+    requests: list[asyncio.Task[bytes]] = []
+    app = OnceStubborn()
+    running = Server(Config(app, port=0, timeout_graceful_shutdown=0, callback_notify=begin_or_end))
+    for _ in range(2):
+        running.run()
+        running.should_exit = False
+    assert [loop.is_closed() for loop in loops] == [False, True]
+    app.release.set()
+    with asyncio.Runner(loop_factory=lambda: loops[0]) as runner:
+        runner.run(asyncio.wait(requests))
+
+
 # Failures to start
 
 
