@@ -57,7 +57,7 @@ cdef class WorkerContext:
 
         # Clock
         double now                      # loop.time() of the last tick, seconds
-        readonly double tick_interval_s
+        readonly double tick_interval_s     # shorter while it drains
 
         # What is open and running
         set connections                 # of Connection
@@ -68,6 +68,7 @@ cdef class WorkerContext:
         public object on_max_requests   # called once, without arguments, when max_requests have begun
         readonly bint draining
         bint lingers                    # idle connections may have one more request while this worker drains
+        bint ends_websockets            # it drains, and takes no new connections
         object idle_waiter              # asyncio.Future of wait_idle(), or None
 
         # For the start of tasks, see _task
@@ -240,7 +241,9 @@ cdef class Connection:
     cdef int lost(self) except -1               # the transport is gone
     cdef int stalled(self) except -1            # the sink is blocked
     cdef int writable(self) except -1           # the sink is no longer blocked
-    cdef int drain_and_close(self) except -1    # finish what runs, begin nothing
+    # Finish what runs, begin nothing. A peer that is cut off, and will come back at once, is so after delay_s.
+    cdef int drain_and_close(self, double delay_s) except -1
+    cdef bint expect_first_request(self) noexcept       # of a worker that drains: whether that shortens the deadline
     cdef int expire(self) except -1             # the deadline has passed
     cdef str peer(self)                         # the client's address for the error log
     cdef inline bint is_due(self) noexcept:     # for the tick to look at

@@ -48,7 +48,12 @@ cdef extern from "Python.h":
 
 GROUP_MEMBERS = BaseExceptionGroup.exceptions
 
+cdef double DRAINING_TICK_S = 0.05       # between looks at deadlines while connections are to end
+cdef double FIRST_REQUEST_S = 0.4       # how long a draining connection waits for the request it was made for
+cdef double SPREAD_S = 2.0              # over which many WebSockets are ended
+
 cdef enum:
+    SPREAD_MIN = 100                    # connections that are many
     MOST_TRACEBACKS = 1000              # that are written of one error
 
 
@@ -192,17 +197,25 @@ cdef class WorkerContext:
         if self.access_log is not None:
             self.access_log.flush()
 
-    def drain(self, bint lingers=False) -> None:
+    def drain(self, *, bint lingers=False, bint accepts=False) -> None:
         """Shutdown, first phase: idle connections close, the others after the exchange that runs.
 
         With lingers idle connections have their keep-alive time for one more request: a client that sends one
-        just now loses it otherwise, and not every client sends it again.
+        just now loses it otherwise, and not every client sends it again. With accepts new connections still come;
+        WebSockets end once they don't, and where they are many one after the other, since their clients come back.
         """
         cdef Connection connection
+        cdef list connections = list(self.connections)
+        cdef double delay_s = 0
+        cdef double step_s = SPREAD_S / len(connections) if len(connections) >= SPREAD_MIN else 0
         self.draining = True
         self.lingers = lingers
-        for connection in list(self.connections):
-            connection.drain_and_close()
+        self.ends_websockets = not accepts
+        self.now = self.loop.time()
+        self.tick_interval_s = min(self.tick_interval_s, DRAINING_TICK_S)
+        for connection in connections:
+            connection.drain_and_close(delay_s)
+            delay_s += step_s
 
     def disconnect(self) -> None:
         """Shutdown, second phase: every running exchange is told that its client has gone."""
@@ -559,8 +572,15 @@ cdef class Connection:
     cdef int writable(self) except -1:
         raise NotImplementedError
 
-    cdef int drain_and_close(self) except -1:
+    cdef int drain_and_close(self, double delay_s) except -1:
         raise NotImplementedError
+
+    cdef bint expect_first_request(self) noexcept:
+        cdef double patience_s = self.worker.keep_alive_timeout_s if self.worker.lingers else FIRST_REQUEST_S
+        if 0 < self.deadline <= self.worker.now + patience_s:
+            return False
+        self.set_deadline(patience_s)
+        return True
 
     cdef int expire(self) except -1:
         raise NotImplementedError

@@ -25,6 +25,7 @@ cdef class HTTP1Exchange(HTTPExchange):
         bint chunked                    # the response is sent chunked
         bint expects_continue           # 100 Continue is due when the application asks for the body
 
+    cdef int begins_shutdown(self) except -1
     cdef int drop_content_length(self) except -1
     cdef int drop_connection(self) except -1
 

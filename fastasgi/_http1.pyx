@@ -27,7 +27,6 @@ cdef enum:
     FILE_PIECE = 262144                 # bytes of a file read at once where the kernel can't send it
 
 cdef double LINGER_S = 2.0              # how long a closing connection waits for its peer to close
-cdef double FIRST_REQUEST_S = 0.5       # how long a draining connection waits for the request it was made for
 
 cdef dict EXTENSIONS_1_0 = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
 cdef dict EXTENSIONS_1_1 = {
@@ -190,6 +189,9 @@ cdef class HTTP1Exchange(HTTPExchange):
             return connection.sink.reset()
         return connection.close()
 
+    cdef int begins_shutdown(self) except -1:
+        return 0                        # it has its grace time
+
     cdef int ended(self) except -1:
         cdef HTTP1Connection connection = self.connection
         self.connection = None
@@ -240,6 +242,10 @@ cdef class HTTP1Handshake(HTTP1Exchange):
         self.disconnected = self.gone = True
         self.release()
         return self.websocket.feed_disconnect()
+
+    cdef int begins_shutdown(self) except -1:
+        cdef WebSocketExchange websocket = self.websocket
+        return websocket.end() if self.worker.ends_websockets else 0
 
     cdef int log_access(self, int status) except -1:
         return 0                        # the websocket does, in its own form
@@ -472,6 +478,8 @@ cdef class HTTP1Connection(Connection):
                 return self.refuse(400, "a WebSocket handshake has no body", False)
             if handshake is not None and handshake.status:
                 return self.refuse(handshake.status, handshake.reason, False)
+            if handshake is not None and worker.ends_websockets:
+                return self.refuse(503, "the server is stopping", False)
         exchange = self.new_exchange(head, handshake)
         self.body_read = 0
         if head.content_length > 0:
@@ -827,16 +835,16 @@ cdef class HTTP1Connection(Connection):
             self.schedule_resume()
         return 0
 
-    cdef int drain_and_close(self) except -1:
-        cdef double patience_s
-        if self.exchange is not None or self.state == READ_NOTHING:
+    cdef int drain_and_close(self, double delay_s) except -1:
+        cdef HTTP1Exchange exchange = self.exchange
+        if exchange is not None:
+            return exchange.begins_shutdown()
+        if self.state == READ_NOTHING:
             return 0
         if self.scope_template is not None and not self.reading_head:
             # Idle: a client has to expect the end of the connection now, but its next request may be under way
             return 0 if self.worker.lingers else self.close()
-        patience_s = self.worker.keep_alive_timeout_s if self.worker.lingers else FIRST_REQUEST_S
-        if self.deadline == 0 or self.deadline > self.worker.now + patience_s:
-            self.set_deadline(patience_s)
+        self.expect_first_request()
         return 0
 
     cdef int expire(self) except -1:

@@ -38,7 +38,7 @@ cdef class SocketSink(ByteSink):
             return
         self.connection = ProxyProtocolConnection(self.worker, self)
         if self.worker.draining:
-            self.connection.drain_and_close()
+            self.connection.drain_and_close(0)
 
     def get_buffer(self, Py_ssize_t sizehint):
         return self.worker.read_buffer_for(self.connection.direct_bytes)
@@ -214,7 +214,7 @@ cdef class SocketSink(ByteSink):
     cdef Connection open_wire(self):
         self.connection = HTTP1Connection(self.worker, self)
         if self.worker.draining:
-            self.connection.drain_and_close()
+            self.connection.drain_and_close(0)
         return self.connection
 
     # --- Files ---

@@ -10,8 +10,6 @@ from fastasgi._proxyheader cimport (
     PROXIED_INET, PROXIED_UNIX, ProxyHeader, begins_as_proxy_header, read_proxy_header,
 )
 
-cdef double DRAIN_S = 0.5               # how long a draining worker waits for a header
-
 
 cdef class ProxyProtocolConnection(Connection):
 
@@ -109,9 +107,8 @@ cdef class ProxyProtocolConnection(Connection):
     cdef int writable(self) except -1:
         return 0
 
-    cdef int drain_and_close(self) except -1:
-        if self.deadline == 0 or self.deadline > self.worker.now + DRAIN_S:
-            self.set_deadline(DRAIN_S)
+    cdef int drain_and_close(self, double delay_s) except -1:
+        self.expect_first_request()
         return 0
 
     cdef int expire(self) except -1:

@@ -20,7 +20,6 @@ cdef enum:
     CONTROL_LIMIT = 65536               # bytes of OpenSSL's own answers that wait for a peer which reads nothing
 
 cdef double LINGER_S = 2.0              # how long a refused connection waits for its peer to close
-cdef double FIRST_REQUEST_S = 0.5       # how long a draining connection waits for the request it was made for
 
 WantRead = ssl.SSLWantReadError
 MemoryBIO = ssl.MemoryBIO
@@ -73,10 +72,8 @@ cdef class TLSHandshake(Connection):
     cdef int writable(self) except -1:
         return 0
 
-    cdef int drain_and_close(self) except -1:
-        cdef double patience_s = self.worker.keep_alive_timeout_s if self.worker.lingers else FIRST_REQUEST_S
-        if self.deadline == 0 or self.deadline > self.worker.now + patience_s:
-            self.set_deadline(patience_s)
+    cdef int drain_and_close(self, double delay_s) except -1:
+        if self.expect_first_request():
             self.is_draining = True
         return 0
 
@@ -99,7 +96,7 @@ cdef class TLSSink(SocketSink):
         self.is_open = True
         self.connection = TLSHandshake(self.worker, self)
         if self.worker.draining:
-            self.connection.drain_and_close()
+            self.connection.drain_and_close(0)
         return self.connection
 
     def get_buffer(self, Py_ssize_t sizehint):
@@ -291,7 +288,7 @@ cdef class TLSSink(SocketSink):
         handshake.sink = None
         self.connection = connection
         if worker.draining:
-            connection.drain_and_close()
+            connection.drain_and_close(0)
         return 0
 
     cdef Py_ssize_t decrypt(self, char* p, Py_ssize_t room) except -2:

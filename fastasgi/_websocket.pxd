@@ -48,6 +48,7 @@ cdef class WebSocketExchange(Exchange):
     cdef object take_close(self, dict message)
     cdef object take_message(self, dict message)
     cdef object sent_message(self, Py_ssize_t size)
+    cdef int end(self) except -1                # for a shutdown: unless it is being denied
     cdef int deny(self, int status) except -1
     cdef int answered(self, int status) except -1
     cdef int give_up_denial(self) except -1

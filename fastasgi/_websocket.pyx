@@ -55,7 +55,8 @@ cdef enum:
     MAX_REASON_BYTES = 123              # RFC 6455 section 5.5: a code and a reason fill at most 125 bytes
     SEND_COST = 256                     # what a message of no bytes counts toward the pause, see sent_message()
 
-cdef double CLOSE_TIMEOUT_S = 10.0      # for the peer to answer our Close frame
+cdef double CLOSE_TIMEOUT_S = 10.0      # for the peer to answer our Close frame; LINGER_S at the end of the server
+cdef double HANDLER_END_S = 5.0         # for the application to end once its WebSocket was ended by a shutdown
 cdef double LINGER_S = 2.0              # for the peer to close its connection
 
 # The server's own wishes: 4 KiB windows for both sides keep a connection's memory small
@@ -280,13 +281,19 @@ cdef class WebSocketExchange(Exchange):
 
     def disconnect(self):
         """Shutdown: end the WebSocket, or, before it is open, its handshake."""
+        self.end()
+        if self.state == DENYING:
+            self.give_up_denial()
+
+    cdef int end(self) except -1:
         if self.state == OPEN:
             self.connection.put_close(CLOSE_SERVICE_RESTART, "")
             self.feed_close(CLOSE_SERVICE_RESTART, "")
+            # A handler that waits for something else than its client hears of nothing; the grace time is for requests
+            self.worker.loop.call_later(HANDLER_END_S, self.cancel, context=self.worker.context)
         elif self.state == CONNECTING:
             self.deny(503)
-        elif self.state == DENYING:
-            self.give_up_denial()
+        return 0
 
     cdef int give_up_denial(self) except -1:
         """Its response will not be completed."""
@@ -470,7 +477,7 @@ cdef class WebSocketConnection(Connection):
             return 0
         self.put_control(OP_CLOSE, close_payload(code, reason))
         self.close_sent = True
-        self.set_deadline(CLOSE_TIMEOUT_S)
+        self.set_deadline(LINGER_S if self.worker.ends_websockets else CLOSE_TIMEOUT_S)
         # What still comes is thrown away up to the peer's answer
         self.full = False
         if self.paused:
@@ -540,8 +547,13 @@ cdef class WebSocketConnection(Connection):
             return self.exchange.unblock()
         return 0
 
-    cdef int drain_and_close(self) except -1:
-        # The application may go on until it is disconnected, see WebSocketExchange.disconnect()
+    cdef int drain_and_close(self, double delay_s) except -1:
+        cdef WebSocketExchange exchange = self.exchange
+        if exchange is None or not self.worker.ends_websockets:
+            return 0
+        if delay_s == 0:
+            return exchange.end()
+        self.worker.loop.call_later(delay_s, exchange.disconnect, context=self.worker.context)
         return 0
 
     cdef int wait_for_ping(self) except -1:

@@ -53,7 +53,7 @@ logger = logging.getLogger("fastasgi.error")
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 DEFAULT_TRUSTED = "127.0.0.1, ::1"
 DEFAULT_FORWARDED = "x-forwarded-for, x-forwarded-proto"
-GRACE_TIMEOUT_S = 30.0
+GRACE_TIMEOUT_S = 20.0
 RELOAD_GRACE_S = 1.0  # the same where a developer waits
 
 _APP, _LISTEN, _HTTP, _WEBSOCKET = "Application", "Listening", "HTTP", "WebSockets"
@@ -281,7 +281,7 @@ class Config:
         None,
         _TIMEOUT,
         "Time that running requests have to end once the server stops; then they are disconnected and, "
-        "2 seconds later, cancelled.",
+        "2 seconds later, cancelled. All is over 8 seconds after it. WebSockets are closed at once.",
         unit="seconds",
         least=0,
         default_text=f"{GRACE_TIMEOUT_S:g}",

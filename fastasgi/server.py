@@ -37,9 +37,12 @@ STARTUP_FAILURE = 3  # exit code
 
 NOTICE_AFTER_S = 0.1  # of waiting for requests before the log says so
 PHASE_TIMEOUT_S = 2.0  # for requests to end once they are disconnected, and once more when they are cancelled
-DRAINING_TICK_S = 0.1  # between looks at deadlines while connections are to end
 FORCED_PHASE_TIMEOUT_S = 0.1  # the same after a second signal
 FORCED_LIFESPAN_TIMEOUT_S = 2.0  # for the application's own shutdown after a second signal
+# Of a shutdown, beyond the grace time. All is over 8 seconds behind it: 28 seconds after the signal, two before an
+# orchestrator kills.
+LIFESPAN_END_S = 6.0  # when the application's own shutdown is broken off
+BROKEN_OFF_S = 1.4  # for it to end then
 
 HANDLED_SIGNALS: list[int] = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
@@ -288,10 +291,7 @@ class Server:
     def _tick(self) -> None:
         assert self._loop is not None
         assert self._context is not None
-        interval_s = self._context.tick_interval_s
-        if self._context.draining:
-            interval_s = min(interval_s, DRAINING_TICK_S)  # somebody waits for the last connection to close
-        self._tick_handle = self._loop.call_later(interval_s, self._tick)
+        self._tick_handle = self._loop.call_later(self._context.tick_interval_s, self._tick)
         self._context.tick()
         if self.config.tls is not None:
             self.config.tls.poll(self._loop.time())
@@ -327,6 +327,8 @@ class Server:
 
     async def _end(self) -> None:
         """Let running requests end within their times, and stop the application."""
+        assert self._loop is not None
+        lifespan_ends_at = self._loop.time() + self.config.grace_timeout_s + LIFESPAN_END_S
         try:
             await self._end_requests()
         finally:
@@ -334,7 +336,7 @@ class Server:
                 self._tick_handle.cancel()
             if self._access_log is not None:
                 self._access_log.flush()
-            await self._stop_lifespan()
+            await self._stop_lifespan(lifespan_ends_at)
 
     async def _drain(self) -> None:
         """Serve on for timeout_drain; health checks, and responses by their close, tell that it will end."""
@@ -346,7 +348,7 @@ class Server:
         if self.config.timeout_drain > 0:
             logger.info("Draining for %g seconds", self.config.timeout_drain)
             if self._context is not None:
-                self._context.drain(lingers=True)
+                self._context.drain(lingers=True, accepts=True)
             await asyncio.wait({self._force_asked}, timeout=self.config.timeout_drain)
 
     def _stop_listening(self, sockets: list[socket.socket]) -> None:
@@ -399,17 +401,29 @@ class Server:
             context.exchange_count,
         )
 
-    async def _stop_lifespan(self) -> None:
+    async def _stop_lifespan(self, ends_at: float) -> None:
+        assert self._loop is not None
+        assert self._force_asked is not None
         stopping = asyncio.create_task(self.lifespan.shutdown())
-        if not await self._is_done(stopping, None, FORCED_LIFESPAN_TIMEOUT_S):
+        left_s = max(0.0, ends_at - self._loop.time())
+        if await self._is_done(stopping, left_s, FORCED_LIFESPAN_TIMEOUT_S):
+            stopping.result()
+        elif self._force_asked.done():
             await self._give_up(stopping)
-            return
-        stopping.result()
+        else:
+            logger.error(
+                "Application shutdown is broken off: it has not ended %g seconds after the grace time "
+                "(timeout_graceful_shutdown)",
+                LIFESPAN_END_S,
+            )
+            await self._give_up(stopping, BROKEN_OFF_S)
 
-    async def _give_up(self, work: "asyncio.Task[None]") -> None:
-        """Cancel work, and wait for it no longer than lifespan takes to cancel the application."""
+    async def _give_up(
+        self, work: "asyncio.Task[None]", timeout_s: float = 2 * FORCED_LIFESPAN_TIMEOUT_S
+    ) -> None:
+        """Cancel work, and wait for it; by default no longer than lifespan takes to cancel the application."""
         work.cancel()
-        await asyncio.wait({work}, timeout=2 * FORCED_LIFESPAN_TIMEOUT_S)
+        await asyncio.wait({work}, timeout=timeout_s)
         self._has_given_up = self._has_given_up or not work.done() or self.lifespan.is_running
 
     async def _is_done(

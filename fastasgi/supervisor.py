@@ -28,7 +28,7 @@ from fastasgi.notify import Notifier
 from fastasgi.pidfile import PidFile
 from fastasgi.process import ids_of_worker, name_process
 from fastasgi.reload import ChangeWatch
-from fastasgi.server import FORCED_LIFESPAN_TIMEOUT_S, PHASE_TIMEOUT_S, STARTUP_FAILURE
+from fastasgi.server import BROKEN_OFF_S, FORCED_LIFESPAN_TIMEOUT_S, LIFESPAN_END_S, STARTUP_FAILURE
 from fastasgi.setting import settings_that_differ
 from fastasgi.sockets import inherited_socket
 from fastasgi.workerprocess import WorkerProcess, describe_exit, fork_worker, spawn_worker
@@ -44,7 +44,7 @@ OWN_VARIABLES = (
 START_ALONE_S = 2.0  # that the first worker has before the others start: most failures are then told once
 HANDSHAKE_S = 1.0  # for TCP handshakes to end on a socket that gets no new ones, and for its queue to empty
 STACKS_S = 0.5  # for a worker that hangs to write its stacks
-EXIT_MARGIN_S = 10.0  # beyond the times of its phases, before a worker that does not end is killed
+EXIT_S = LIFESPAN_END_S + BROKEN_OFF_S + 0.1  # beyond the grace time, when a worker that has not ended is killed
 FORCED_EXIT_S = FORCED_LIFESPAN_TIMEOUT_S + 1.0  # the same after a second signal
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0  # between starts of a worker that does not get ready
 SERVED_BACKOFF_S = 2.0  # at the most between starts of one that does, and dies soon
@@ -749,7 +749,7 @@ class Supervisor:
         """How long a worker may take to end."""
         if process.ready_at is None:
             return FORCED_EXIT_S
-        return drain_s + self.config.grace_timeout_s + 2 * PHASE_TIMEOUT_S + EXIT_MARGIN_S
+        return drain_s + self.config.grace_timeout_s + EXIT_S
 
 
 @contextlib.contextmanager

@@ -1,14 +1,17 @@
 """How a server process ends: its phases, what each kind of request sees of them, and the exit codes."""
 
 import contextlib
+import os
 import re
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from serving import WAIT_S, ServerProcess, signal_set
+from websocketwire import close_frame, handshake
 from wire import request
 
 APP = """
@@ -491,3 +494,134 @@ def test_a_worker_that_is_succeeded_waits_no_longer_than_it_keeps_connections(
     assert idle.rest() == b""
     process.wait_for("Finished server process")
     assert process.end() == 0
+
+
+# --- WebSockets, and the end of it all ---
+
+WEBSOCKETS = """
+import asyncio, os, time
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        print("shutdown", flush=True)
+        if os.environ.get("END") == "waits":
+            await asyncio.Event().wait()
+        if os.environ.get("END") == "blocks":
+            time.sleep(60)
+        await send({"type": "lifespan.shutdown.complete"})
+    elif scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            pass
+        print("websocket", message["code"], flush=True)
+"""
+RESTARTS = b"\x88\x02\x03\xf4"  # a Close frame of 1012
+
+
+def open_websocket(connection: Connection) -> None:
+    connection.send(handshake())
+    connection.until(b"\r\n\r\n")
+
+
+def serve_websockets(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> ServerProcess:
+    (folder / "app.py").write_text(WEBSOCKETS)
+    return ServerProcess(
+        folder, "app:app", "--port", "0", *arguments, environment={**os.environ, **(environment or {})}
+    )
+
+
+@pytest.fixture
+def websockets(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    processes: list[ServerProcess] = []
+
+    def serve(*arguments: str, **environment: str) -> ServerProcess:
+        processes.append(serve_websockets(tmp_path, *arguments, environment=environment))
+        return processes[-1]
+
+    yield serve
+    for process in processes:
+        process.close()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--workers", "2"]], ids=["alone", "workers"])
+@pytest.mark.parametrize("answers", [True, False])
+def test_an_open_websocket_does_not_hold_sigterm(
+    websockets: Callable[..., ServerProcess], connect: Connect, arguments: list[str], answers: bool
+) -> None:
+    """With the defaults, well within the 10 seconds that docker gives."""
+    process = websockets(*arguments)
+    client = connect(process)
+    open_websocket(client)
+    asked_at = time.monotonic()
+    process.process.send_signal(signal.SIGTERM)
+    client.until(RESTARTS)
+    if answers:
+        client.send(close_frame(1012))
+    assert process.wait() in (0, -signal.SIGTERM)
+    assert time.monotonic() - asked_at < (2 if answers else 4)
+    assert not re.search("ERROR|Traceback", process.log), process.log
+    assert "websocket 1012" in process.output
+    assert process.output.splitlines()[-1] == "shutdown"
+
+
+@pytest.mark.parametrize("how", ["HUP", "reload"])
+def test_an_open_websocket_does_not_hold_a_new_generation(
+    websockets: Callable[..., ServerProcess], connect: Connect, tmp_path: Path, how: str
+) -> None:
+    process = websockets(*(["--workers", "1"] if how == "HUP" else ["--reload"]))
+    client = connect(process)
+    open_websocket(client)
+    before = process.log.count("Finished server process")
+    asked_at = time.monotonic()
+    if how == "HUP":
+        process.process.send_signal(signal.SIGHUP)
+    else:
+        (tmp_path / "app.py").write_text(WEBSOCKETS + "\n# changed\n")
+    client.until(RESTARTS)
+    client.send(close_frame(1012))
+    process.wait_for(rf"(?s)(Finished server process.*){{{before + 1}}}")
+    assert time.monotonic() - asked_at < 8
+    other = connect(process)
+    open_websocket(other)
+    other.socket.close()
+    process.end()
+    assert "ERROR" not in process.log
+
+
+@pytest.mark.parametrize("arguments", [[], ["--workers", "1"]], ids=["alone", "workers"])
+def test_an_applications_shutdown_is_broken_off(
+    websockets: Callable[..., ServerProcess], connect: Connect, arguments: list[str]
+) -> None:
+    process = websockets("--timeout-graceful-shutdown", "0", *arguments, END="waits")
+    process.wait_for("startup complete")
+    asked_at = time.monotonic()
+    assert process.end() in (0, -signal.SIGTERM)
+    assert 5.9 < time.monotonic() - asked_at < 8
+    assert process.log.count("Application shutdown is broken off") == 1
+    assert "Traceback" not in process.log
+
+
+def test_a_worker_that_blocks_its_end_is_killed_in_time(websockets: Callable[..., ServerProcess]) -> None:
+    process = websockets("--timeout-graceful-shutdown", "0", "--workers", "1", END="blocks")
+    process.wait_for("startup complete")
+    asked_at = time.monotonic()
+    assert process.end() in (0, -signal.SIGTERM)
+    assert 6.5 < time.monotonic() - asked_at < 8
+    process.wait_for("does not end and is killed")
+
+
+@each_loop
+def test_a_connection_without_a_request_holds_the_end_for_half_a_second(
+    websockets: Callable[..., ServerProcess], connect: Connect, loop: str
+) -> None:
+    process = websockets("--loop", loop)
+    client = connect(process)
+    asked_at = time.monotonic()
+    process.process.send_signal(signal.SIGTERM)
+    assert client.rest() == b""
+    assert time.monotonic() - asked_at < 0.65
+    process.wait()

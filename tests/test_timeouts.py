@@ -495,7 +495,7 @@ async def test_idle_connections_do_not_count() -> None:
 
 async def ended(server: Served) -> None:
     """Return when the server has stopped by itself."""
-    while not server.server.should_exit:
+    while not server.context.draining:
         await asyncio.sleep(0.001)
     await server.context.wait_idle()
 
@@ -517,7 +517,7 @@ async def test_the_last_request_and_those_that_run_are_answered() -> None:
         await waiting.write(request("POST /wait HTTP/1.1", "content-length: 3", body=b"a"))
         await begun.wait()
         assert (await client.ask(request())).body == b"ok"
-        assert not server.server.should_exit
+        assert not server.context.draining
         assert (await client.ask(request())).body == b"ok"
         assert await client.rest() == b""
         assert await idle.rest() == b""

@@ -1310,17 +1310,104 @@ async def test_shutdown_closes_with_1012() -> None:
     assert app.messages == [disconnected(1012)]
 
 
-@in_loop
-async def test_shutdown_lets_a_websocket_go_on_for_the_grace_time() -> None:
-    async with served(echo, timeout_graceful_shutdown=15) as server:
+async def until_draining(server: Served) -> None:
+    async with asyncio.timeout(5):
+        while not server.context.draining:
+            await asyncio.sleep(0.001)
+
+
+@in_each_loop
+async def test_a_websocket_goes_on_while_connections_are_accepted(caplog: pytest.LogCaptureFixture) -> None:
+    """For timeout_drain, and no longer: the grace time is for requests."""
+    app = Recorder()
+    async with served(app, timeout_drain=1, timeout_graceful_shutdown=15) as server:
         websocket = await open_websocket(server)
+        asked_at = asyncio.get_running_loop().time()
         ending = asyncio.create_task(server.stop())
-        async with asyncio.timeout(5):
-            while not server.context.draining:
-                await asyncio.sleep(0.001)
-        await websocket.send("still")
-        assert await websocket.receive() == "still"
-        assert await websocket.close() == (1000, "")
+        await until_draining(server)
+        other = await open_websocket(server)
+        for each in (websocket, other):
+            assert await each.ping(b"still") == b"still"
+        for each in (websocket, other):
+            assert await each.closing() == (1012, "")
+            await each.write(close_frame(1012))
+        await ending
+        assert 1 <= asyncio.get_running_loop().time() - asked_at < 2
+    assert app.messages == [disconnected(1012)] * 2
+    assert error_records(caplog) == []
+
+
+@in_each_loop
+async def test_clients_that_do_not_answer_the_close_hold_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async with served(Recorder(), timeout_graceful_shutdown=15) as server:
+        websockets = [await open_websocket(server) for _ in range(3)]
+        asked_at = asyncio.get_running_loop().time()
+        await server.stop()
+        assert asyncio.get_running_loop().time() - asked_at < 3
+        for websocket in websockets:
+            assert await websocket.closing() == (1012, "")
+    assert error_records(caplog) == []
+
+
+@in_loop
+async def test_many_websockets_are_ended_one_after_the_other() -> None:
+    loop = asyncio.get_running_loop()
+    app = Recorder()
+    async with served(app, timeout_graceful_shutdown=15) as server:
+        websockets = [await open_websocket(server) for _ in range(150)]
+        asked_at = loop.time()
+        ending = asyncio.create_task(server.stop())
+
+        async def closed_after(websocket: WebSocket) -> float:
+            assert await websocket.closing() == (1012, "")
+            after_s = loop.time() - asked_at
+            await websocket.write(close_frame(1012))
+            return after_s
+
+        times = sorted(await asyncio.gather(*map(closed_after, websockets)))
+        await ending
+    assert times[-1] < 2.5
+    for quarter in range(4):
+        at_most = sum(time < (quarter + 1) * 0.5 for time in times)
+        assert at_most < (quarter + 1.6) * 150 / 4, times
+    assert app.messages == [disconnected(1012)] * 150
+
+
+@in_loop
+async def test_a_handler_that_hears_of_nothing_is_cancelled_before_the_grace_time_is_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await accept(receive, send)
+        await asyncio.Event().wait()
+
+    async with served(app, timeout_graceful_shutdown=15) as server:
+        websocket = await open_websocket(server)
+        asked_at = asyncio.get_running_loop().time()
+        ending = asyncio.create_task(server.stop())
+        assert await websocket.closing() == (1012, "")
+        await websocket.write(close_frame(1012))
+        await ending
+        assert 4.5 < asyncio.get_running_loop().time() - asked_at < 6
+    assert error_records(caplog) == []
+
+
+@in_loop
+async def test_a_handshake_during_the_end_gets_a_503() -> None:
+    """Idle connections may have one more request where another worker serves already."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http"
+        await respond(send, b"ok")
+
+    async with served(app, timeout_graceful_shutdown=15) as server:
+        server.server.is_succeeded = True
+        client = await server.connect()
+        assert (await client.ask(request())).status == 200
+        ending = asyncio.create_task(server.stop())
+        await until_draining(server)
+        response = await client.ask(handshake())
+        assert (response.status, response[b"connection"]) == (503, b"close")
         await ending
 
 
