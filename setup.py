@@ -2,11 +2,13 @@
 
 Environment variables:
   FASTASGI_WERROR=1    Cython's warnings and the C compiler's are errors.
-  FASTASGI_SANITIZE=1  AddressSanitizer and UndefinedBehaviorSanitizer; see `make asan`.
+  FASTASGI_SANITIZE=1  AddressSanitizer and UndefinedBehaviorSanitizer; see `make asan`. With FASTASGI_POISON.
+  FASTASGI_POISON=1    Memory that events share can't be used outside of one; see fastasgi/_poison.h.
   FASTASGI_ANNOTATE=1  `cython -a`: build/cython/fastasgi/*.html show where C calls into Python.
 """
 
 import os
+import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -50,6 +52,7 @@ DIRECTIVES = {
 
 WERROR = os.environ.get("FASTASGI_WERROR") == "1"
 SANITIZE = os.environ.get("FASTASGI_SANITIZE") == "1"
+POISON = SANITIZE or os.environ.get("FASTASGI_POISON") == "1"
 ANNOTATE = os.environ.get("FASTASGI_ANNOTATE") == "1"
 
 COMPILE_ARGS = ["-fvisibility=hidden"]
@@ -60,6 +63,8 @@ if SANITIZE:
     LINK_ARGS += ["-fsanitize=address,undefined"]
 else:
     COMPILE_ARGS += ["-O3"]
+if POISON:
+    COMPILE_ARGS += ["-DFASTASGI_POISON"]
 if WERROR:
     COMPILE_ARGS += ["-Wall", "-Wextra", "-Werror"]
 
@@ -74,6 +79,7 @@ class CythonBuildExt(build_ext):
             compiler_directives=DIRECTIVES,
             build_dir="build/cython",
             annotate=ANNOTATE,
+            nthreads=os.cpu_count() if sys.platform == "linux" else 0,  # forks; elsewhere this file would be run again
             force=self.force or WERROR or ANNOTATE or _settings_are_newer(),
         )
         for extension, c_extension in zip(self.extensions, translated, strict=True):

@@ -6,6 +6,10 @@ Connection speaks one wire protocol on one sink. Must not know: HTTP versions, W
 
 from cpython.object cimport PyObject
 
+cdef extern from "_poison.h" nogil:
+    void poison(void* p, size_t n)
+    void unpoison(void* p, size_t n)
+
 from fastasgi._access cimport AccessLog
 from fastasgi._forwarded cimport Forwarding
 from fastasgi._parser cimport HeadParser
@@ -135,9 +139,10 @@ cdef class ReadBuffer:
     cdef inline void give_back(self) noexcept:
         self.lent = False
         self.block = None
+        poison(self.scratch, READ_SIZE)
 
 
-cdef ReadBuffer unlent(ReadBuffer buffer)       # itself, or one more
+cdef ReadBuffer unlent(ReadBuffer buffer)       # itself or one more, to be read into
 
 
 cdef enum:

@@ -352,7 +352,10 @@ cdef class ReadBuffer:
 
 
 cdef ReadBuffer unlent(ReadBuffer buffer):
-    return ReadBuffer() if buffer.lent else buffer
+    if buffer.lent:
+        return ReadBuffer()
+    unpoison(buffer.scratch, READ_SIZE)
+    return buffer
 
 
 cdef bint has_many_tracebacks(object error) except -1:
@@ -391,6 +394,7 @@ cdef class ByteSink:
             self.out = self.worker.spare_out
             self.out_capacity = self.worker.spare_out_capacity
             self.worker.spare_out = NULL
+            unpoison(self.out, self.out_capacity)
         if self.out_length + n > self.out_capacity:
             capacity = max(self.out_capacity * 2, self.out_length + n, OUT_BLOCK)
             block = <char*>PyMem_RawRealloc(self.out, capacity)
@@ -536,6 +540,7 @@ cdef int keep_block(WorkerContext worker, char* block, Py_ssize_t capacity) noex
     if worker.spare_out is NULL and capacity <= 4 * OUT_FLUSH:
         worker.spare_out = block
         worker.spare_out_capacity = capacity
+        poison(block, capacity)
     else:
         PyMem_RawFree(block)
     return 0
