@@ -116,7 +116,7 @@ cdef class WorkerContext:
     cdef int note_idle(self) except -1          # after a connection or an exchange has ended
     # With its traceback, or, where a handler of the user's or the traceback's own depth prevents that, without
     cdef int log_error(self, str message, object error) except -1
-    cdef ReadBuffer read_buffer_for(self, Py_ssize_t direct_bytes)
+    cdef ReadBuffer read_buffer_for(self, Py_ssize_t direct_bytes)     # lent, until it is given back
     # All n bytes that a read has put at p. Where they fill most of the block, the block itself, in which the kernel may
     # have written them; then nothing at p may be used any more.
     cdef bytes take_read(self, const char* p, Py_ssize_t n)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import functools
 import inspect
 import sys
 import threading
@@ -13,6 +14,7 @@ from email.utils import formatdate
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.contextvars cimport PyContext_Copy
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyMem_RawRealloc
 from cpython.object cimport PyObject
 from libc.string cimport memcpy
@@ -47,6 +49,8 @@ cdef extern from "Python.h":
 
 
 GROUP_MEMBERS = BaseExceptionGroup.exceptions
+CAUSE = BaseException.__cause__
+CONTEXT = BaseException.__context__
 
 cdef double DRAINING_TICK_S = 0.05       # between looks at deadlines while connections are to end
 cdef double FIRST_REQUEST_S = 0.4       # how long a draining connection waits for the request it was made for
@@ -299,6 +303,7 @@ cdef class WorkerContext:
     cdef ReadBuffer read_buffer_for(self, Py_ssize_t direct_bytes):
         cdef ReadBuffer buffer = unlent(self.read_buffer)
         self.read_buffer = buffer
+        buffer.lent = True
         if direct_bytes == 0:
             buffer.p = buffer.scratch
         else:
@@ -362,24 +367,33 @@ cdef bint has_many_tracebacks(object error) except -1:
     """Whether a traceback would be endless: the traceback module writes a member of several groups once for each way
     that leads to it."""
     cdef list pending = [error]
-    cdef int count = 0
-    while pending and count <= MOST_TRACEBACKS:
+    cdef set seen = set()               # ids; what an error grew out of is written once, however many ways lead there
+    cdef int members = 0
+    while pending and members <= MOST_TRACEBACKS:
         error = pending.pop()
-        count += 1
+        if id(error) not in seen:
+            seen.add(id(error))
+            pending.extend([origin for origin in (CAUSE.__get__(error), CONTEXT.__get__(error)) if origin is not None
+                            and id(origin) not in seen])
         if issubclass(type(error), BaseExceptionGroup):
             if type(error).exceptions is not GROUP_MEMBERS:
                 return True             # code of the application's makes them, and may make more each time
             pending.extend(GROUP_MEMBERS.__get__(error))
-    return count > MOST_TRACEBACKS
+            members += len(GROUP_MEMBERS.__get__(error))
+    return members > MOST_TRACEBACKS
 
 
 def is_coroutine_function(app) -> bool:
     """Whether calling `app` only makes a coroutine, so that none of its code runs outside its task."""
-    if inspect.iscoroutinefunction(app):
-        return True
-    if inspect.isroutine(app) or inspect.isclass(app):
-        return False
-    return inspect.iscoroutinefunction(getattr(type(app), "__call__", None))
+    if not (inspect.isroutine(app) or inspect.isclass(app) or isinstance(app, functools.partial)):
+        app = getattr(type(app), "__call__", None)
+    while True:                         # not what is only marked as one (inspect.markcoroutinefunction)
+        if isinstance(app, functools.partial):
+            app = app.func
+        elif inspect.ismethod(app):
+            app = app.__func__
+        else:
+            return inspect.isfunction(app) and bool(app.__code__.co_flags & inspect.CO_COROUTINE)
 
 
 cdef class ByteSink:
@@ -435,7 +449,7 @@ cdef class ByteSink:
             return self.flush()
         if self.out_length and not self.flush_is_scheduled:
             self.flush_is_scheduled = True
-            self.worker.loop.call_soon(self.flush_soon, context=self.worker.context)
+            self.worker.loop.call_soon(self.flush_soon, context=PyContext_Copy(self.worker.context))
         return 0
 
     def flush_soon(self):
@@ -478,7 +492,7 @@ cdef class ByteSink:
             return self.flush()
         if self.ending:
             # asyncio's transports don't bear a close() in the resume_writing() that this may be
-            self.worker.loop.call_soon(self.end_soon, context=self.worker.context)
+            self.worker.loop.call_soon(self.end_soon, context=PyContext_Copy(self.worker.context))
         return 0
 
     def end_soon(self):

@@ -222,25 +222,26 @@ cdef class Exchange:
     cdef int start(self) except -1:
         cdef WorkerContext worker = self.worker
         cdef object context = PyContext_Copy(worker.context)
+        cdef dict scope = self.scope
+        # Before the call: the application may do with its scope what it likes
+        self.scope = None if worker.access_log is None else private_copy(scope)
         if worker.app_is_coroutine_function:
             try:
-                coroutine = worker.app(self.scope, PyMethod_New(RECEIVE, self), PyMethod_New(SEND, self))
+                coroutine = worker.app(scope, PyMethod_New(RECEIVE, self), PyMethod_New(SEND, self))
             except Exception as error:
                 return self.returned(error)
         else:
-            coroutine = call_app(worker.app, self.scope, PyMethod_New(RECEIVE, self), PyMethod_New(SEND, self))
+            coroutine = call_app(worker.app, scope, PyMethod_New(RECEIVE, self), PyMethod_New(SEND, self))
         worker.exchange_count += 1
         worker.unanswered_count += 1
         self.is_unanswered = True
-        # The application may do with its scope what it likes
-        self.scope = None if worker.access_log is None else private_copy(self.scope)
         task = start_task(worker, coroutine, context)
         if task.done():
             return self.finish(task)
         register_task(task)
         self.task = task
         worker.suspended.add(self)
-        task.add_done_callback(self.on_task_done, context=worker.context)
+        task.add_done_callback(self.on_task_done, context=PyContext_Copy(worker.context))
         return 0
 
     def on_task_done(self, task):

@@ -128,9 +128,9 @@ cdef int take_prefix(dict scope, bytes prefix) except -1:
 
 cdef int replace_host(list headers, bytes host) except -1:
     cdef Py_ssize_t i
-    for i in range(len(headers)):
-        if headers[i][0] == b"host":
-            headers[i] = (b"host", host)
+    for i, (name, _) in enumerate(list(headers)):
+        if name == b"host":             # code of an application's, where ProxyHeadersMiddleware is inside one
+            headers[i:i + 1] = [(b"host", host)]
             return 0
     headers.insert(0, (b"host", host))
     return 0

@@ -7,6 +7,7 @@ import stat
 import sys
 import time
 
+from cpython.contextvars cimport PyContext_Copy
 from cpython.dict cimport PyDict_Next
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
@@ -160,7 +161,10 @@ cdef class HTTPExchange(Exchange):
         cdef bint has_coding = False
         if not 200 <= status <= 999:
             raise ValueError(f"http.response.start: status {status} is not a final status code, 200 to 999")
-        self.headers = checked_headers(headers)
+        cdef list checked = checked_headers(headers)
+        if self.state != EXPECT_START:
+            raise ClientDisconnected("the client has disconnected")     # while the headers were made
+        self.headers = checked
         self.headers_size = 0
         self.content_length = -1
         self.has_date = self.has_server = self.wants_close = self.has_connection = False
@@ -340,7 +344,7 @@ cdef class HTTPExchange(Exchange):
         self.perhaps_gone = True
         if self.has_begun():
             return self.tell_disconnect()
-        self.worker.loop.call_later(PERHAPS_GONE_S, self.expect_no_more, context=self.worker.context)
+        self.worker.loop.call_later(PERHAPS_GONE_S, self.expect_no_more, context=PyContext_Copy(self.worker.context))
         return 0
 
     def expect_no_more(self):
@@ -368,21 +372,17 @@ cdef class HTTPExchange(Exchange):
     cdef int returned(self, object exception) except -1:
         if exception is not None:
             self.log_exception(exception)
+        elif self.state != COMPLETE and not self.disconnected:
+            self.worker.logger.error("ASGI callable returned without starting response."
+                                     if self.state == EXPECT_START
+                                     else "ASGI callable returned without completing response.")
+        # Only now: code of the application may have run while that was logged
         if self.state == COMPLETE:
             return 0
-        if self.gone or (self.disconnected and (exception is None or isinstance(exception, CancelledError))):
-            self.give_up()
-        elif not self.has_begun():
-            if exception is None:
-                self.worker.logger.error("ASGI callable returned without starting response."
-                                         if self.state == EXPECT_START
-                                         else "ASGI callable returned without completing response.")
-            self.put_error(500, b"Internal Server Error")
-        else:
-            if exception is None:
-                self.worker.logger.error("ASGI callable returned without completing response.")
-            self.give_up()
-        return 0
+        is_over = exception is None or isinstance(exception, CancelledError)
+        if self.gone or self.has_begun() or (self.disconnected and is_over):
+            return self.give_up()
+        return self.put_error(500, b"Internal Server Error")
 
     cdef int give_up(self) except -1:
         if self.perhaps_gone:
@@ -394,12 +394,18 @@ cdef class HTTPExchange(Exchange):
         return self.release()
 
     cdef int put_error(self, int status, bytes body) except -1:
+        if self.gone:
+            return self.give_up()       # while that was logged
         self.state = EXPECT_START
         self.body_sent = 0
-        self.begin_response(
-            status, [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")])
-        self.wants_trailers = False
-        self.put_body(body, False)
+        self.taking = True              # a finalizer's send() is refused meanwhile
+        try:
+            self.begin_response(
+                status, [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")])
+            self.wants_trailers = False
+            self.put_body(body, False)
+        finally:
+            self.taking = False
         return self.complete()
 
     cdef int put_response(self, bytes body, bint more) except -1:

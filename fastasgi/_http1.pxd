@@ -7,9 +7,9 @@ Knows what a head's framing means and how a response is laid out. Must not know:
 from libc.stdint cimport int64_t
 
 from fastasgi._chunked cimport ChunkedDecoder
-from fastasgi._core cimport Connection
+from fastasgi._core cimport ByteSink, Connection
 from fastasgi._http cimport HTTPExchange
-from fastasgi._parser cimport RequestHead
+from fastasgi._parser cimport HeadParser
 from fastasgi._websocket cimport Handshake, WebSocketExchange
 
 
@@ -26,6 +26,7 @@ cdef class HTTP1Exchange(HTTPExchange):
         bint expects_continue           # 100 Continue is due when the application asks for the body
 
     cdef int begins_shutdown(self) except -1
+    cdef ByteSink open_sink(self)               # raises where the client has gone meanwhile
     cdef int drop_content_length(self) except -1
     cdef int drop_connection(self) except -1
 
@@ -53,6 +54,7 @@ cdef class HTTP1Connection(Connection):
         int64_t body_read               # bytes of the current body, decoded; since the response was complete, if it is
         ChunkedDecoder chunks
         bint keep_alive                 # after the current response
+        bint beginning                  # a head is being read, and its request made, further up the stack
         bint receiving                  # receive() is under way further up the stack
         bint paused                     # the sink reads nothing for now
         bint resume_is_scheduled
@@ -79,9 +81,10 @@ cdef class HTTP1Connection(Connection):
     cdef int resume_held(self) except -1
 
     cdef bint read_head(self) except -1         # whether there was a whole one
-    cdef int begin(self, RequestHead* head) except -1
+    cdef int hold_first(self) except -1
+    cdef int begin(self, HeadParser parser) except -1
     cdef int find_addresses(self) except -1
-    cdef HTTP1Exchange new_exchange(self, RequestHead* head, Handshake handshake)
+    cdef HTTP1Exchange new_exchange(self, HeadParser parser, Handshake handshake)
     cdef int switch_to(self, Connection connection) except -1
     cdef int read_body(self) except -1
     cdef int read_chunks(self) except -1

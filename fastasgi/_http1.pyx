@@ -4,6 +4,7 @@ import os
 import time
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.contextvars cimport PyContext_Copy
 from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from libc.string cimport memchr, memcpy
 
@@ -15,9 +16,11 @@ from fastasgi._encoder cimport (
 from fastasgi._forwarded cimport Forwarding
 from fastasgi._http cimport COMPLETE, SENDING_FILE, HTTPExchange, build_scope, scope_template
 from fastasgi._parser cimport (
-    RequestHead, has_forwarded, headers_of, method_of, path_of,
+    HeadParser, RequestHead, has_forwarded, headers_of, method_of, path_of, unlent_parser,
 )
 from fastasgi._websocket cimport Handshake, WebSocketExchange, accept_key, read_handshake, websocket_scope
+
+from fastasgi._exchange import ClientDisconnected
 
 cdef enum:
     REQUESTS_A_TURN = 64                # pipelined requests answered before other connections have their turn
@@ -39,10 +42,15 @@ cdef dict EXTENSIONS_1_1 = {
 
 cdef class HTTP1Exchange(HTTPExchange):
 
+    cdef ByteSink open_sink(self):
+        if self.connection is None:
+            raise ClientDisconnected("the client has disconnected")
+        return self.connection.sink
+
     cdef int put_response(self, bytes body, bint more) except -1:
+        cdef ByteSink sink = self.open_sink()
         cdef HTTP1Connection connection = self.connection
         cdef WorkerContext worker = self.worker
-        cdef ByteSink sink = connection.sink
         cdef Py_ssize_t body_length = len(body)
         cdef bint adds_length = False
         cdef bytes line = status_line(self.status)
@@ -92,7 +100,7 @@ cdef class HTTP1Exchange(HTTPExchange):
         return self.put_data(body, more)
 
     cdef int put_data(self, bytes body, bint more) except -1:
-        cdef ByteSink sink = self.connection.sink
+        cdef ByteSink sink = self.open_sink()
         cdef Py_ssize_t n = len(body)
         cdef char* p
         if self.chunked and not self.bodiless:
@@ -143,7 +151,7 @@ cdef class HTTP1Exchange(HTTPExchange):
         return connection.watch_client()
 
     cdef int put_informational(self, int status, list headers) except -1:
-        cdef ByteSink sink = self.connection.sink
+        cdef ByteSink sink = self.open_sink()
         cdef bytes line
         if self.minor_version == 0:
             # RFC 9110 section 15.2: a 1.0 client knows no 1xx
@@ -156,7 +164,7 @@ cdef class HTTP1Exchange(HTTPExchange):
         return 0
 
     cdef int put_trailers(self) except -1:
-        cdef ByteSink sink = self.connection.sink
+        cdef ByteSink sink = self.open_sink()
         if self.chunked and not self.bodiless:
             # RFC 9112 section 7.1.2
             sink.commit(put_bytes(put_fields(put_bytes(
@@ -164,6 +172,7 @@ cdef class HTTP1Exchange(HTTPExchange):
         return 0
 
     cdef object put_file(self, object file, long long offset, long long count, bint more):
+        cdef ByteSink sink = self.open_sink()
         if self.headers is not None:
             if self.content_length < 0 and not more and not self.wants_trailers and (self.is_head or not self.bodiless):
                 length = b"%d" % count
@@ -173,7 +182,7 @@ cdef class HTTP1Exchange(HTTPExchange):
             self.put_response(b"", True)
             self.headers = None
         self.state = SENDING_FILE
-        return send_file(self, self.connection.sink, file, offset, 0 if self.bodiless else count, more)
+        return send_file(self, sink, file, offset, 0 if self.bodiless else count, more)
 
     cdef int reset(self) except -1:
         cdef HTTP1Connection connection = self.connection
@@ -195,7 +204,7 @@ cdef class HTTP1Exchange(HTTPExchange):
     cdef int ended(self) except -1:
         cdef HTTP1Connection connection = self.connection
         self.connection = None
-        return connection.response_done()
+        return 0 if connection is None else connection.response_done()
 
 
 async def send_file(HTTP1Exchange exchange, ByteSink sink, file, offset, count, bint more):
@@ -252,7 +261,7 @@ cdef class HTTP1Handshake(HTTP1Exchange):
 
     cdef ByteSink put_switch(self, list headers):
         cdef WorkerContext worker = self.worker
-        cdef ByteSink sink = self.connection.sink
+        cdef ByteSink sink = self.open_sink()
         cdef bytes accept = accept_key(self.key)
         cdef bytes line = b"HTTP/1.1 101 Switching Protocols\r\n"
         cdef bytes switch = b"upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: "
@@ -267,7 +276,7 @@ cdef class HTTP1Handshake(HTTP1Exchange):
     cdef int switch_to(self, Connection connection) except -1:
         cdef HTTP1Connection http1 = self.connection
         self.connection = None
-        return http1.switch_to(connection)
+        return connection.lost() if http1 is None else http1.switch_to(connection)
 
 
 cdef class HTTP1Connection(Connection):
@@ -288,6 +297,8 @@ cdef class HTTP1Connection(Connection):
         cdef char* block = NULL
         if self.state == READ_NOTHING:
             return 0
+        if self.beginning:
+            return self.hold(p, n)
         if self.at < self.end:
             joined = self.rest_and(p, n)
             return self.receive(PyBytes_AS_STRING(joined), len(joined))
@@ -364,7 +375,8 @@ cdef class HTTP1Connection(Connection):
             if self.start_is_due and (self.at == self.end or self.state == READ_HEAD):
                 self.start_is_due = False
                 exchange = self.exchange
-                exchange.start()
+                if exchange is not None:
+                    exchange.start()
         return 0
 
     cdef int hold(self, char* p, Py_ssize_t n) except -1:
@@ -412,7 +424,7 @@ cdef class HTTP1Connection(Connection):
     cdef int schedule_resume(self) except -1:
         if not self.resume_is_scheduled:
             self.resume_is_scheduled = True
-            self.worker.loop.call_soon(self.resume, context=self.worker.context)
+            self.worker.loop.call_soon(self.resume, context=PyContext_Copy(self.worker.context))
         return 0
 
     def resume(self):
@@ -430,7 +442,7 @@ cdef class HTTP1Connection(Connection):
         cdef Py_ssize_t n = self.held_length
         if self.sink is None or self.exchange is not None or self.state == READ_NOTHING or self.sink.blocked:
             return 0
-        if n == 0:
+        if n == 0 or self.beginning:
             return 0
         self.held = NULL
         self.held_length = self.held_capacity = 0
@@ -447,17 +459,37 @@ cdef class HTTP1Connection(Connection):
     # --- Requests ---
 
     cdef bint read_head(self) except -1:
-        cdef RequestHead* head = &self.worker.parser.head
-        cdef Py_ssize_t n = self.worker.parser.parse(self.at, self.end)
-        if n > 0:
-            self.at += n
-            self.begin(head)
-            return True
-        if n < 0:
-            self.refuse(head.status, head.reason.decode("ascii"), False)
-        return False
+        cdef HeadParser parser = unlent_parser(self.worker.parser)
+        cdef RequestHead* head = &parser.head
+        cdef char* at = self.at
+        cdef Py_ssize_t n = 0
+        parser.lent = self.beginning = True
+        try:
+            n = parser.parse(at, self.end)
+            if self.at != at:
+                return False            # put off meanwhile
+            if n > 0:
+                self.at += n
+                self.begin(parser)
+            elif n < 0:
+                self.refuse(head.status, head.reason.decode("ascii"), False)
+        finally:
+            parser.lent = self.beginning = False
+        if self.held_length and self.at < self.end:
+            self.hold_first()
+        return n > 0
 
-    cdef int begin(self, RequestHead* head) except -1:
+    cdef int hold_first(self) except -1:
+        """Hold the rest of the read under way, before what has come since."""
+        cdef bytes later = PyBytes_FromStringAndSize(self.held, self.held_length)
+        cdef char* p = self.at
+        self.at = self.end
+        self.held_length = 0
+        self.hold(p, self.end - p)
+        return self.hold(PyBytes_AS_STRING(later), len(later))
+
+    cdef int begin(self, HeadParser parser) except -1:
+        cdef RequestHead* head = &parser.head
         cdef WorkerContext worker = self.worker
         cdef HTTP1Exchange exchange
         cdef Handshake handshake = None
@@ -472,7 +504,7 @@ cdef class HTTP1Connection(Connection):
         if worker.max_concurrency and worker.unanswered_count >= worker.max_concurrency:
             return self.refuse(503, "limit_concurrency is reached", is_head)
         if head.upgrade and worker.ws and method == "GET" and head.minor_version:
-            handshake = read_handshake(headers_of(worker.parser))
+            handshake = read_handshake(headers_of(parser))
             if handshake is not None and handshake.status == 0 and (head.content_length > 0 or head.chunked):
                 # Behind it bytes would mean one thing here and another to a proxy
                 return self.refuse(400, "a WebSocket handshake has no body", False)
@@ -480,7 +512,9 @@ cdef class HTTP1Connection(Connection):
                 return self.refuse(handshake.status, handshake.reason, False)
             if handshake is not None and worker.ends_websockets:
                 return self.refuse(503, "the server is stopping", False)
-        exchange = self.new_exchange(head, handshake)
+        exchange = self.new_exchange(parser, handshake)
+        if self.state == READ_NOTHING:
+            return 0                    # ended or lost while the addresses were asked for
         self.body_read = 0
         if head.content_length > 0:
             self.state = READ_LENGTH
@@ -503,7 +537,8 @@ cdef class HTTP1Connection(Connection):
             worker.on_max_requests()
         return 0
 
-    cdef HTTP1Exchange new_exchange(self, RequestHead* head, Handshake handshake):
+    cdef HTTP1Exchange new_exchange(self, HeadParser parser, Handshake handshake):
+        cdef RequestHead* head = &parser.head
         cdef HTTP1Handshake opening
         cdef HTTP1Exchange exchange
         cdef dict extensions = EXTENSIONS_1_1 if head.minor_version else EXTENSIONS_1_0
@@ -520,7 +555,7 @@ cdef class HTTP1Connection(Connection):
             self.worker, self.scope_template, "1.1" if head.minor_version else "1.0", method_of(head), path_of(head),
             PyBytes_FromStringAndSize(head.path.p, head.path.n),
             PyBytes_FromStringAndSize(head.query.p, head.query.n),
-            headers_of(self.worker.parser), extensions)
+            headers_of(parser), extensions)
         if self.believes_forwarded and has_forwarded(head):
             self.worker.forwarding.believe(scope)
         elif self.strips_forwarded:
@@ -572,17 +607,18 @@ cdef class HTTP1Connection(Connection):
     cdef int find_addresses(self) except -1:
         """client and server of the scope: (host, port), or of a unix socket None and (path, None)."""
         cdef Forwarding forwarding = self.worker.forwarding
-        peer = self.sink.extra_info("peername")
-        own = self.sink.extra_info("sockname")
+        cdef ByteSink sink = self.sink
+        peer = sink.extra_info("peername")
+        own = sink.extra_info("sockname")
         client = (peer[0], peer[1]) if isinstance(peer, (tuple, list)) else None
         if isinstance(own, (tuple, list)):
             server = (own[0], own[1])
         else:
             server = (os.fsdecode(own), None) if own else None
-        self.tls = self.sink.extra_info("tls")
+        self.tls = sink.extra_info("tls")
         self.scope_template = scope_template(self.worker, "http" if self.tls is None else "https", client, server)
         if forwarding is not None:
-            self.believes_forwarded = not self.sink.hides_client and forwarding.trusted.has_peer(peer, own)
+            self.believes_forwarded = not sink.hides_client and forwarding.trusted.has_peer(peer, own)
             self.strips_forwarded = forwarding.strips and not self.believes_forwarded
         return 0
 
@@ -702,6 +738,8 @@ cdef class HTTP1Connection(Connection):
         cdef bytes line = status_line(status)
         cdef bytes text = line[13:len(line) - 2]
         cdef bytes offered
+        if sink is None:
+            return 0
         self.worker.logger.warning("Request of %s refused with %d: %s", self.peer(), status, reason)
         sink.put(line, len(line))
         sink.put(self.worker.default_lines, len(self.worker.default_lines))
@@ -728,6 +766,8 @@ cdef class HTTP1Connection(Connection):
                 self.start_is_due = False
             else:
                 exchange.cut_off(0 if nothing_sent else exchange.status)
+        if self.sink is None:
+            return 0                    # lost while the application heard of it
         if nothing_sent and exchange is not None:
             return self.refuse(status, reason, exchange.is_head)
         self.worker.logger.warning("Connection of %s closed in a request's body: %s", self.peer(), reason)
@@ -737,8 +777,11 @@ cdef class HTTP1Connection(Connection):
         """Bound the time in which the client does nothing: takes nothing of a response that waits in the sink, sends
         nothing of a body that still has no response, or, between two requests, asks for nothing."""
         cdef HTTP1Exchange exchange = self.exchange
-        if self.sink.blocked:
-            self.unsent = self.sink.unsent()
+        cdef ByteSink sink = self.sink
+        if sink is None:
+            return 0
+        if sink.blocked:
+            self.unsent = sink.unsent()
             self.set_deadline(self.worker.write_timeout_s)
         elif exchange is None:
             self.set_deadline(self.worker.keep_alive_timeout_s)
@@ -789,6 +832,7 @@ cdef class HTTP1Connection(Connection):
             self.exchange = None
             exchange.connection = None
             self.state = READ_NOTHING
+            self.start_is_due = False
             exchange.feed_disconnect()
         elif self.held_length and self.state == READ_HEAD and (self.resume_is_scheduled or self.sink.blocked):
             return 1
@@ -812,6 +856,7 @@ cdef class HTTP1Connection(Connection):
     cdef int lost(self) except -1:
         cdef HTTP1Exchange exchange = self.exchange
         self.state = READ_NOTHING
+        self.start_is_due = False
         self.deadline = 0
         self.watches_peer = False
         self.sink = None
@@ -852,6 +897,8 @@ cdef class HTTP1Connection(Connection):
         if self.sink is None:
             return 0
         unsent = self.sink.unsent()
+        if self.sink is None:
+            return 0
         if unsent and unsent != self.unsent:
             # A slow client has its time again for as long as it takes something
             self.unsent = unsent

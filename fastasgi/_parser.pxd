@@ -53,6 +53,7 @@ cdef class HeadParser:
 
     cdef:
         RequestHead head        # what the last successful parse() found
+        bint lent               # that is being used further up the stack
         Py_ssize_t max_request_line_bytes       # without its CRLF
         Py_ssize_t max_head_bytes       # request line, fields and the blank line together
         int max_header_count
@@ -62,6 +63,9 @@ cdef class HeadParser:
         PyObject* pairs[1 << PAIR_BITS]
     # Consumed bytes; 0: NEED_DATA; -1: refused, as soon as any prefix of a head shows it.
     cdef Py_ssize_t parse(self, const char* p, const char* end) except -2
+
+
+cdef HeadParser unlent_parser(HeadParser parser)        # itself, or one more with its limits
 
 
 cdef class LlhttpHeadParser(HeadParser):

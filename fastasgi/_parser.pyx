@@ -803,6 +803,14 @@ cdef class HeadParser:
         return read_head(&self.head, &limits, <const uint8_t*>p, <const uint8_t*>end)
 
 
+cdef HeadParser unlent_parser(HeadParser parser):
+    if not parser.lent:
+        return parser
+    return type(parser)(
+        max_request_line_bytes=parser.max_request_line_bytes, max_head_bytes=parser.max_head_bytes,
+        max_header_count=parser.max_header_count, underscores=_UNDERSCORES[parser.underscores])
+
+
 _UNDERSCORES = ("allow", "drop", "refuse")      # in the order of Underscores
 
 

@@ -3,7 +3,7 @@
 Must not know: what the bytes mean.
 """
 
-from fastasgi._core cimport ByteSink, Connection
+from fastasgi._core cimport ByteSink, Connection, ReadBuffer
 
 
 cdef class SocketSink(ByteSink):
@@ -15,6 +15,12 @@ cdef class SocketSink(ByteSink):
         int socket                      # descriptor to write to while the transport holds nothing; NONE, UNKNOWN
         bint has_written
         bint transport_holds            # perhaps: bytes that the kernel did not take
+        ReadBuffer reading              # what asyncio's loop has borrowed for the next read; or None
         object drained                  # asyncio.Future of send_file(): the transport holds nothing, or is lost
 
+    cdef inline void give_back(self) noexcept:
+        if self.reading is not None:
+            self.reading.give_back()
+            self.reading = None
+    cdef ReadBuffer lend(self, ReadBuffer buffer)
     cdef int find_socket(self) except -1

@@ -41,14 +41,24 @@ cdef class SocketSink(ByteSink):
             self.connection.drain_and_close(0)
 
     def get_buffer(self, Py_ssize_t sizehint):
-        return self.worker.read_buffer_for(self.connection.direct_bytes)
+        self.give_back()                # of a read that brought nothing
+        return self.lend(self.worker.read_buffer_for(self.connection.direct_bytes))
+
+    cdef ReadBuffer lend(self, ReadBuffer buffer):
+        """To the event loop. asyncio's may be turned, by a signal handler or a finalizer, before it calls back; uvloop's
+        can't be, and often reads nothing, so that the buffers of its idle connections would add up."""
+        buffer.lent = self.worker.loop_is_asyncio
+        if buffer.lent:
+            self.reading = buffer
+        return buffer
 
     def buffer_updated(self, Py_ssize_t n):
         cdef WorkerContext worker = self.worker
         # Kept alive: others may take their places meanwhile
         cdef Connection connection = self.connection
-        cdef ReadBuffer buffer = worker.read_buffer
+        cdef ReadBuffer buffer = worker.read_buffer if self.reading is None else self.reading
         cdef bint was = worker.enter()
+        self.reading = None
         buffer.lent = True
         try:
             connection.receive(buffer.p, n)
@@ -59,6 +69,7 @@ cdef class SocketSink(ByteSink):
     def eof_received(self):
         cdef WorkerContext worker = self.worker
         cdef Connection connection = self.connection
+        self.give_back()
         cdef bint was = worker.enter()
         try:
             return connection.eof() == 1
@@ -70,6 +81,8 @@ cdef class SocketSink(ByteSink):
         cdef Connection connection = self.connection
         self.closing = True
         self.ending = NOT_ENDING
+        self.socket = NONE              # closed when this returns, and its number another's
+        self.give_back()
         self.transport = self.connection = None
         self.settle_drained()
         cdef bint was = worker.enter()
@@ -99,7 +112,7 @@ cdef class SocketSink(ByteSink):
         if self.transport_holds:
             self.transport_holds = self.transport.get_write_buffer_size() > 0
         if self.has_written and not self.transport_holds:
-            if self.socket == UNKNOWN:
+            if self.socket == UNKNOWN and self.transport is not None:
                 self.find_socket()
             if self.socket >= 0:
                 sent = send_now(self.socket, p, n)
@@ -107,7 +120,7 @@ cdef class SocketSink(ByteSink):
                     return 0
         self.has_written = True
         self.transport_holds = True
-        if self.transport.is_closing():
+        if self.transport is None or self.transport.is_closing():
             return 0                    # it has failed, and asyncio's own would log each further write
         self.transport.write(PyBytes_FromStringAndSize(p + sent, n - sent))
         return 0

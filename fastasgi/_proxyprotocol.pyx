@@ -21,13 +21,14 @@ cdef class ProxyProtocolConnection(Connection):
         worker.connections.add(self)
 
     cdef int receive(self, char* p, Py_ssize_t n) except -1:
-        cdef bytearray held = self.held         # keeps alive what p points to
+        cdef bytearray held = self.held         # keeps alive what p points to, and in no other call grows
         cdef ProxyHeader header
         cdef Py_ssize_t consumed
         cdef int begins
         if self.sink.closing:
             return 0
         if held is not None:
+            self.held = None
             held += p[:n]
             p = PyByteArray_AS_STRING(held)
             n = len(held)
@@ -44,8 +45,7 @@ cdef class ProxyProtocolConnection(Connection):
                 return self.refuse("a PROXY header of a peer that proxy_protocol does not name")
             if begins == 0:
                 return self.hand_over(p, n)
-        if held is None:
-            self.held = bytearray(p[:n])
+        self.held = bytearray(p[:n]) if held is None else held
         return 0
 
     cdef int tell_addresses(self, ProxyHeader* header) except -1:
@@ -67,6 +67,8 @@ cdef class ProxyProtocolConnection(Connection):
     cdef int hand_over(self, char* p, Py_ssize_t n) except -1:
         cdef ByteSink sink = self.sink
         cdef Connection successor
+        if sink is None:
+            return 0                    # lost meanwhile
         self.sink = None
         self.held = None
         self.worker.connections.discard(self)
@@ -80,13 +82,16 @@ cdef class ProxyProtocolConnection(Connection):
         return 0
 
     cdef int refuse(self, str reason) except -1:
-        peer = self.sink.extra_info("peername")
+        cdef ByteSink sink = self.sink
+        if sink is None:
+            return 0
+        peer = sink.extra_info("peername")
         # Without a name it has gone: that is how HAProxy's health checks end
         if peer is not None:
             name = "%s:%d" % tuple(peer[:2]) if isinstance(peer, (tuple, list)) else "a unix socket"
             self.worker.logger.warning("Connection of %s closed: %s", name, reason)
         self.deadline = 0
-        return self.sink.abort()
+        return sink.abort()
 
     # --- Events ---
 

@@ -9,7 +9,7 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from fastasgi._clienthello cimport ClientHello, is_retry_request
-from fastasgi._core cimport END, END_GENTLY, READ_SIZE, Connection, ReadBuffer, WorkerContext, unlent
+from fastasgi._core cimport END, END_GENTLY, READ_SIZE, ByteSink, Connection, ReadBuffer, WorkerContext, unlent
 from fastasgi._http1 cimport HTTP1Connection
 from fastasgi._protocol cimport SocketSink
 
@@ -78,11 +78,14 @@ cdef class TLSHandshake(Connection):
         return 0
 
     cdef int expire(self) except -1:
-        if not self.sink.closing:
+        cdef ByteSink sink = self.sink
+        if sink is None:
+            return 0
+        if not sink.closing:
             self.worker.logger.info(
                 "TLS handshake of %s failed: %s", self.peer(),
                 "the server is stopping" if self.is_draining else "not done within ssl_handshake_timeout")
-        return self.sink.abort()
+        return sink.abort()
 
 
 cdef class TLSSink(SocketSink):
@@ -100,13 +103,15 @@ cdef class TLSSink(SocketSink):
         return self.connection
 
     def get_buffer(self, Py_ssize_t sizehint):
+        self.give_back()                # of a read that brought nothing
         self.tls_worker.records = unlent(self.tls_worker.records)
-        return self.tls_worker.records
+        return self.lend(self.tls_worker.records)
 
     def buffer_updated(self, Py_ssize_t n):
         cdef WorkerContext worker = self.worker
-        cdef ReadBuffer records = self.tls_worker.records       # another may take its place meanwhile
+        cdef ReadBuffer records = self.tls_worker.records if self.reading is None else self.reading
         cdef bint was = worker.enter()
+        self.reading = None
         records.lent = True
         try:
             self.take(records.p, n)
@@ -116,6 +121,7 @@ cdef class TLSSink(SocketSink):
 
     def eof_received(self):
         cdef WorkerContext worker = self.worker
+        self.give_back()
         cdef bint was = worker.enter()
         try:
             if not self.peer_is_done:
@@ -208,6 +214,8 @@ cdef class TLSSink(SocketSink):
                     return 0
                 continue
             if total == 0:
+                if plain is not None:
+                    plain.give_back()
                 plain = worker.read_buffer_for(self.connection.direct_bytes)
             got = self.decrypt(plain.p + total, READ_SIZE - total)
             if got < 0:
@@ -220,6 +228,8 @@ cdef class TLSSink(SocketSink):
                     return 0
         if total:
             self.deliver(plain, total)
+        elif plain is not None:
+            plain.give_back()
         return 0
 
     cdef int wrap(self, str name) except -1:
@@ -277,15 +287,19 @@ cdef class TLSSink(SocketSink):
                 self.give_up(fault)
                 return False
         self.establish()
-        return True
+        return self.established
 
     cdef int establish(self) except -1:
         cdef WorkerContext worker = self.worker
         cdef Connection handshake = self.connection
-        cdef Connection connection = HTTP1Connection(worker, self)
+        cdef Connection connection
+        if handshake is None:
+            return 0                    # lost meanwhile
+        connection = HTTP1Connection(worker, self)
         self.established = True
         worker.connections.discard(handshake)
         handshake.sink = None
+        handshake.deadline = 0          # the tick may hold it
         self.connection = connection
         if worker.draining:
             connection.drain_and_close(0)
@@ -308,9 +322,8 @@ cdef class TLSSink(SocketSink):
 
     cdef int deliver(self, ReadBuffer plain, Py_ssize_t n) except -1:
         cdef Connection connection = self.connection    # keeps it alive: another may take its place meanwhile
-        plain.lent = True
         try:
-            return connection.receive(plain.p, n)
+            return 0 if connection is None else connection.receive(plain.p, n)
         finally:
             plain.give_back()
 
@@ -339,10 +352,13 @@ cdef class TLSSink(SocketSink):
 
         OpenSSL's object goes at once: its session, of which no end was said, is resumed no more.
         """
+        cdef Connection connection = self.connection
+        if connection is None:
+            return 0                    # lost meanwhile
         self.worker.logger.info(
-            "TLS handshake of %s failed: %s", self.connection.peer(), reason.lower().replace("_", " "))
+            "TLS handshake of %s failed: %s", connection.peer(), reason.lower().replace("_", " "))
         self.tls = self.incoming = self.outgoing = None
-        self.connection.set_deadline(LINGER_S)
+        connection.set_deadline(LINGER_S)
         return SocketSink.end_gently(self)
 
     cdef int break_off(self, object error) except -1:

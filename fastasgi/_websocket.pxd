@@ -45,6 +45,7 @@ cdef class WebSocketExchange(Exchange):
 
     cdef object take_accept(self, dict message)
     cdef object take_denial(self, str kind, dict message)
+    cdef WebSocketConnection open_connection(self)
     cdef object take_close(self, dict message)
     cdef object take_message(self, dict message)
     cdef object sent_message(self, Py_ssize_t size)

@@ -6,6 +6,7 @@ import hashlib
 import http
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.contextvars cimport PyContext_Copy
 from libc.string cimport memcpy
 
 from fastasgi._core cimport JOIN_LIMIT, OUT_FLUSH, ByteSink, WorkerContext
@@ -168,6 +169,8 @@ cdef class WebSocketExchange(Exchange):
         if deflate is not None:
             fields.append((b"sec-websocket-extensions", deflate[0]))
         cdef HTTPExchange request = self.request
+        if request is None:
+            raise ClientDisconnected("the client has disconnected")     # while its values were made
         cdef ByteSink sink = request.put_switch(checked_headers(fields))
         cdef WebSocketConnection connection = WebSocketConnection.__new__(WebSocketConnection, self.worker, sink)
         connection.exchange = self
@@ -179,19 +182,27 @@ cdef class WebSocketExchange(Exchange):
         self.connection = connection
         self.state = OPEN
         self.count_answered()
-        self.log_answer("[accepted]")
         request.switch_to(connection)
+        self.log_answer("[accepted]")
         return self.sent()
 
     cdef object take_denial(self, str kind, dict message):
         cdef HTTPExchange request = self.request
         cdef bint more
+        cdef bytes body
+        if request is None:
+            raise ClientDisconnected("the client has disconnected")
         if kind == RESPONSE_START:
             request.begin_response(message["status"], message.get("headers", ()))
+            if self.request is None:
+                raise ClientDisconnected("the client has disconnected")
             self.state = DENYING
             return READY
         more = message.get("more_body", False)
-        request.put_body(as_bytes(kind, "body", message.get("body", b"")), more)
+        body = as_bytes(kind, "body", message.get("body", b""))
+        if self.request is None:
+            raise ClientDisconnected("the client has disconnected")
+        request.put_body(body, more)
         if more:
             return request.sent()
         self.answered(request.status)
@@ -202,6 +213,8 @@ cdef class WebSocketExchange(Exchange):
     cdef int deny(self, int status) except -1:
         """Answer the handshake in the application's place."""
         cdef HTTPExchange request = self.request
+        if request is None:
+            return 0
         self.answered(status)
         request.put_error(status, http.HTTPStatus(status).phrase.encode())
         # What a client does not wait for is none of its business: receive() ends all the same
@@ -216,15 +229,23 @@ cdef class WebSocketExchange(Exchange):
 
     cdef object take_message(self, dict message):
         cdef object text = message.get("text")
+        cdef WebSocketConnection connection
         if text is None:
             data = as_bytes(WEBSOCKET_SEND, "bytes", message.get("bytes"))
-            self.connection.put_message(OP_BINARY, data)
+            connection = self.open_connection()
+            connection.put_message(OP_BINARY, data)
             return self.sent_message(len(data))
         # Subclasses too: templates make texts that are marked as safe
         if not isinstance(text, str):
             raise TypeError(f"websocket.send: text is {type(text).__name__}, str expected")
-        self.connection.put_message(OP_TEXT, text)
+        connection = self.open_connection()
+        connection.put_message(OP_TEXT, text)
         return self.sent_message(len(text))
+
+    cdef WebSocketConnection open_connection(self):
+        if self.state != OPEN or self.connection is None:
+            raise ClientDisconnected("the client has disconnected")     # while the message's values were made
+        return self.connection
 
     cdef object sent_message(self, Py_ssize_t size):
         """What send() returns: an application that sends without end to a client that reads lets others run."""
@@ -237,11 +258,10 @@ cdef class WebSocketExchange(Exchange):
         return READY
 
     cdef object take_close(self, dict message):
-        cdef object code = message.get("code")
+        cdef object given = message.get("code")
         cdef str reason = message.get("reason") or ""
-        cdef WebSocketConnection connection = self.connection
-        if code is None:
-            code = CLOSE_NORMAL
+        cdef int code = CLOSE_NORMAL if given is None else given
+        cdef WebSocketConnection connection = self.open_connection()
         connection.put_close(code, shortened(reason))
         self.state = CLOSED
         self.feed_close(code, reason)
@@ -258,22 +278,25 @@ cdef class WebSocketExchange(Exchange):
     # The end of the call
 
     cdef int returned(self, object exception) except -1:
-        cdef HTTPExchange request = self.request
-        cdef WebSocketConnection connection = self.connection
+        cdef HTTPExchange request
+        cdef WebSocketConnection connection
         if exception is not None:
             self.log_exception(exception)
+        elif self.state == CONNECTING:
+            self.worker.logger.error("ASGI callable returned without accepting or closing the WebSocket.")
+        elif self.state == DENYING:
+            self.worker.logger.error("ASGI callable returned without completing response.")
+        # Only now: code of the application may have run while that was logged
+        request = self.request
+        connection = self.connection
         if self.state == CONNECTING:
-            if exception is None:
-                self.worker.logger.error("ASGI callable returned without accepting or closing the WebSocket.")
             self.deny(500)
         elif self.state == DENYING:
-            if exception is None:
-                self.worker.logger.error("ASGI callable returned without completing response.")
             if request.headers is not None:
                 self.deny(500)
             else:
                 self.give_up_denial()
-        elif self.state == OPEN:
+        elif self.state == OPEN and connection is not None:
             connection.put_close(CLOSE_NORMAL if exception is None else CLOSE_INTERNAL_ERROR, "")
             self.state = CLOSED
             self.feed_close(CLOSE_NORMAL, "")
@@ -286,11 +309,12 @@ cdef class WebSocketExchange(Exchange):
             self.give_up_denial()
 
     cdef int end(self) except -1:
-        if self.state == OPEN:
-            self.connection.put_close(CLOSE_SERVICE_RESTART, "")
+        cdef WebSocketConnection connection = self.connection
+        if self.state == OPEN and connection is not None:
+            connection.put_close(CLOSE_SERVICE_RESTART, "")
             self.feed_close(CLOSE_SERVICE_RESTART, "")
             # A handler that waits for something else than its client hears of nothing; the grace time is for requests
-            self.worker.loop.call_later(HANDLER_END_S, self.cancel, context=self.worker.context)
+            self.worker.loop.call_later(HANDLER_END_S, self.cancel, context=PyContext_Copy(self.worker.context))
         elif self.state == CONNECTING:
             self.deny(503)
         return 0
@@ -393,7 +417,7 @@ cdef class WebSocketConnection(Connection):
     cdef int schedule_resume(self) except -1:
         if not self.resume_is_scheduled:
             self.resume_is_scheduled = True
-            self.worker.loop.call_soon(self.resume, context=self.worker.context)
+            self.worker.loop.call_soon(self.resume, context=PyContext_Copy(self.worker.context))
         return 0
 
     def resume(self):
@@ -404,7 +428,7 @@ cdef class WebSocketConnection(Connection):
         if self.sink is None or self.ended:
             return
         self.put_pong()
-        if self.full:
+        if self.full or self.sink is None or self.ended:
             return
         self.held = None
         cdef bint was = worker.enter()
@@ -423,6 +447,8 @@ cdef class WebSocketConnection(Connection):
         cdef ByteSink sink = self.sink
         cdef bytes payload = None
         cdef const char* source
+        if self.close_sent or sink is None:
+            raise ClientDisconnected("the client has disconnected")
         cdef Py_ssize_t n
         cdef char* p
         cdef bint compressed = False
@@ -473,10 +499,11 @@ cdef class WebSocketConnection(Connection):
 
     cdef int put_close(self, int code, str reason) except -1:
         """Begin the closing handshake (RFC 6455 section 7.1.2). Raises ValueError for a code that may not be sent."""
+        cdef bytes payload = close_payload(code, reason)
         if self.close_sent or self.sink is None:
             return 0
-        self.put_control(OP_CLOSE, close_payload(code, reason))
-        self.close_sent = True
+        self.close_sent = True          # first: a finalizer may send while that is written
+        self.put_control(OP_CLOSE, payload)
         self.set_deadline(LINGER_S if self.worker.ends_websockets else CLOSE_TIMEOUT_S)
         # What still comes is thrown away up to the peer's answer
         self.full = False
@@ -494,20 +521,23 @@ cdef class WebSocketConnection(Connection):
         """Nothing more is read: the peer has closed, or can't be understood. The server ends the connection first
         (RFC 6455 section 7.1.1), gently where more may be on its way."""
         cdef WebSocketExchange exchange = self.exchange
+        cdef ByteSink sink = self.sink
+        if sink is None:
+            return 0
         self.ended = True
         if not self.close_sent:
-            self.put_control(OP_CLOSE, close_payload(code, shortened(reason) if gently else ""))
             self.close_sent = True
+            self.put_control(OP_CLOSE, close_payload(code, shortened(reason) if gently else ""))
         self.set_deadline(LINGER_S)
         self.held = None
         self.exchange = None
         if gently:
             if self.paused:
                 self.paused = False
-                self.sink.resume_reading()
-            self.sink.end_gently()
+                sink.resume_reading()
+            sink.end_gently()
         else:
-            self.sink.end()
+            sink.end()
         if exchange is not None:
             exchange.connection = None
             exchange.feed_close(code, reason)
@@ -553,7 +583,7 @@ cdef class WebSocketConnection(Connection):
             return 0
         if delay_s == 0:
             return exchange.end()
-        self.worker.loop.call_later(delay_s, exchange.disconnect, context=self.worker.context)
+        self.worker.loop.call_later(delay_s, exchange.disconnect, context=PyContext_Copy(self.worker.context))
         return 0
 
     cdef int wait_for_ping(self) except -1:
@@ -569,6 +599,8 @@ cdef class WebSocketConnection(Connection):
         if self.sink is None:
             return 0
         unsent = self.sink.unsent()
+        if self.sink is None:
+            return 0
         if unsent and unsent != self.unsent:
             # A slow client has its time again for as long as it takes something
             self.unsent = unsent
