@@ -226,7 +226,7 @@ class Supervisor:
     def _steer(self) -> None:
         """Let new connections go where a worker serves; where none does, they wait for any, at first for the
         one that is started first."""
-        if not self.is_candidate:
+        if not (self.is_candidate or self.is_stopping):
             serving = [slot.index for slot in self.slots if slot.current is not None]
             waiting = [slot.index for slot in self.slots] if self.has_served else [0]
             self.listeners.steer(serving or waiting)

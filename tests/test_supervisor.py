@@ -20,6 +20,9 @@ import pytest
 from load import WAIT_S, Load
 from serving import ServerProcess
 
+from fastasgi import Config, supervisor
+from fastasgi.workerprocess import WorkerProcess
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 APP = """
@@ -232,6 +235,19 @@ def test_every_worker_that_can_not_import_ends_the_start(run: Callable[..., Supe
     assert "Traceback" not in server.log
     assert server.count("No worker has started") == 1
     assert processes_in(server.folder) == []
+
+
+def test_a_worker_that_ends_before_anybody_can_look_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def spawn(config: Config, slot: int, *_: object) -> WorkerProcess:
+        ours, theirs = socket.socketpair()
+        popen = subprocess.Popen([sys.executable, "-S", "-c", "raise SystemExit(5)"])
+        os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOWAIT)
+        theirs.close()
+        return WorkerProcess(popen.pid, slot, ours, popen)
+
+    monkeypatch.setattr(supervisor, "spawn_worker", spawn)
+    config = Config("app:app", port=0, workers=2)
+    assert supervisor.Supervisor(config, lambda: config, {}).run() == 3
 
 
 def test_a_script_that_calls_run_wherever_it_is_imported(tmp_path: Path) -> None:
