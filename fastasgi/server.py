@@ -10,7 +10,6 @@ import random
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -20,6 +19,7 @@ from fastasgi._protocol import ServerProtocol
 from fastasgi._tls import TLSProtocol, TLSWorker
 from fastasgi.config import Config
 from fastasgi.errors import ConfigError, FastasgiError
+from fastasgi.handlers import SignalHandlers, is_main_thread
 from fastasgi.health import with_health_check
 from fastasgi.logging import log_process, make_access_log, reopen_log_files
 from fastasgi.notify import Notifier
@@ -64,7 +64,7 @@ class Server:
         self.is_succeeded = False  # another process serves our sockets: no client need notice the end
         self._should_exit = False
         self._force_exit = False
-        self._is_capturing_signals = False
+        self._signal_handlers = SignalHandlers()  # while it captures signals
         self._captured_signals: list[int] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reset()
@@ -458,19 +458,16 @@ class Server:
     def capture_signals(self) -> Iterator[None]:
         """Handle what is to stop the server by ``handle_exit``, then raise what came, the last one first.
 
-        Without effect outside the main thread, where Python delivers no signals, and inside itself.
+        Without effect outside the main thread, where Python calls no handlers, and inside itself.
         """
-        if self._is_capturing_signals or threading.current_thread() is not threading.main_thread():
+        if self._signal_handlers.numbers or not is_main_thread():
             yield
             return
-        self._is_capturing_signals, self._captured_signals = True, []
-        handlers = {number: signal.signal(number, self.handle_exit) for number in self._stop_signals()}
-        try:
+        self._captured_signals = []
+        with self._signal_handlers as handlers:
+            for number in self._stop_signals():
+                handlers.set(number, self.handle_exit)
             yield
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-            self._is_capturing_signals = False
         captured, self._captured_signals = self._captured_signals, []
         for number in reversed(captured):
             _flush_streams()
@@ -566,6 +563,12 @@ def _serve_alone(config: Config) -> None:
     server = _Service(config)
     sockets = None
     with server.at_exit:
+        # Before anybody can know whom to signal
+        handlers = server.at_exit.enter_context(SignalHandlers())
+        if hasattr(signal, "SIGUSR1"):
+            handlers.set(signal.SIGUSR1, lambda *_: reopen_log_files())
+        if config.tls is not None and hasattr(signal, "SIGHUP"):
+            handlers.set(signal.SIGHUP, lambda *_: server.renew_certificates())
         if config.pid_file is not None:
             pid_file = PidFile(os.fspath(config.pid_file))
             pid_file.write()
@@ -577,10 +580,6 @@ def _serve_alone(config: Config) -> None:
                 sock.listen(config.backlog)
             config.log_listening(sockets)
         apply_process_settings(config, 0)
-        if hasattr(signal, "SIGUSR1"):
-            signal.signal(signal.SIGUSR1, lambda *_: reopen_log_files())
-        if config.tls is not None and hasattr(signal, "SIGHUP"):
-            signal.signal(signal.SIGHUP, lambda *_: server.renew_certificates())
         try:
             config.load_app()
             server.run(sockets)

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from fastasgi import worker
 from fastasgi.config import Config
 from fastasgi.errors import ConfigError, FastasgiError
+from fastasgi.handlers import SignalHandlers
 from fastasgi.listeners import Listeners
 from fastasgi.logging import log_process, reopen_log_files
 from fastasgi.notify import Notifier
@@ -90,6 +91,8 @@ class Supervisor:
         self.predecessor: socket.socket | None = None  # until that has ended
         if self.is_candidate:
             self.predecessor = inherited_socket(inherited["fd"])
+            for number in inherited["ignored"]:
+                signal.signal(number, signal.SIG_IGN)  # as our predecessor did at first
             self.listeners = Listeners.adopt(inherited["listeners"], self.config.backlog)
         else:
             self.listeners = Listeners.bind(self.config)
@@ -113,6 +116,7 @@ class Supervisor:
         self.looked_at = 0.0  # when the last turn dealt with what had happened
         self.is_importing = False
         self.signals: deque[int] = deque()
+        self.signal_handlers = SignalHandlers()
         self.selector = selectors.DefaultSelector()
         self.handlers: dict[str, Callable[[], None]] = {
             "SIGTERM": self.stop,
@@ -250,14 +254,13 @@ class Supervisor:
         for sock in (wakeup, woken):
             sock.setblocking(False)
         self.selector.register(woken, selectors.EVENT_READ, lambda: woken.recv(4096))
-        before = {name: signal.signal(getattr(signal, name), self._on_signal) for name in self.handlers}
-        wakeup_before = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
         try:
-            yield
+            with self.signal_handlers as handlers:
+                for name in self.handlers:
+                    handlers.set(getattr(signal, name), self._on_signal)
+                handlers.wake(wakeup.fileno())
+                yield
         finally:
-            signal.set_wakeup_fd(wakeup_before)
-            for name, handler in before.items():
-                signal.signal(getattr(signal, name), handler)
             self.selector.unregister(woken)
             wakeup.close()
             woken.close()
@@ -389,7 +392,12 @@ class Supervisor:
         try:
             ours, theirs = socket.socketpair()
             with theirs:
-                inherit = {"listeners": exported, "fd": theirs.fileno(), "pid": os.getpid()}
+                inherit = {
+                    "listeners": exported,
+                    "fd": theirs.fileno(),
+                    "pid": os.getpid(),
+                    "ignored": self.signal_handlers.ignored,
+                }
                 self.replacement = subprocess.Popen(
                     [sys.executable, *sys.orig_argv[1:]],
                     pass_fds=[*fds, theirs.fileno()],
@@ -530,7 +538,8 @@ class Supervisor:
             if self.config.preload:
                 process = fork_worker(self.config, slot.index, sockets, lambda: self._forget(sockets))
             else:
-                process = spawn_worker(self.config, slot.index, sockets, self.environ, self.cwd)
+                ignored = self.signal_handlers.ignored
+                process = spawn_worker(self.config, slot.index, sockets, self.environ, self.cwd, ignored)
         except OSError as error:
             logger.error("A worker can't be started: %s", error)
             self._start_failed(slot, slot.started_at)
@@ -541,9 +550,6 @@ class Supervisor:
 
     def _forget(self, sockets: list[socket.socket]) -> None:
         """In a forked worker: drop what is the supervisor's."""
-        signal.set_wakeup_fd(-1)
-        for name in self.handlers:
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
         for key in list(self.selector.get_map().values()):
             key.fileobj.close()  # type: ignore[union-attr]
         self.selector.close()
@@ -761,13 +767,13 @@ def _time_limit(limit_s: float) -> Iterator[None]:
             f"timeout_worker_startup {limit_s:g}: the application's import takes longer: give it more time"
         )
 
-    before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, limit_s)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with SignalHandlers() as handlers:
+        handlers.set(signal.SIGALRM, end)
+        signal.setitimer(signal.ITIMER_REAL, limit_s)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _working_folder() -> str:

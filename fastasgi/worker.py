@@ -11,7 +11,6 @@ stderr.
 """
 
 import contextlib
-import faulthandler
 import logging
 import os
 import pickle
@@ -27,6 +26,7 @@ from typing import Any
 from fastasgi._orphan import end_orphan
 from fastasgi.config import Config
 from fastasgi.errors import FastasgiError
+from fastasgi.handlers import SignalHandlers
 from fastasgi.logging import reopen_log_files
 from fastasgi.process import apply_process_settings
 from fastasgi.server import STARTUP_FAILURE, Server, exit_with
@@ -114,23 +114,37 @@ class WorkerServer(Server):
         os._exit(1)
 
 
-def serve(config: Config, slot: int, sockets: list[socket.socket], control: socket.socket) -> None:
-    """Serve until told to stop; the exit code is SystemExit's, or 0."""
-    server = WorkerServer(config, control)
+def handle_signals() -> SignalHandlers:
+    """Handle what has been held back until now. SIGTERM still ends the process: an import may take long."""
+    handlers = SignalHandlers()
     # A terminal sends SIGINT, SIGHUP and SIGQUIT to supervisor and workers; the supervisor decides
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, lambda *_: reopen_log_files())
-    faulthandler.register(signal.SIGUSR2, all_threads=True)
+        # Programs that the application starts ignore what is ignored here, and nothing else
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            handlers.set(number, lambda *_: None)
+            signal.siginterrupt(number, False)
+    handlers.set(signal.SIGUSR1, lambda *_: reopen_log_files())
+    handlers.write_stacks(signal.SIGUSR2)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
+    return handlers
+
+
+def serve(
+    config: Config,
+    slot: int,
+    sockets: list[socket.socket],
+    control: socket.socket,
+    handlers: SignalHandlers,
+) -> None:
+    """Serve until told to stop; the exit code is SystemExit's, or 0. handlers are of ``handle_signals``."""
+    server = WorkerServer(config, control)
     threading.Thread(target=server.watch, name="fastasgi-supervisor-watch", daemon=True).start()
     try:
         apply_process_settings(config, slot)
         end_orphan(ORPHAN_LIFE_S)
         if not config.loaded:
             _load(config)
-        # Until now SIGTERM has ended the process: an import may take long
-        signal.signal(signal.SIGTERM, server.handle_exit)
+        handlers.set(signal.SIGTERM, server.handle_exit)
         server.run(sockets)
     except FastasgiError as error:
         exit_with(error)
@@ -167,8 +181,12 @@ def _read(stream: Any, size: int) -> bytes:
 
 
 def main() -> None:
-    """What a spawned worker runs: ``python -m fastasgi.worker FD``."""
-    control = inherited_socket(int(sys.argv[1]))
+    """What a spawned worker runs: ``python -m fastasgi.worker FD SIGNAL...``, with the signals to ignore."""
+    descriptor, *ignored = map(int, sys.argv[1:])
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+    handlers = handle_signals()
+    control = inherited_socket(descriptor)
     order = _receive_order(control)
     sys.path[:] = order["sys_path"]
     sys.argv[:] = order["argv"]
@@ -176,7 +194,7 @@ def main() -> None:
         config = Config.with_tls_files(order["tls_files"], **order["settings"])
     except FastasgiError as error:
         exit_with(error)
-    serve(config, order["slot"], [inherited_socket(fd) for fd in order["sockets"]], control)
+    serve(config, order["slot"], [inherited_socket(fd) for fd in order["sockets"]], control, handlers)
 
 
 if __name__ == "__main__":

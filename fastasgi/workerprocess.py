@@ -2,7 +2,6 @@
 
 import atexit
 import contextlib
-import functools
 import os
 import pickle
 import signal
@@ -81,11 +80,17 @@ class WorkerProcess:
 
 
 def spawn_worker(
-    config: Config, slot: int, sockets: list[socket.socket], environ: dict[str, str], cwd: str
+    config: Config,
+    slot: int,
+    sockets: list[socket.socket],
+    environ: dict[str, str],
+    cwd: str,
+    ignored: list[int],
 ) -> WorkerProcess:
     """Start a worker in a fresh interpreter, which imports the application itself.
 
-    Raises ConfigError, or OSError where the system has no room for it.
+    It ignores the signals in ignored, as this process did at first. Raises ConfigError, or OSError where the
+    system has no room for it.
     """
     fds = [sock.fileno() for sock in sockets]
     order = {
@@ -109,7 +114,7 @@ def spawn_worker(
     try:
         with theirs, _held_signals():
             popen = subprocess.Popen(
-                [sys.executable, *flags, "-m", "fastasgi.worker", str(theirs.fileno())],
+                [sys.executable, *flags, "-m", "fastasgi.worker", *map(str, (theirs.fileno(), *ignored))],
                 pass_fds=[theirs.fileno(), *fds],
                 env=environ,
                 cwd=cwd,
@@ -139,7 +144,7 @@ def fork_worker(
             if pid == 0:
                 ours.close()
                 forget()
-                _end_with(functools.partial(worker.serve, config, slot, sockets, theirs))
+                _end_with(lambda: worker.serve(config, slot, sockets, theirs, worker.handle_signals()))
     except OSError:
         ours.close()
         raise
@@ -148,9 +153,9 @@ def fork_worker(
 
 @contextlib.contextmanager
 def _held_signals() -> Iterator[None]:
-    """Block, here and in a process started meanwhile, what a worker handles; ``serve`` lets it through.
+    """Block, here and in a process started meanwhile, what a worker handles; it lets that through itself.
 
-    Otherwise such a signal would meet an interpreter that is starting, or in a copy the supervisor's handler.
+    Otherwise such a signal would meet an interpreter that is starting, or a copy that handles nothing yet.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, worker.HELD_SIGNALS)
     try:

@@ -12,6 +12,7 @@ import functools
 import logging
 import os
 import re
+import signal
 import socket
 import sys
 import time
@@ -27,6 +28,7 @@ from gunicorn.workers.base import Worker  # type: ignore
 from fastasgi._exchange import ClientDisconnected
 from fastasgi.config import Config
 from fastasgi.errors import AppImportError, ConfigError, FastasgiError
+from fastasgi.handlers import SignalHandlers
 from fastasgi.interfaces import ASGIApp, Message, Receive, Scope, Send
 from fastasgi.logging import LOG_LEVELS
 from fastasgi.server import Server
@@ -90,6 +92,7 @@ class FastASGIWorker(Worker):  # type: ignore
         self._read_tls_files()
         self.server: WorkerServer | None = None
         self._is_quitting = False
+        self._signal_handlers = SignalHandlers()
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -203,7 +206,16 @@ class FastASGIWorker(Worker):  # type: ignore
         """Send one heartbeat. For subclasses that have more to do as often."""
         self.notify()
 
-    # Signals: handlers that Worker.init_signals sets
+    # Signals
+
+    def init_signals(self) -> None:
+        """Handle signals. In processes that the application forks they do what they do in any other."""
+        super().init_signals()
+        for number in self.SIGNALS:
+            handler = signal.getsignal(number)
+            if callable(handler):
+                default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+                self._signal_handlers.adopt(number, handler, default)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM: stop gracefully. The arbiter sends it again and again to a worker that takes its time."""

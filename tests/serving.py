@@ -27,9 +27,15 @@ def signal_set(number: int, handler: signal.Handlers) -> Iterator[None]:
 
 
 class ServerProcess:
-    """``python -m fastasgi`` with these arguments in this folder."""
+    """``python -m fastasgi`` with these arguments in this folder; on demand in a process group of its own."""
 
-    def __init__(self, folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        leads_group: bool = False,
+    ) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fastasgi", *arguments],
             cwd=folder,
@@ -37,6 +43,7 @@ class ServerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            process_group=0 if leads_group else None,
         )
         self.errors: list[str] = []
         self._ended = False

@@ -375,6 +375,39 @@ def test_a_worker_ends_when_its_arbiter_dies(start: Start) -> None:
 # Signals
 
 
+def test_a_child_of_the_application_is_no_worker(start: Start) -> None:
+    app = (
+        APP
+        + """
+async def child(scope, receive, send):
+    import multiprocessing
+    context = multiprocessing.get_context("fork")
+    reading, writing = context.Pipe(duplex=False)
+    looking = context.Process(target=look, args=(writing,))
+    looking.start()
+    writing.close()
+    looking.join()
+    living = context.Process(target=time.sleep, args=(600,))
+    living.start()
+    living.terminate()
+    living.join()
+    await answer(send, f"{reading.recv()} {living.exitcode}".encode())
+
+def look(writing):
+    names = "TERM HUP QUIT USR1 USR2 ABRT CHLD WINCH"
+    handlers = {signal.getsignal(signal.Signals[f"SIG{name}"]) for name in names.split()}
+    assert handlers == {signal.SIG_DFL}
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    writing.send(signal.set_wakeup_fd(-1))
+"""
+    )
+    gunicorn = start(app=app)
+    gunicorn.workers()
+    assert exchange(gunicorn.port, "/child") == (200, f"-1 {-signal.SIGTERM}")
+    assert gunicorn.end() == 0
+    assert "lifespan shutdown" in gunicorn.log
+
+
 def test_hup_under_load(start: Start) -> None:
     gunicorn = start("-w", "2")
     old = gunicorn.workers(2)

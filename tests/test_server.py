@@ -445,6 +445,16 @@ def test_should_exit_can_be_set_from_another_thread() -> None:
     running.should_exit = True  # its loop is closed now
 
 
+def test_run_serves_in_another_thread_too() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        settings = {"fd": listener.fileno(), "limit_max_requests": 1}
+        thread = threading.Thread(target=fastasgi.run, args=(hello,), kwargs=settings)
+        thread.start()
+        assert asyncio.run(fetch(listener.getsockname()[1])).endswith(b"hi")
+        thread.join(WAIT_S)
+    assert not thread.is_alive()
+
+
 def test_should_exit_before_the_start_stops_at_once(run: Any) -> None:
     async def main() -> None:
         app = Recorder()
