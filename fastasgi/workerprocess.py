@@ -144,6 +144,7 @@ def fork_worker(
             if pid == 0:
                 ours.close()
                 forget()
+                _disown_children()
                 _end_with(lambda: worker.serve(config, slot, sockets, theirs, worker.handle_signals()))
     except OSError:
         ours.close()
@@ -162,6 +163,13 @@ def _held_signals() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _disown_children() -> None:
+    """Leave what multiprocessing has started to the process that has: at our exit it would end it."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None:
+        process._children.clear()
 
 
 def _end_with(serve: Callable[[], object]) -> NoReturn:

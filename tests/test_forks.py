@@ -172,6 +172,34 @@ def test_children_of_every_kind(
         assert processes_in(tmp_path) == []
 
 
+IMPORTED = (
+    CHILDREN
+    + """
+pool = forking.Pool(1, look, ("pool",))
+run("process")
+daemon = start(daemon=True)
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        for phase in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{phase}.complete"})
+"""
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_children_of_an_import_that_workers_share(start: Start, tmp_path: Path, number: int) -> None:
+    process = start(IMPORTED, "--workers", "2", "--preload")
+    process.wait_for("(?s)(Application startup complete.*){2}")
+    assert end_promptly(process, number) == 0
+    seen = [line for line in process.output.splitlines() if line.split()[0] in KINDS]
+    # A pool replaces workers that Ctrl-C has ended
+    assert set(seen) == {f"pool {OWN}", f"process {OWN}"}
+    assert "can only join a child process" not in process.log
+    assert processes_in(tmp_path) == []
+
+
 STARTING = (
     CHILDREN
     + """
