@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 from certificates import Authority
 from clientframes import TEXT, frame
+from forgotten import collector_off, forget
+from transports import wrap_transports
 from websocketwire import WebSocket, accept, open_websocket
 from wire import Client, in_each_loop, request, respond, served
-
-from fastasgi._protocol import ServerProtocol
-from fastasgi._tls import TLSProtocol
 
 # A coroutine that is thrown away can't wait, as for a client that reads too slowly
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <coroutine object forgotten")
@@ -43,14 +42,6 @@ class CollectingTransport:
         return None if name == "socket" else self._transport.get_extra_info(name)
 
 
-def collecting(protocol_type: Any) -> Any:
-    class CollectingProtocol(protocol_type):
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(CollectingTransport(transport))
-
-    return CollectingProtocol
-
-
 def collecting_first(method: Any) -> Any:
     @functools.wraps(method)
     def collect_and_call(*arguments: Any) -> Any:
@@ -63,16 +54,11 @@ def collecting_first(method: Any) -> Any:
 @pytest.fixture
 def busy_collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The collector runs wherever the server calls Python code of a transport or of the ssl module, and only there."""
-    monkeypatch.setattr("fastasgi.server.ServerProtocol", collecting(ServerProtocol))
-    monkeypatch.setattr("fastasgi.server.TLSProtocol", collecting(TLSProtocol))
+    wrap_transports(monkeypatch, CollectingTransport)
     for name in ("read", "write", "unwrap", "do_handshake"):
         monkeypatch.setattr(ssl.SSLObject, name, collecting_first(getattr(ssl.SSLObject, name)))
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    yield
-    gc.enable()
-    gc.unfreeze()
+    with collector_off():
+        yield
 
 
 @pytest.fixture(params=["plain", "tls"])
@@ -84,26 +70,6 @@ def transport(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str,
     return authority.issue().settings, {"ssl": authority.client(), "server_hostname": "localhost"}
 
 
-async def forgotten(send: Any, message: dict[str, Any], sent: list[str]) -> None:
-    """Waits for ever. When it is thrown away it sends, or is refused where a message of the same request is taken."""
-    try:
-        await asyncio.Event().wait()
-    finally:
-        try:
-            await send(message)
-            sent.append("a message")
-        except (RuntimeError, OSError) as error:
-            sent.append(str(error))
-
-
-def forget(send: Any, message: dict[str, Any], sent: list[str]) -> None:
-    """Begin that coroutine and leave it in a circle for the collector."""
-    coroutine = forgotten(send, message, sent)
-    coroutine.send(None)
-    circle: list[Any] = [coroutine]
-    circle.append(circle)
-
-
 @in_each_loop
 async def test_every_frame_of_a_websocket_is_whole(transport: Any, busy_collector: None) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -111,7 +77,9 @@ async def test_every_frame_of_a_websocket_is_whole(transport: Any, busy_collecto
         while (message := await receive())["type"] == "websocket.receive":
             text = message["text"]
             for size in SIZES:
-                forget(send, {"type": "websocket.send", "text": (FORGOTTEN + text)[:40].ljust(size, "f")}, sent)
+                forget(
+                    send, sent, {"type": "websocket.send", "text": (FORGOTTEN + text)[:40].ljust(size, "f")}
+                )
             await send({"type": "websocket.send", "text": text})
 
     async def use(websocket: WebSocket, number: int) -> None:
@@ -140,7 +108,7 @@ async def test_every_chunk_of_a_stream_is_whole(transport: Any, busy_collector: 
         await send({"type": "http.response.start", "status": 200})
         for i in range(MESSAGES):
             size = SIZES[i % 3]
-            forget(send, {"type": "http.response.body", "body": b"f" * size, "more_body": True}, sent)
+            forget(send, sent, {"type": "http.response.body", "body": b"f" * size, "more_body": True})
             await send({"type": "http.response.body", "body": b"e" * size, "more_body": True})
             if i % 4 == 0:
                 await asyncio.sleep(0)
@@ -177,7 +145,7 @@ async def test_a_finalizer_may_end_the_response_that_is_being_written(transport:
         await send({"type": "http.response.body", "body": b"e", "more_body": True})
         with pytest.raises((RuntimeError, OSError)):
             while True:
-                forget(send, {"type": "http.response.body", "body": b"end"}, sent)
+                forget(send, sent, {"type": "http.response.body", "body": b"end"})
                 await send({"type": "http.response.body", "body": b"e" * 200, "more_body": True})
                 await asyncio.sleep(0)
 

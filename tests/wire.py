@@ -246,6 +246,11 @@ def request(line: str = "GET / HTTP/1.1", *fields: str, body: bytes = b"") -> by
     return "".join(f"{part}\r\n" for part in (line, "host: x", *fields, "")).encode("latin-1") + body
 
 
+def post(body: bytes) -> bytes:
+    """A POST with this body, by its length."""
+    return request("POST / HTTP/1.1", f"content-length: {len(body)}", body=body)
+
+
 def chunked(*chunks: bytes, trailers: bytes = b"") -> bytes:
     """A chunked body."""
     return b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n" + trailers + b"\r\n"
