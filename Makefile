@@ -31,7 +31,7 @@ ASAN_TESTS ?= $(addprefix tests/test_,parser.py chunked.py parser_differential.p
 	http1_refusals.py exchange.py scope.py timeouts.py interfaces.py mask.py frames.py frames_autobahn.py websocket.py \
 	peers.py forwarded.py proxyheader.py clienthello.py)
 # The same of those that import `cryptography`. What it never frees has names in whole stacks only, which are slow to find.
-ASAN_TLS_TESTS ?= $(addprefix tests/test_,tls.py proxyprotocol.py nesting.py finalizers.py leaving.py)
+ASAN_TLS_TESTS ?= $(addprefix tests/test_,tls.py proxyprotocol.py nesting.py finalizers.py leaving.py borrowed.py)
 FUZZ_TARGETS := $(wildcard tests/fuzz/fuzz_*.py)
 HEADER_WARNINGS := -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wcast-qual -Wvla -Werror
 

@@ -26,6 +26,7 @@ cdef class HTTPExchange(Exchange):
         Py_ssize_t body_size            # bytes in both
         bint body_complete              # the client has sent all of it
         bint body_received              # the application has the message with more_body False
+        bint knows_of_loss              # it has heard that its client went before it had sent the whole body
         bint wants_call                 # the wire waits for want_body()
 
         # Outbound
@@ -45,6 +46,7 @@ cdef class HTTPExchange(Exchange):
         bint wants_trailers             # the start message promised trailers
         list trailers
         double started_at               # time.perf_counter of the head's arrival, where the access log is on
+        readonly bint client_left       # before the response was complete
         bint perhaps_gone               # the client has sent all it will: it waits for the response, or has gone
         double dropped_since            # loop.time() of the first message after the client had gone, or 0
 

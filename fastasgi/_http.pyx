@@ -80,6 +80,7 @@ cdef class HTTPExchange(Exchange):
     cdef object next_message(self):
         cdef object body
         if self.disconnected or self.state == COMPLETE:
+            self.knows_of_loss = self.gone and not self.body_complete and self.state != COMPLETE
             return {"type": HTTP_DISCONNECT}
         if self.body is None and (not self.body_complete or self.body_received):
             if self.wants_call and not self.body_complete:
@@ -322,6 +323,7 @@ cdef class HTTPExchange(Exchange):
         return 0
 
     cdef int feed_disconnect(self) except -1:
+        self.client_left = self.state != COMPLETE
         return self.cut_off(CLIENT_CLOSED_REQUEST)
 
     cdef int cut_off(self, int status) except -1:
@@ -370,7 +372,10 @@ cdef class HTTPExchange(Exchange):
     # The end of the call
 
     cdef int returned(self, object exception) except -1:
-        if exception is not None:
+        if self.knows_of_loss and isinstance(exception, Exception):
+            # How an application ends that lacks its input, as with Starlette's ClientDisconnect: no fault of its own
+            self.worker.logger.info("The client left within its request's body: %s", type(exception).__qualname__)
+        elif exception is not None:
             self.log_exception(exception)
         elif self.state != COMPLETE and not self.disconnected:
             self.worker.logger.error("ASGI callable returned without starting response."

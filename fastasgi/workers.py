@@ -38,6 +38,7 @@ HEARTBEAT_INTERVAL_S = 1.0  # at the most
 
 # The arbiter kills what is left of a worker when graceful_timeout is over. Its last part is for requests that
 # need longer to be disconnected and cancelled, and for the application's own shutdown.
+CLIENT_CLOSED_REQUEST = 499  # in access logs, as nginx has it: nobody took the response
 LAST_PART_S = 5.0  # or half of graceful_timeout
 FORCED_PART_S = 2.5  # of the last part: from here on nothing is waited for long; or half of graceful_timeout
 
@@ -605,6 +606,7 @@ class _WatchedCall:
     def __init__(self, request: WatchedRequest, receive: Receive, send: Send, log: Any) -> None:
         self.response = WatchedResponse()
         self._request, self._receive, self._send = request, receive, send
+        self._exchange = send.__self__  # type: ignore[attr-defined]  # the compiled core's, whose method it is
         self._log = log  # None where nothing is to be logged
         self._start: Message | None = None  # the server holds it until the first piece of the body
         self._client_has_gone = False
@@ -627,6 +629,8 @@ class _WatchedCall:
         except ClientDisconnected:
             self._client_has_gone = True
             raise
+        if self._exchange.client_left:
+            return
         if kind == "http.response.start":
             self._start = message
         elif kind in _BODY_KINDS:
@@ -660,7 +664,9 @@ class _WatchedCall:
     def end(self, error: BaseException | None) -> None:
         """The application has returned, or raised this error."""
         is_given_up = self._client_has_gone or isinstance(error, asyncio.CancelledError)
-        if not self.response.status and not is_given_up:
+        if self._exchange.client_left:
+            self.response.begin(CLIENT_CLOSED_REQUEST, ())
+        elif not self.response.status and not is_given_up:
             # The server answers in the application's place
             self.response.begin(HTTPStatus.INTERNAL_SERVER_ERROR, ())
             self.response.sent = None
