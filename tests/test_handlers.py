@@ -142,6 +142,17 @@ def test_a_copy_of_several_has_what_was_there_before_all_of_them() -> None:
     assert seen == ["theirs"] * 3
 
 
+def test_those_that_are_set_again_count_as_the_last() -> None:
+    again, other = SignalHandlers(), SignalHandlers()
+    with again:
+        again.set(NUMBER, ours)
+    with other:
+        other.set(NUMBER, lambda *_: None)
+        with again:
+            again.set(NUMBER, ours)
+            assert in_copy(lambda: names(NUMBER)) == ["theirs"]
+
+
 def test_a_copy_keeps_what_the_application_has_set() -> None:
     def applications(number: int, frame: object) -> None:
         pass
