@@ -79,7 +79,9 @@ class CythonBuildExt(build_ext):
             compiler_directives=DIRECTIVES,
             build_dir="build/cython",
             annotate=ANNOTATE,
-            nthreads=os.cpu_count() if sys.platform == "linux" else 0,  # forks; elsewhere this file would be run again
+            nthreads=os.cpu_count()
+            if sys.platform == "linux"
+            else 0,  # forks; elsewhere this file would be run again
             force=self.force or WERROR or ANNOTATE or _settings_are_newer(),
         )
         for extension, c_extension in zip(self.extensions, translated, strict=True):

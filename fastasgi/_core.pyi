@@ -90,7 +90,7 @@ class WorkerContext:
         To be called each `tick_interval_s` from an event loop's callback, not from a task.
         """
 
-    def drain(self, lingers: bool = False) -> None:
+    def drain(self, *, lingers: bool = False, accepts: bool = False) -> None:
         """Shutdown, first phase: idle connections close, the others after the exchange that runs."""
 
     def disconnect(self) -> None:

@@ -134,8 +134,8 @@ cdef class WorkerContext:
         self.max_concurrency = max_concurrency
         self.max_requests = max_requests
         self.state = state
-        # With 2.4 and later Starlette and others watch for a disconnect by send() alone, so that what waits for its next
-        # item is never told; all that is newer is offered by extensions
+        # With 2.4 and later Starlette and others watch for a disconnect by send() alone, so that what waits for its
+        # next item is never told; all that is newer is offered by extensions
         self.asgi = {"version": asgi_version, "spec_version": "2.3"}
         self.call_soon = loop.call_soon
         self.catch_step = self.keep_step

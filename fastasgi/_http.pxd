@@ -82,7 +82,7 @@ cdef class HTTPExchange(Exchange):
     cdef int complete(self) except -1           # the last message is with the wire
     cdef int give_up(self) except -1            # there will be no last message
     cdef int release(self) except -1
-    # The client can't be reached any more. Of a response that is not complete the access log says this status; 0: nothing
+    # The client can't be reached any more. The access log says this status of an incomplete response; 0: nothing
     cdef int cut_off(self, int status) except -1
     cdef int peer_has_ended(self) except -1     # behind the whole request
     cdef int log_access(self, int status) except -1      # once

@@ -353,7 +353,7 @@ cdef class HTTP1Connection(Connection):
         return 0
 
     cdef int advance(self) except -1:
-        """Understand what lies from `at` to `end`, each piece of which is behind `at` before the application sees it."""
+        """Understand what lies from `at` to `end`, each piece of which is behind `at` once the application sees it."""
         cdef int requests = 0
         cdef HTTP1Exchange exchange     # keeps it alive: its response may be complete while it starts
         while self.at < self.end:

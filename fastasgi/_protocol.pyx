@@ -45,8 +45,8 @@ cdef class SocketSink(ByteSink):
         return self.lend(self.worker.read_buffer_for(self.connection.direct_bytes))
 
     cdef ReadBuffer lend(self, ReadBuffer buffer):
-        """To the event loop. asyncio's may be turned, by a signal handler or a finalizer, before it calls back; uvloop's
-        can't be, and often reads nothing, so that the buffers of its idle connections would add up."""
+        """To the event loop. asyncio's may be turned, by a signal handler or a finalizer, before it calls back;
+        uvloop's can't be, and often reads nothing, so that the buffers of its idle connections would add up."""
         buffer.lent = self.worker.loop_is_asyncio
         if buffer.lent:
             self.reading = buffer

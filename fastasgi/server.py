@@ -39,8 +39,8 @@ NOTICE_AFTER_S = 0.1  # of waiting for requests before the log says so
 PHASE_TIMEOUT_S = 2.0  # for requests to end once they are disconnected, and once more when they are cancelled
 FORCED_PHASE_TIMEOUT_S = 0.1  # the same after a second signal
 FORCED_LIFESPAN_TIMEOUT_S = 2.0  # for the application's own shutdown after a second signal
-# Of a shutdown, beyond the grace time. All is over 8 seconds behind it: 28 seconds after the signal, two before an
-# orchestrator kills.
+# Of a shutdown, beyond the grace time. All is over 8 seconds behind it: 28 seconds after the signal, two
+# before an orchestrator kills.
 LIFESPAN_END_S = 6.0  # when the application's own shutdown is broken off
 BROKEN_OFF_S = 1.4  # for it to end then
 
@@ -421,7 +421,7 @@ class Server:
     async def _give_up(
         self, work: "asyncio.Task[None]", timeout_s: float = 2 * FORCED_LIFESPAN_TIMEOUT_S
     ) -> None:
-        """Cancel work, and wait for it; by default no longer than lifespan takes to cancel the application."""
+        """Cancel work, and wait for it, by default as long as lifespan takes to cancel the application."""
         work.cancel()
         await asyncio.wait({work}, timeout=timeout_s)
         self._has_given_up = self._has_given_up or not work.done() or self.lifespan.is_running

@@ -45,7 +45,9 @@ OWN_VARIABLES = (
 START_ALONE_S = 2.0  # that the first worker has before the others start: most failures are then told once
 HANDSHAKE_S = 1.0  # for TCP handshakes to end on a socket that gets no new ones, and for its queue to empty
 STACKS_S = 0.5  # for a worker that hangs to write its stacks
-EXIT_S = LIFESPAN_END_S + BROKEN_OFF_S + 0.1  # beyond the grace time, when a worker that has not ended is killed
+EXIT_S = (
+    LIFESPAN_END_S + BROKEN_OFF_S + 0.1
+)  # beyond the grace time, when a worker that has not ended is killed
 FORCED_EXIT_S = FORCED_LIFESPAN_TIMEOUT_S + 1.0  # the same after a second signal
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0  # between starts of a worker that does not get ready
 SERVED_BACKOFF_S = 2.0  # at the most between starts of one that does, and dies soon

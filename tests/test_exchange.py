@@ -975,7 +975,7 @@ async def test_an_exception_before_the_start_is_a_500(
 
 
 def circle() -> BaseException:
-    """As anyio's task groups leave it under a middleware: what the group holds is raised out of its handling."""
+    """As anyio's groups leave it under a middleware: what the group holds is raised out of its handling."""
     error = Oops("round")
     error.__context__ = ExceptionGroup("holds what it came from", [error])
     return error.__context__

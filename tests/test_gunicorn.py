@@ -1382,8 +1382,8 @@ def test_what_nobody_took_is_logged_so(start: Start) -> None:
         gunicorn.wait_for("^begins /forever$")
         assert gunicorn.end(signal.SIGINT) == 0
     gunicorn.wait_for("forever: cancelled")
-    # To a client that has closed in order a first write succeeds: it might only have ended its sending side. What the
-    # end of the server cuts off is not logged.
+    # To a client that has closed in order a first write succeeds: it might only have ended its sending side.
+    # What the end of the server cuts off is not logged.
     assert sorted(access.lines(3)) == ["/blind 200", "/download 499", "/ok 200"]
     assert not gunicorn.matches("Traceback")
 

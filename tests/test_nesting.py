@@ -1,6 +1,6 @@
 """Applications that turn the event loop inside a request, as nest_asyncio and some debuggers do.
 
-What a client has sent is lent to the connection that understands it; another read meanwhile must not touch it.
+What a client has sent is lent to the connection that understands it: no read meanwhile may touch it.
 """
 
 import asyncio
@@ -87,7 +87,7 @@ async def test_each_websocket_gets_its_own_messages(transport: Any, caplog: pyte
 
 @in_nesting_loop
 async def test_a_large_body_is_whole(transport: Any) -> None:
-    """The kernel writes it into the objects that the application gets; the tick gives back those that are free."""
+    """The kernel writes it into objects that the application gets; the tick gives back free ones."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         digest = hashlib.sha256()

@@ -527,7 +527,9 @@ def open_websocket(connection: Connection) -> None:
     connection.until(b"\r\n\r\n")
 
 
-def serve_websockets(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> ServerProcess:
+def serve_websockets(
+    folder: Path, *arguments: str, environment: dict[str, str] | None = None
+) -> ServerProcess:
     (folder / "app.py").write_text(WEBSOCKETS)
     return ServerProcess(
         folder, "app:app", "--port", "0", *arguments, environment={**os.environ, **(environment or {})}

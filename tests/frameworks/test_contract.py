@@ -136,7 +136,7 @@ def test_events_arrive_one_by_one_until_the_client_leaves(client: httpx.Client) 
             assert next(events) == event
     with ThreadPoolExecutor() as pool:
         status = pool.submit(take, client, "news.status")
-        # A framework that does not watch for the end of the connection is told by send, after it has sent for a while
+        # A framework that does not watch for the connection's end is told by send, once it has sent for long
         while not wait([status], timeout=1).done:
             put(client, "news", "unread")
         assert status.result() == "left"
