@@ -1,5 +1,6 @@
-// Memory that events share holds one event's bytes for that event only. In a build for tests (FASTASGI_POISON) it can't be
-// used outside: it is overwritten, and under AddressSanitizer each access is an error. Otherwise nothing happens here.
+// Memory that events share holds one event's bytes for that event only. In a build for tests
+// (FASTASGI_POISON) it can't be used outside: it is overwritten, and under AddressSanitizer each access is an
+// error. Otherwise nothing happens here.
 #ifndef FASTASGI_POISON_H
 #define FASTASGI_POISON_H
 
