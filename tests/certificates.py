@@ -6,13 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import trustme
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    PrivateFormat,
-    load_pem_private_key,
-)
+# trustme and cryptography are imported where they are used: what they never free is not in each sanitized process
 
 PAST = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 PASSWORD = "open sesame"
@@ -43,7 +37,9 @@ class Pair:
 class Authority:
     """Signs certificates, and puts files into a folder."""
 
-    def __init__(self, folder: Path, authority: trustme.CA | None = None) -> None:
+    def __init__(self, folder: Path, authority: Any = None) -> None:
+        import trustme
+
         self.folder = folder
         self._authority = authority or trustme.CA()
         self.path = folder / "ca.pem"
@@ -77,6 +73,13 @@ class Authority:
 
 def encrypt_key(path: Path) -> None:
     """Protect a key by PASSWORD."""
+    from cryptography.hazmat.primitives.serialization import (
+        BestAvailableEncryption,
+        Encoding,
+        PrivateFormat,
+        load_pem_private_key,
+    )
+
     key = load_pem_private_key(path.read_bytes(), None)
     path.write_bytes(
         key.private_bytes(

@@ -558,7 +558,9 @@ async def test_pipelined_requests_are_answered_in_order(hooks: Hooks) -> None:
 
 
 @in_nesting_loop
-async def test_what_is_decrypted_stays_its_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_decrypted_stays_its_clients_over_tls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Though another's is decrypted between two records of one read."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import gc
 import itertools
+import os
 import re
 import ssl
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from wire import Client, in_each_loop, request, respond, served
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <coroutine object forgotten")
 
 CLIENTS = 4
-MESSAGES = 60
+MESSAGES = 60 * int(os.environ.get("DRILL", "1"))
 SIZES = (10, 3000, 20_000)  # within one block, beyond its first size, and beyond what is copied
 FORGOTTEN = "forgotten "
 

@@ -19,7 +19,7 @@ from wire import Client, post, read_body, request, respond, served
 
 CLIENTS = 8
 PIPELINED = 6
-ROUNDS = 3
+ROUNDS = 3 * int(os.environ.get("DRILL", "1"))
 WARNING = "The application turns the event loop inside a request"
 
 
