@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# trustme and cryptography are imported where they are used: what they never free is not in each sanitized process
+# trustme and cryptography are imported where they are used: few sanitized processes have what they never free
 
 PAST = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 PASSWORD = "open sesame"
