@@ -1,4 +1,7 @@
-"""BlackSheep. It has no background tasks of its own: a handler starts one with asyncio."""
+"""BlackSheep. It has no background tasks of its own: a handler starts one with asyncio.
+
+An event stream isn't told that the client has gone: it ends when its events have found nobody for a while.
+"""
 
 import asyncio
 import sys
@@ -8,6 +11,8 @@ from blacksheep import Application, Request, Response, StreamedContent, json, te
 from blacksheep.server.sse import ServerSentEventsResponse, TextServerSentEvent
 from bodies import download_stream, report_of, report_of_stream
 from boxes import Boxes
+
+LACKS = {"watching"}
 
 boxes = Boxes()
 tasks: set["asyncio.Task[None]"] = set()

@@ -17,7 +17,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpRe
 from django.urls import path
 
 ARGUMENTS = ["--interface", "wsgi"]
-LACKS = {"background", "chunked upload", "leaving a poll", "lifespan"}
+LACKS = {"background", "chunked upload", "leaving a poll", "lifespan", "watching"}
 
 settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, MIDDLEWARE=[], SECRET_KEY="test")
 django.setup()

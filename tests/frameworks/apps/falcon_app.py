@@ -1,4 +1,7 @@
-"""Falcon's ASGI application. It tells no waiting responder that the client has gone."""
+"""Falcon's ASGI application.
+
+It tells no waiting responder that the client has gone; an event stream hears of it at its next event.
+"""
 
 import sys
 from collections.abc import AsyncIterator
@@ -9,7 +12,7 @@ from boxes import Boxes
 from falcon import HTTP_202, HTTP_204, MEDIA_TEXT
 from falcon.asgi import App, Request, Response, SSEvent
 
-LACKS = {"leaving a poll"}
+LACKS = {"leaving a poll", "watching"}
 
 boxes = Boxes()
 

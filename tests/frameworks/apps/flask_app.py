@@ -14,7 +14,7 @@ from boxes import ThreadBoxes
 from flask import Flask, Response, request
 
 ARGUMENTS = ["--interface", "wsgi"]
-LACKS = {"leaving a poll", "lifespan"}
+LACKS = {"leaving a poll", "lifespan", "watching"}
 
 boxes = ThreadBoxes()
 app = Flask(__name__)

@@ -1,7 +1,7 @@
 """Sanic as an ASGI application: none of its own workers, managers or reloaders.
 
-As such it tells no handler that the client has gone, so an event stream ends with the next event. It has no
-server-sent events of its own: a streamed response writes them.
+As such it tells no handler that the client has gone: an event stream ends when its events have found nobody
+for a while. It has no server-sent events of its own: a streamed response writes them.
 """
 
 import sys
@@ -10,7 +10,7 @@ from bodies import download_stream, report_of, report_of_stream
 from boxes import Boxes
 from sanic import HTTPResponse, Request, Sanic, empty, json, text
 
-LACKS = {"leaving a poll"}
+LACKS = {"leaving a poll", "watching"}
 
 boxes = Boxes()
 app = Sanic("contract")
