@@ -7,7 +7,7 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response, Streami
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from leaving import FILE, Recorder, after, disconnect, held, slow, waiting_texts
 
-LACKS = {"upload"}  # as Starlette
+RAISES = "ClientDisconnect"
 
 router = APIRouter()
 

@@ -7,7 +7,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 from fastapi_leaving import router
 from leaving import Recorder
 
-LACKS = {"upload"}
+RAISES = "ClientDisconnect"
 COMPLETES_STREAMS = True  # BaseHTTPMiddleware does
 
 application = FastAPI()

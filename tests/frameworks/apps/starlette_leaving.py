@@ -1,8 +1,4 @@
-"""Starlette, without a middleware of the user's.
-
-It has no server-sent events of its own. A handler that waits for the rest of a body gets an exception,
-ClientDisconnect, which goes all the way up.
-"""
+"""Starlette, without a middleware of the user's. It has no server-sent events of its own."""
 
 from leaving import FILE, Recorder, after, disconnect, held, slow, waiting_texts
 from starlette.applications import Starlette
@@ -11,7 +7,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-LACKS = {"events", "upload"}
+LACKS = {"events"}
+RAISES = "ClientDisconnect"
 
 
 async def plain(request: Request) -> Response:

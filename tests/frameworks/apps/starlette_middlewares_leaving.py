@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette_leaving import routes
 
-LACKS = {"events", "upload"}
+LACKS = {"events"}
+RAISES = "ClientDisconnect"
 COMPLETES_STREAMS = True  # BaseHTTPMiddleware does
 
 
