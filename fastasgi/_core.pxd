@@ -16,6 +16,14 @@ from fastasgi._parser cimport HeadParser
 from fastasgi._peers cimport TrustedPeers
 
 
+cdef class GuardedLogger:
+    cdef:
+        object logger
+        object loop
+
+    cdef int log(self, int level, tuple arguments) except -1
+
+
 cdef class WorkerContext:
     cdef:
         readonly object loop
@@ -24,7 +32,7 @@ cdef class WorkerContext:
         bint app_is_coroutine_function  # calling it runs none of its code
         bint loop_is_asyncio            # or derived from it, in contrast to uvloop's
         object context                  # contextvars.Context in which the server was started
-        object logger
+        GuardedLogger logger
         AccessLog access_log            # None: off
         HeadParser parser
 
@@ -142,6 +150,7 @@ cdef class ReadBuffer:
         poison(self.scratch, READ_SIZE)
 
 
+cdef str type_name(object value)                # qualified; runs no code of a metaclass
 cdef ReadBuffer unlent(ReadBuffer buffer)       # itself or one more, to be read into
 
 

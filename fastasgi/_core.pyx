@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import logging
 import sys
 import threading
 import time
@@ -48,7 +49,10 @@ cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject* o) noexcept
 
 
+# Of the base classes: they run no code of the application's
 GROUP_MEMBERS = BaseExceptionGroup.exceptions
+TRACEBACK = BaseException.__traceback__
+TYPE_NAME = type.__dict__["__qualname__"]
 CAUSE = BaseException.__cause__
 CONTEXT = BaseException.__context__
 
@@ -107,7 +111,7 @@ cdef class WorkerContext:
         self.app_is_coroutine_function = is_coroutine_function(app)
         self.loop_is_asyncio = isinstance(loop, asyncio.BaseEventLoop)
         self.context = contextvars.copy_context()
-        self.logger = logger
+        self.logger = GuardedLogger(logger, loop)
         self.access_log = access_log
         parser = LlhttpHeadParser if http == "httptools" else HeadParser
         self.parser = parser(
@@ -274,19 +278,18 @@ cdef class WorkerContext:
         return 0
 
     cdef int log_error(self, str message, object error) except -1:
+        cdef GuardedLogger logger = self.logger
         cdef object fault = "it holds too many exceptions"
-        if not has_many_tracebacks(error):
-            try:
-                self.logger.error(message, exc_info=(type(error), error, error.__traceback__))
-                return 0
-            except Exception as failure:
-                fault = f"{type(failure).__qualname__} while it was logged"
-        text = (f"{message}Not with all that it grew out of: {fault}.\nTraceback (most recent call last):\n"
-                f"{''.join(traceback.format_tb(error.__traceback__))}{type(error).__qualname__}")
+        cdef object frames = TRACEBACK.__get__(error)
         try:
-            self.logger.error("%s", text)
-        except Exception:
-            self.loop.call_exception_handler({"message": text})
+            if not has_many_tracebacks(error):
+                logger.logger.error(message, exc_info=(type(error), error, frames))
+                return 0
+        except Exception as failure:
+            fault = f"{type_name(failure)} while it was logged"
+        logger.error(
+            "%sNot with all that it grew out of: %s.\nTraceback (most recent call last):\n%s%s",
+            message, fault, "".join(traceback.format_tb(frames)), type_name(error))
         return 0
 
     def keep_step(self, step, *arguments, context=None):
@@ -361,6 +364,39 @@ cdef ReadBuffer unlent(ReadBuffer buffer):
         return ReadBuffer()
     unpoison(buffer.scratch, READ_SIZE)
     return buffer
+
+
+cdef class GuardedLogger:
+    """A logger for code that others rely on: what a handler or a filter of the user's raises goes to the event loop's
+    exception handler, and no further."""
+
+    def __init__(self, logger, loop):
+        self.logger = logger
+        self.loop = loop
+
+    def error(self, *arguments):
+        self.log(logging.ERROR, arguments)
+
+    def warning(self, *arguments):
+        self.log(logging.WARNING, arguments)
+
+    def info(self, *arguments):
+        self.log(logging.INFO, arguments)
+
+    def debug(self, *arguments):
+        self.log(logging.DEBUG, arguments)
+
+    cdef int log(self, int level, tuple arguments) except -1:
+        try:
+            self.logger.log(level, *arguments)
+        except Exception as failure:
+            message = arguments[0] % arguments[1:] if len(arguments) > 1 else arguments[0]
+            self.loop.call_exception_handler({"message": f"{message} (logging fails: {type_name(failure)})"})
+        return 0
+
+
+cdef str type_name(object value):
+    return TYPE_NAME.__get__(type(value))
 
 
 cdef bint has_many_tracebacks(object error) except -1:

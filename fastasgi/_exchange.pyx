@@ -264,7 +264,7 @@ cdef class Exchange:
         raise NotImplementedError
 
     cdef int log_exception(self, object exception) except -1:
-        if isinstance(exception, CancelledError) and (self.disconnected or self.worker.draining):
+        if issubclass(type(exception), CancelledError) and (self.disconnected or self.worker.draining):
             return 0
         if caused_by_disconnect(exception):
             return 0

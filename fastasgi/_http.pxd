@@ -46,6 +46,7 @@ cdef class HTTPExchange(Exchange):
         bint wants_trailers             # the start message promised trailers
         list trailers
         double started_at               # time.perf_counter of the head's arrival, where the access log is on
+        bint shut_down                  # by the server: send() raises
         readonly bint client_left       # before the response was complete
         bint perhaps_gone               # the client has sent all it will: it waits for the response, or has gone
         double dropped_since            # loop.time() of the first message after the client had gone, or 0

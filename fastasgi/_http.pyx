@@ -12,7 +12,7 @@ from cpython.dict cimport PyDict_Next
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 
-from fastasgi._core cimport OUT_FLUSH, ByteSink, Connection, WorkerContext
+from fastasgi._core cimport OUT_FLUSH, ByteSink, Connection, WorkerContext, type_name
 from fastasgi._encoder cimport check_name, check_value
 from fastasgi._exchange cimport READY, Exchange, PauseCall
 
@@ -335,6 +335,7 @@ cdef class HTTPExchange(Exchange):
 
     def disconnect(self):
         """As Exchange's: the client may be there, and the response is not completed."""
+        self.shut_down = True
         self.cut_off(self.status if self.has_begun() else 0)
 
     cdef int peer_has_ended(self) except -1:
@@ -365,16 +366,16 @@ cdef class HTTPExchange(Exchange):
         cdef double now = self.worker.loop.time()
         if self.dropped_since == 0:
             self.dropped_since = now
-        if now - self.dropped_since >= SENDS_TO_NOBODY_S or self.worker.draining:
+        if now - self.dropped_since >= SENDS_TO_NOBODY_S or self.shut_down:
             raise ClientDisconnected("the client has disconnected")
         return 0
 
     # The end of the call
 
     cdef int returned(self, object exception) except -1:
-        if self.knows_of_loss and isinstance(exception, Exception):
+        if self.knows_of_loss and issubclass(type(exception), Exception):
             # How an application ends that lacks its input, as with Starlette's ClientDisconnect: no fault of its own
-            self.worker.logger.info("The client left within its request's body: %s", type(exception).__qualname__)
+            self.worker.logger.info("The client left within its request's body: %s", type_name(exception))
         elif exception is not None:
             self.log_exception(exception)
         elif self.state != COMPLETE and not self.disconnected:
@@ -384,7 +385,7 @@ cdef class HTTPExchange(Exchange):
         # Only now: code of the application may have run while that was logged
         if self.state == COMPLETE:
             return 0
-        is_over = exception is None or isinstance(exception, CancelledError)
+        is_over = exception is None or issubclass(type(exception), CancelledError)
         if self.gone or self.has_begun() or (self.disconnected and is_over):
             return self.give_up()
         return self.put_error(500, b"Internal Server Error")

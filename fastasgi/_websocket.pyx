@@ -313,10 +313,13 @@ cdef class WebSocketExchange(Exchange):
         if self.state == OPEN and connection is not None:
             connection.put_close(CLOSE_SERVICE_RESTART, "")
             self.feed_close(CLOSE_SERVICE_RESTART, "")
-            # A handler that waits for something else than its client hears of nothing; the grace time is for requests
-            self.worker.loop.call_later(HANDLER_END_S, self.cancel, context=PyContext_Copy(self.worker.context))
         elif self.state == CONNECTING:
             self.deny(503)
+            self.state = GONE           # an accept that comes late is no error
+        else:
+            return 0
+        # A handler that waits for something else than its client hears of nothing; the grace time is for requests
+        self.worker.loop.call_later(HANDLER_END_S, self.cancel, context=PyContext_Copy(self.worker.context))
         return 0
 
     cdef int give_up_denial(self) except -1:

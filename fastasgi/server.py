@@ -62,6 +62,7 @@ class Server:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.is_succeeded = False  # another process serves our sockets: no client need notice the end
+        self._is_serving = False
         self._should_exit = False
         self._force_exit = False
         self._signal_handlers = SignalHandlers()  # while it captures signals
@@ -150,17 +151,23 @@ class Server:
             await self._serve(sockets)
 
     async def _serve(self, sockets: list[socket.socket] | None) -> None:
-        if not self.config.loaded:
-            self.config.load()
-        self.lifespan = self.config.lifespan_class(self.config)
-        await self.startup(sockets)
+        if self._is_serving:
+            raise RuntimeError("this Server serves already: make another one of the same Config")
+        self._is_serving = True
         try:
-            await self.main_loop()
-        except asyncio.CancelledError:
-            self._stop_listening(sockets or [])  # before anything is awaited: that may be cancelled too
-            raise
+            if not self.config.loaded:
+                self.config.load()
+            self.lifespan = self.config.lifespan_class(self.config)
+            await self.startup(sockets)
+            try:
+                await self.main_loop()
+            except asyncio.CancelledError:
+                self._stop_listening(sockets or [])  # before anything is awaited: that may be cancelled too
+                raise
+            finally:
+                await self._see_through(self.shutdown(sockets))
         finally:
-            await self._see_through(self.shutdown(sockets))
+            self._is_serving = False
         log_process("Finished", "server")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

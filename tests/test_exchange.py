@@ -1066,24 +1066,48 @@ async def test_an_exception_of_whatever_shape_is_logged_and_a_500(
     assert ("Not with all that it grew out of" in text) != whole
 
 
-@in_loop
-async def test_a_log_handler_that_raises_takes_no_response(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Broken(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            raise Oops("the log is broken")
+class Unfriendly(Oops):
+    """Can't be looked at."""
 
+    __traceback__ = property(lambda self: 1 / 0)
+    __class__ = property(lambda self: 1 / 0)
+
+
+class BrokenHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise Oops("the log is broken")
+
+
+@pytest.mark.parametrize("suspends", [False, True], ids=["at once", "later"])
+@pytest.mark.parametrize("ends", ["raises", "unfriendly", "returns", "in the body"])
+@pytest.mark.parametrize("breaks", [True, False], ids=["broken log", "good log"])
+@in_loop
+async def test_whatever_can_not_be_logged_takes_no_response(
+    breaks: bool, ends: str, suspends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        raise Oops
+        if suspends:
+            await asyncio.sleep(0)
+        if ends == "in the body":
+            await send(START)
+            await send(MORE)
+        if ends in ("raises", "unfriendly"):
+            raise Oops if ends == "raises" else Unfriendly
 
     problems: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context["message"]))
     async with served(app) as server:
-        monkeypatch.setattr(logging.getLogger("fastasgi.error"), "handlers", [Broken()])
-        assert await server.talk(GET) == SERVER_ERROR
+        if breaks:
+            monkeypatch.setattr(logging.getLogger("fastasgi.error"), "handlers", [BrokenHandler()])
+        answer = await server.talk(GET)
         monkeypatch.undo()
-    [problem] = problems
-    assert problem.startswith("Exception in ASGI application")
-    assert "Oops" in problem
+        await server.context.wait_idle()
+    if ends == "in the body":
+        assert answer.endswith(b"\r\n\r\n2\r\nok\r\n")
+    else:
+        assert answer == SERVER_ERROR
+    assert len(problems) == (1 if breaks else 0)
+    assert all("ASGI" in problem and "Oops" in problem for problem in problems)
 
 
 @in_loop

@@ -441,3 +441,39 @@ async def test_what_the_server_refuses_within_the_body_is_not_the_clients_leavin
         assert answer.startswith(b"HTTP/1.1 413 ")
         await server.context.wait_idle()
         assert not any("499" in line for line in access_lines())
+
+
+# --- While the server ends ---
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+@pytest.mark.parametrize("phase", ["drain", "grace"])
+@in_each_loop
+async def test_a_client_that_leaves_while_the_server_ends_is_no_exception(
+    phase: str, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send(MORE)
+        await draining.wait()
+        while server.context.connection_count:
+            await send(MORE)
+            await asyncio.sleep(0)
+        for _ in range(10):
+            await send(MORE)
+        returned.set()
+
+    draining, returned = asyncio.Event(), asyncio.Event()
+    settings = {"timeout_drain": 1} if phase == "drain" else {"timeout_graceful_shutdown": 5}
+    async with served(app, **settings) as server:
+        client = await server.connect()
+        await client.write(request())
+        await client.reader.readuntil(b"piece")
+        ending = asyncio.create_task(server.stop())
+        while not server.context.draining:
+            await asyncio.sleep(0)
+        draining.set()
+        leave(client, how)
+        await returned.wait()
+        await ending
+    assert error_records(caplog) == []

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from serving import WAIT_S, ServerProcess, fetch, port_of, serving
+from wire import in_loop
 
 import fastasgi
 from fastasgi import Config, Server, server
@@ -852,3 +853,12 @@ def test_logging_that_the_application_sets_up_is_followed() -> None:
 
     asyncio.run(main())
     assert [line[line.index('"') :] for line in lines] == ['"GET / HTTP/1.1" 200']
+
+
+@in_loop
+async def test_a_server_that_serves_refuses_to_serve_again() -> None:
+    """And goes on as it was."""
+    async with serving(hello, log_config=None) as running:
+        with pytest.raises(RuntimeError, match="serves already"):
+            await running.serve()
+        assert (await fetch(port_of(running))).startswith(b"HTTP/1.1 200 ")

@@ -1392,6 +1392,34 @@ async def test_a_handler_that_hears_of_nothing_is_cancelled_before_the_grace_tim
     assert error_records(caplog) == []
 
 
+@pytest.mark.parametrize("accepts", [True, False], ids=["accepts late", "waits on"])
+@in_each_loop
+async def test_a_handshake_that_is_not_accepted_holds_nothing(
+    accepts: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        began.set()
+        if accepts:
+            await denied.wait()
+            await send({"type": "websocket.accept"})
+        else:
+            await asyncio.Event().wait()
+
+    began, denied = asyncio.Event(), asyncio.Event()
+    async with served(app, timeout_graceful_shutdown=15) as server:
+        client = await server.connect()
+        await client.write(handshake())
+        await began.wait()
+        asked_at = asyncio.get_running_loop().time()
+        ending = asyncio.create_task(server.stop())
+        assert (await client.response()).status == 503
+        denied.set()
+        await ending
+        assert asyncio.get_running_loop().time() - asked_at < (1 if accepts else 6)
+    assert error_records(caplog) == []
+
+
 @in_loop
 async def test_a_handshake_during_the_end_gets_a_503() -> None:
     """Idle connections may have one more request where another worker serves already."""
