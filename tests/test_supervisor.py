@@ -81,6 +81,13 @@ def processor_time_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def suspend(pid: int) -> None:
+    """Stop a process by SIGSTOP, and wait until it stands."""
+    os.kill(pid, signal.SIGSTOP)
+    stat = Path(f"/proc/{pid}/stat")
+    wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", f"{pid} stands")
+
+
 class Supervised(ServerProcess):
     """A supervisor in its folder, whose workers can be asked for."""
 
@@ -607,8 +614,8 @@ def test_only_requests_in_a_killed_worker_fail(run: Callable[..., Supervised]) -
 def test_a_connection_that_waits_survives_its_worker(run: Callable[..., Supervised]) -> None:
     server = run("--workers", "1")
     server.wait_for_workers(1)
-    (worker,) = server.workers()
-    os.kill(worker, signal.SIGSTOP)
+    worker = int(server.get().split()[0])  # has answered: one that dies before has not started
+    suspend(worker)
     with server.connect() as waiting:
         waiting.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         os.kill(worker, signal.SIGKILL)
