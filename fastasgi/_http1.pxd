@@ -60,7 +60,8 @@ cdef class HTTP1Connection(Connection):
         bint resume_is_scheduled
         bint start_is_due               # the exchange waits for what came of its body
         bint reading_head               # held bytes are a part of a head, and its time runs
-        Py_ssize_t unsent               # bytes, of the sink when the deadline last passed
+        Py_ssize_t unsent               # bytes, of the sink when the client last took something
+        double stalls_at                # of worker.now, seconds: until then it has to take more of them
         bint peer_is_done               # it has sent all it will, and perhaps waits for answers
         char* held                      # owned: bytes read and not yet understood, or NULL
         Py_ssize_t held_length          # bytes
@@ -97,6 +98,7 @@ cdef class HTTP1Connection(Connection):
     cdef int refuse(self, int status, str reason, bint is_head) except -1
     cdef int refuse_body(self, int status, str reason) except -1
     cdef int watch_client(self) except -1
+    cdef int watch_progress(self, Py_ssize_t unsent) except -1
     cdef int settle_eof(self) except -1
     cdef int close(self) except -1
     cdef int linger(self) except -1

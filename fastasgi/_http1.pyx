@@ -781,8 +781,7 @@ cdef class HTTP1Connection(Connection):
         if sink is None:
             return 0
         if sink.blocked:
-            self.unsent = sink.unsent()
-            self.set_deadline(self.worker.write_timeout_s)
+            self.watch_progress(sink.unsent())
         elif exchange is None:
             self.set_deadline(self.worker.keep_alive_timeout_s)
         elif (self.state == READ_LENGTH or self.state == READ_CHUNKS) and not (
@@ -790,6 +789,14 @@ cdef class HTTP1Connection(Connection):
             self.set_deadline(self.worker.body_timeout_s)
         else:
             self.deadline = 0
+        return 0
+
+    cdef int watch_progress(self, Py_ssize_t unsent) except -1:
+        """The client has taken all but this much just now: it has timeout_write to take more, and is looked at each
+        tick, since its system takes what it has room for a moment later."""
+        self.unsent = unsent
+        self.stalls_at = self.worker.now + self.worker.write_timeout_s
+        self.deadline = self.worker.now if self.worker.write_timeout_s > 0 else 0
         return 0
 
     cdef int close(self) except -1:
@@ -899,11 +906,13 @@ cdef class HTTP1Connection(Connection):
         unsent = self.sink.unsent()
         if self.sink is None:
             return 0
-        if unsent and unsent != self.unsent:
-            # A slow client has its time again for as long as it takes something
-            self.unsent = unsent
-            self.set_deadline(self.worker.write_timeout_s)
-            return 0
+        if unsent or self.sink.blocked:
+            if unsent != self.unsent:
+                # A slow client has its time again for as long as it takes something
+                return self.watch_progress(unsent)
+            if self.worker.now < self.stalls_at:
+                self.deadline = self.worker.now
+                return 0
         if self.exchange is not None and self.sink.blocked:
             # The end that is missing may be all that tells the client
             return self.sink.reset()

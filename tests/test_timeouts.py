@@ -1,8 +1,10 @@
 """Times and limits: slow heads, idle connections, large bodies, many requests."""
 
 import asyncio
+import contextlib
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -40,6 +42,13 @@ def short_head(app: Any, **settings: Any) -> Any:
 
 def short_idle(app: Any, **settings: Any) -> Any:
     return served(app, timeout_keep_alive=SHORT_S, timeout_request_head=LONG_S, **settings)
+
+
+async def in_turn_of_its_own(callback: Callable[[], None]) -> None:
+    """Run it in a callback of the loop, outside any task."""
+    done = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(lambda: done.set_result(callback()))
+    await done
 
 
 async def dribble(client: Client, data: bytes, duration_s: float) -> None:
@@ -317,6 +326,59 @@ async def test_a_client_that_takes_nothing_is_cut_off(
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await client.response()
     assert error_records(caplog) == []
+
+
+@pytest.mark.parametrize("kind", ["pieces", "whole", "file"])
+@in_loop
+async def test_what_a_client_takes_first_does_not_double_its_time(kind: str, tmp_path: Any) -> None:
+    """Its system has room for megabytes, and takes them a moment after the response has begun to wait."""
+    limit_s, step_s = 60.0, 1.0
+    (tmp_path / "file").write_bytes(bytes(2**26))
+    app = {"pieces": send_without_end, "whole": send_all_at_once, "file": send_file(tmp_path / "file")}[kind]
+    async with served(app, timeout_write=limit_s, timeout_keep_alive=100) as server:
+        client = await server.connect(limit=1000)
+        await client.write(request())
+        await client.reader.readexactly(2**20)
+        spent_s = 0.0
+        while server.context.connection_count:
+            shift_clock(step_s)
+            spent_s += step_s
+            await in_turn_of_its_own(server.context.tick)
+            assert spent_s < 1.5 * limit_s, "it takes nothing any more"
+            await asyncio.sleep(0.02)  # the systems still pass on what is on its way
+        assert spent_s >= limit_s
+        while server.context.exchange_count:
+            shift_clock(step_s)
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("kind", ["pieces", "whole", "file"])
+@in_each_loop
+async def test_a_client_that_has_just_taken_all_there_is_is_not_cut_off(kind: str, tmp_path: Any) -> None:
+    """The server looks before its event loop has told it that the socket takes more."""
+    size = 2**26
+    (tmp_path / "file").write_bytes(bytes(size))
+    app = {"pieces": send_without_end, "whole": send_all_at_once, "file": send_file(tmp_path / "file")}[kind]
+
+    async with served(app, timeout_write=LONG_S) as server:
+        loop = asyncio.get_running_loop()
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.setblocking(False)
+            await loop.sock_sendall(client, request())
+            taken = 0
+
+            def take_all() -> None:
+                nonlocal taken
+                with contextlib.suppress(BlockingIOError):
+                    while data := client.recv(2**20):
+                        taken += len(data)
+                server.context.tick()
+
+            async with asyncio.timeout(LONG_S):
+                while taken < size:
+                    for _ in range(100):  # until nothing more fits between the two
+                        await asyncio.sleep(0)
+                    await in_turn_of_its_own(take_all)
 
 
 @pytest.mark.parametrize("kind", ["pieces", "file"])
