@@ -881,6 +881,11 @@ async def test_no_traceback_where_the_client_of_a_stream_leaves(
         await client.write(request())
         await client.reader.readuntil(b"piece")
         client.reset()
+        while server.context.connection_count:
+            await asyncio.sleep(0)
+        for _ in range(10):  # it sends on, to nobody
+            await asyncio.sleep(0)
+        shift_clock(5.0)
         await outcome
     assert error_records(caplog) == []
 

@@ -1393,7 +1393,7 @@ async def test_a_handler_that_hears_of_nothing_is_cancelled_before_the_grace_tim
 
 
 @pytest.mark.parametrize("accepts", [True, False], ids=["accepts late", "waits on"])
-@in_each_loop
+@in_loop
 async def test_a_handshake_that_is_not_accepted_holds_nothing(
     accepts: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
