@@ -781,8 +781,9 @@ cdef class HTTP1Connection(Connection):
         if sink is None:
             return 0
         if sink.blocked:
-            self.watch_progress(sink.unsent())
-        elif exchange is None:
+            return self.watch_progress(sink.unsent())
+        self.unsent = 0
+        if exchange is None:
             self.set_deadline(self.worker.keep_alive_timeout_s)
         elif (self.state == READ_LENGTH or self.state == READ_CHUNKS) and not (
                 self.paused or exchange.expects_continue or exchange.has_begun()):
@@ -913,6 +914,13 @@ cdef class HTTP1Connection(Connection):
             if self.worker.now < self.stalls_at:
                 self.deadline = self.worker.now
                 return 0
+        elif self.unsent and self.state == READ_NOTHING:
+            # What it has to take before it closes too has only now gone
+            self.unsent = 0
+            self.set_deadline(LINGER_S)
+            return 0
+        elif self.unsent and not self.reading_head:
+            return self.watch_client()
         if self.exchange is not None and self.sink.blocked:
             # The end that is missing may be all that tells the client
             return self.sink.reset()

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from wire import (
     hello,
     in_each_loop,
     in_loop,
+    in_turn_of_its_own,
     read_body,
     request,
     respond,
@@ -42,13 +42,6 @@ def short_head(app: Any, **settings: Any) -> Any:
 
 def short_idle(app: Any, **settings: Any) -> Any:
     return served(app, timeout_keep_alive=SHORT_S, timeout_request_head=LONG_S, **settings)
-
-
-async def in_turn_of_its_own(callback: Callable[[], None]) -> None:
-    """Run it in a callback of the loop, outside any task."""
-    done = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_soon(lambda: done.set_result(callback()))
-    await done
 
 
 async def dribble(client: Client, data: bytes, duration_s: float) -> None:

@@ -76,6 +76,13 @@ def shift_clock(offset_s: float) -> None:
     loop.time = lambda: time() + offset_s  # type: ignore[method-assign]
 
 
+async def in_turn_of_its_own(callback: Callable[[], None]) -> None:
+    """Run it in a callback of the loop, outside any task."""
+    done = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(lambda: done.set_result(callback()))
+    await done
+
+
 # --- The client ---
 
 
