@@ -288,10 +288,10 @@ class Config:
     )
     timeout_worker_healthcheck: float = setting(
         "number",
-        5,
+        60,
         _TIMEOUT,
         "Time that a worker's event loop may stand still; then its stacks are logged and it is replaced; "
-        "0 for any.",
+        "0 for any, and so it is with reload.",
         unit="seconds",
         least=0,
     )
@@ -460,9 +460,9 @@ class Config:
     )
     timeout_worker_startup: float = setting(
         "number",
-        60,
+        0,
         _TIMEOUT,
-        "Time that a worker has to become ready; 0 for any.",
+        "Time that a worker has to become ready; 0 for any. Each 30 seconds the log says where it stands.",
         unit="seconds",
         least=0,
     )
@@ -656,6 +656,11 @@ class Config:
         if self.timeout_graceful_shutdown is not None:
             return self.timeout_graceful_shutdown
         return RELOAD_GRACE_S if self.reload else GRACE_TIMEOUT_S
+
+    @property
+    def healthcheck_timeout_s(self) -> float:
+        """Time that a worker's event loop may stand still; 0 for any: with reload it may be in a debugger."""
+        return 0 if self.reload else self.timeout_worker_healthcheck
 
     def configure_logging(self) -> None:
         """Set the loggers up as log_config, log_level, access_log and use_colors say."""

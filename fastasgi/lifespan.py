@@ -42,6 +42,11 @@ class Lifespan:
         """Whether the application's lifespan call has begun and not returned."""
         return self._task is not None and not self._task.done()
 
+    @property
+    def waiting(self) -> Any:
+        """The coroutine of the lifespan call, or None where it does not run."""
+        return self._task.get_coro() if self._task is not None and not self._task.done() else None
+
     async def startup(self) -> None:
         """Start the application and return when it is ready, has failed, or does not know the protocol."""
         if self._mode == "off":

@@ -26,6 +26,7 @@ from fastasgi.notify import Notifier
 from fastasgi.pidfile import PidFile
 from fastasgi.process import apply_process_settings, open_standard_streams
 from fastasgi.sockets import listen_error
+from fastasgi.stalls import StallWatch
 
 if TYPE_CHECKING:
     from fastasgi._access import AccessLog
@@ -82,6 +83,7 @@ class Server:
         self._tls_worker: TLSWorker | None = None  # None: connections are plain
         self._access_log: AccessLog | None = None
         self._tick_handle: asyncio.Handle | None = None
+        self._stall_watch: StallWatch | None = None
 
     @property
     def should_exit(self) -> bool:
@@ -199,7 +201,13 @@ class Server:
             await self._see_through(self._end())
             raise
         self._tick_soon()
+        self._stall_watch = StallWatch(self._loop, self._on_stall)
         self.started = True
+
+    def _on_stall(self, stall_s: float, where: str, is_new: bool) -> None:
+        """The event loop has not turned for so long. Told each second, in another thread."""
+        if is_new:
+            logger.warning("The event loop has not turned for %.1f s: %s", stall_s, where)
 
     async def _start_lifespan(self) -> None:
         starting = asyncio.create_task(self.lifespan.startup())
@@ -343,7 +351,11 @@ class Server:
                 self._tick_handle.cancel()
             if self._access_log is not None:
                 self._access_log.flush()
-            await self._stop_lifespan(lifespan_ends_at)
+            try:
+                await self._stop_lifespan(lifespan_ends_at)
+            finally:
+                if self._stall_watch is not None:
+                    self._stall_watch.end()
 
     async def _drain(self) -> None:
         """Serve on for timeout_drain; health checks, and responses by their close, tell that it will end."""

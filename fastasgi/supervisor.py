@@ -32,6 +32,7 @@ from fastasgi.reload import ChangeWatch
 from fastasgi.server import BROKEN_OFF_S, FORCED_LIFESPAN_TIMEOUT_S, LIFESPAN_END_S, STARTUP_FAILURE
 from fastasgi.setting import settings_that_differ
 from fastasgi.sockets import inherited_socket
+from fastasgi.stalls import StartWatch, where_main_thread_stands
 from fastasgi.workerprocess import WorkerProcess, describe_exit, fork_worker, spawn_worker
 
 logger = logging.getLogger("fastasgi.error")
@@ -52,6 +53,8 @@ FORCED_EXIT_S = FORCED_LIFESPAN_TIMEOUT_S + 1.0  # the same after a second signa
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0  # between starts of a worker that does not get ready
 SERVED_BACKOFF_S = 2.0  # at the most between starts of one that does, and dies soon
 STEADY_S = 2.0  # a worker that has served so long is replaced at once when it dies
+STILL_STARTING_S = 30.0  # between lines that a worker, or the import before the fork, is not done
+NOWHERE = "it does not say where it stands"
 POLL_S = 1.0  # between looks at what tells nothing by itself: memory, age
 BEAT_S = 1.0  # at the most between two beats of a worker whose event loop turns
 
@@ -168,7 +171,7 @@ class Supervisor:
         """Import the application here; False where it fails, which the log then tells."""
         self.is_importing = True
         try:
-            with _time_limit(self.config.timeout_worker_startup):
+            with _time_limit(self.config.timeout_worker_startup), _told_of_import():
                 self.config.load()
         except FastasgiError as error:
             logger.error("%s", error)
@@ -565,16 +568,17 @@ class Supervisor:
         if process.control.fileno() < 0:
             return  # it has ended since select() returned
         try:
-            said = process.control.recv(4096)
+            said = process.hear()
         except BlockingIOError:
             return
-        except OSError:
-            said = b""
-        if not said:
+        if said is None:
             self._drop_control(process)
             self.reap()
             return
+        if not said:
+            return
         process.heard_at = time.monotonic()
+        process.stands_at = ""
         slot = self._slot_of(process)
         if worker.READY in said:
             process.ready_at = process.heard_at
@@ -723,13 +727,14 @@ class Supervisor:
         for slot in self._all_slots():
             for process in slot.processes():
                 if process.ready_at is None:
-                    limit_s, what = self.config.timeout_worker_startup, "is not ready after"
-                    silent_s = now - process.started_at
+                    limit_s, name = self.config.timeout_worker_startup, "timeout_worker_startup"
+                    silent_s, what = now - process.started_at, "is not ready after"
+                    self._tell_of_start(process, now)
                 else:
-                    limit_s, what = self.config.timeout_worker_healthcheck, "has not turned its loop for"
-                    silent_s = now - process.heard_at - BEAT_S
+                    limit_s, name = self.config.healthcheck_timeout_s, "timeout_worker_healthcheck"
+                    silent_s, what = now - process.heard_at - BEAT_S, "has not turned its loop for"
                 if silent_s > limit_s > 0:
-                    self._condemn(process, f"{what} {limit_s:g} seconds", now)
+                    self._condemn(process, f"{what} {limit_s:g} seconds ({name})", now)
         for process in self._processes():
             if process.kill_at is not None and now >= process.kill_at:
                 if not process.is_condemned:
@@ -737,9 +742,21 @@ class Supervisor:
                 process.kill_at = None
                 process.signal(signal.SIGKILL)
 
+    def _tell_of_start(self, process: WorkerProcess, now: float) -> None:
+        if now - process.told_at >= STILL_STARTING_S:
+            process.told_at = now
+            logger.info(
+                "Worker [%d] is still starting after %.0f seconds: %s",
+                process.pid,
+                now - process.started_at,
+                process.stands_at or NOWHERE,
+            )
+
     def _condemn(self, process: WorkerProcess, what: str, now: float) -> None:
         """Replace a worker that hangs; it has a moment to write where."""
-        logger.error("Worker [%d] %s and is replaced. Its stacks:", process.pid, what)
+        logger.error(
+            "Worker [%d] %s and is replaced: %s. Its stacks:", process.pid, what, process.stands_at or NOWHERE
+        )
         slot = self._slot_of(process)
         assert slot is not None
         process.signal(signal.SIGUSR2)
@@ -758,6 +775,21 @@ class Supervisor:
         if process.ready_at is None:
             return FORCED_EXIT_S
         return drain_s + self.config.grace_timeout_s + EXIT_S
+
+
+@contextlib.contextmanager
+def _told_of_import() -> Iterator[None]:
+    """Have the log say where the block stands, for as long as it takes."""
+
+    def tell(spent_s: float) -> None:
+        where = where_main_thread_stands() or NOWHERE
+        logger.info("The application is still being imported after %.0f seconds: %s", spent_s, where)
+
+    watch = StartWatch(STILL_STARTING_S, tell)
+    try:
+        yield
+    finally:
+        watch.end()
 
 
 @contextlib.contextmanager

@@ -1,9 +1,9 @@
 """The inside of a worker process: serves as its supervisor says, and ends when the supervisor is gone.
 
 A worker and its supervisor talk over one socket pair. The worker sends single bytes: READY once it accepts
-connections, BEAT whenever its event loop has turned, RETIRE instead of BEAT when it wants a successor. The
-supervisor first sends a spawned worker its order, later STOP, SUCCEEDED or HURRY; the end of its stream says
-that it has died.
+connections, BEAT whenever its event loop has turned, RETIRE instead of BEAT when it wants a successor. While
+it starts, or its loop does not turn, it sends lines too: STANDS and where it stands. The supervisor first
+sends a spawned worker its order, later STOP, SUCCEEDED or HURRY; the end of its stream says that it has died.
 
 SIGTERM has a worker ask for a successor, so that one sent to it alone loses nothing, and one sent to all
 processes at once is no second one. SIGUSR1 reopens log files; SIGUSR2 writes the stacks of all threads to
@@ -31,10 +31,12 @@ from fastasgi.logging import reopen_log_files
 from fastasgi.process import apply_process_settings
 from fastasgi.server import STARTUP_FAILURE, Server, exit_with
 from fastasgi.sockets import inherited_socket
+from fastasgi.stalls import STALL_S, StartWatch, where_main_thread_stands
 
 logger = logging.getLogger("fastasgi.error")
 
 READY, BEAT, RETIRE = b"r", b".", b"m"  # from worker to supervisor
+STANDS = b"w"  # from worker to supervisor: begins a line of text
 STOP = b"t"  # from supervisor to worker: stop gracefully
 SUCCEEDED = b"s"  # from supervisor to worker: stop accepting now, another serves your sockets
 HURRY = b"h"  # from supervisor to worker: stop at once
@@ -55,6 +57,18 @@ class WorkerServer(Server):
         super().__init__(config)
         self._control = control
         self._is_retiring = False
+        self._start_watch = StartWatch(STALL_S, self._on_slow_start)
+
+    def _on_slow_start(self, spent_s: float) -> None:
+        lifespan = getattr(self, "lifespan", None)
+        self._tell_where(where_main_thread_stands(None if lifespan is None else lifespan.waiting))
+
+    def _on_stall(self, stall_s: float, where: str, is_new: bool) -> None:
+        super()._on_stall(stall_s, where, is_new)
+        self._tell_where(where)
+
+    def _tell_where(self, where: str) -> None:
+        self._tell(STANDS + where.encode(errors="replace") + b"\n")
 
     def _tell(self, message: bytes) -> None:
         # A supervisor that does not read is suspended, which does not matter, or gone, which watch() sees
@@ -64,6 +78,7 @@ class WorkerServer(Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then tell the supervisor."""
         await super().startup(sockets)
+        self._start_watch.end()
         self._tell(READY)
 
     def _tick(self) -> None:

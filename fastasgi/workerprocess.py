@@ -37,6 +37,32 @@ class WorkerProcess:
         self.generation = 0  # the reload from which it has its code
         self.kill_at: float | None = None  # when it is killed, unless it has ended
         self.is_condemned = False  # what will be killed has been found guilty, and the log says of what
+        self.stands_at = ""  # where it stood when it last said so; told since its loop turned, or it started
+        self.told_at = self.started_at  # when the log last said that it is still starting
+        self._unread = b""  # the beginning of a line
+
+    def hear(self) -> bytes | None:
+        """The single-byte messages that it has sent since the last call; None once it has closed its end.
+
+        What it has said of where it stands is in stands_at afterwards. Raises BlockingIOError for nothing.
+        """
+        try:
+            data = self.control.recv(4096)
+        except BlockingIOError:
+            raise
+        except OSError:
+            data = b""
+        if not data:
+            return None
+        said = b""
+        self._unread += data
+        while (at := self._unread.find(worker.STANDS)) >= 0 and (end := self._unread.find(b"\n", at)) >= 0:
+            said += self._unread[:at]
+            self.stands_at = self._unread[at + 1 : end].decode(errors="replace")
+            self._unread = self._unread[end + 1 :]
+        if at < 0:
+            said, self._unread = said + self._unread, b""
+        return said
 
     def poll(self) -> int | None:
         """The exit code, negative for a signal, or None while it runs."""
