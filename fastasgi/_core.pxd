@@ -225,7 +225,8 @@ cdef class ByteSink:
     cdef int pause_reading(self) except -1
     cdef int resume_reading(self) except -1
     cdef int peer_state(self) except -1         # PEER_STAYS and on, though bytes of it may be unread
-    # Bytes written that the peer's system has not taken; 0 once the kernel has taken all. It changes as the peer reads.
+    # Bytes written that the peer's system has not taken, and 1 for an end that is put off; 0 once the kernel has all.
+    # It changes as the peer reads.
     cdef Py_ssize_t unsent(self) except -1
     # asyncio.BaseTransport.get_extra_info; of "tls" a dict for the scope's extensions, or None
     cdef object extra_info(self, str name)

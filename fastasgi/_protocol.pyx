@@ -203,7 +203,7 @@ cdef class SocketSink(ByteSink):
                 self.find_socket()
             if self.socket >= 0:
                 n += queued(self.socket)
-        return n
+        return n + (self.ending != NOT_ENDING)
 
     cdef int pause_reading(self) except -1:
         if self.transport is not None:

@@ -24,7 +24,6 @@ from wire import (
     hello,
     in_each_loop,
     in_loop,
-    in_turn_of_its_own,
     request,
     respond,
     served,
@@ -872,10 +871,33 @@ async def test_a_response_that_waits_for_a_slow_client_is_whole_and_ends_well(
         received = bytearray()
         while piece := await peer.decrypted():
             received += piece
-            if len(received) // 2**20 != (len(received) - len(piece)) // 2**20:
-                shift_clock(1.0)
-                await in_turn_of_its_own(running.context.tick)
         assert received.endswith(body)
+
+
+@in_loop
+async def test_no_deadline_comes_before_the_close_notify(authority: Authority, pair: Pair) -> None:
+    """The server looks at its deadlines in each turn of the loop, once the time to close is over."""
+    body = bytes(2**25)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        loop.call_soon(shift_clock, 100.0)
+        loop.call_soon(look)
+        await respond(send, body)
+
+    def look() -> None:
+        running.context.tick()
+        looking.append(loop.call_soon(look))
+
+    loop, looking = asyncio.get_running_loop(), []
+    async with served(app, timeout_write=1000, **pair.settings) as running:
+        peer = await Records.connect(running, authority.client())
+        await peer.shake()
+        await peer.client.write(peer.encrypted(request("GET / HTTP/1.1", CLOSE)))
+        received = bytearray()
+        while piece := await peer.decrypted():
+            received += piece
+        assert received.endswith(body)
+    looking[-1].cancel()
 
 
 # --- Broken and hostile peers ---
