@@ -3,18 +3,23 @@
 A socket is bound here and made to listen by the event loop. Knows no event loop and no configuration.
 """
 
+import ctypes
 import errno
 import logging
 import os
 import re
 import socket
 import stat
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from fastasgi.errors import BindError, ConfigError
 
 logger = logging.getLogger("fastasgi.error")
+
+CLONE_FS = 0x200  # Linux, linux/sched.h: what os has since Python 3.12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +168,8 @@ def bind_unix(path: str, permissions: int) -> tuple[socket.socket, SocketFile]:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale(path)
-        sock.bind(path)
-        os.chmod(path, permissions)
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(_bind_path, sock, path, permissions).result()
         status = os.lstat(path)
     except OSError as error:
         sock.close()
@@ -174,6 +179,26 @@ def bind_unix(path: str, permissions: int) -> tuple[socket.socket, SocketFile]:
         raise BindError(f"can't listen on unix socket {path!r}: {reason}; choose another --uds") from None
     sock.setblocking(False)
     return sock, SocketFile(path, status.st_dev, status.st_ino)
+
+
+def _bind_path(sock: socket.socket, path: str, permissions: int) -> None:
+    """Bind; the file has its permissions from the first moment on. Called in a thread that does nothing else.
+
+    The umask makes them, and other threads that create files are not to see it: Linux lets a thread have
+    its own.
+    """
+    _leave_umask()
+    before = os.umask(0o777 & ~permissions)
+    try:
+        sock.bind(path)
+    finally:
+        os.umask(before)
+
+
+def _leave_umask() -> None:
+    """Give the calling thread a umask of its own, where the system can."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).unshare(CLONE_FS)  # fails where a container forbids it
 
 
 def _remove_stale(path: str) -> None:

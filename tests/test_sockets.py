@@ -2,12 +2,14 @@ import contextlib
 import errno
 import http.client
 import os
+import re
 import socket
 import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -122,6 +124,58 @@ def test_a_unix_socket_has_its_permissions_and_goes_at_the_end(tmp_path: Path, p
     file.remove()
     assert not path.exists()
     file.remove()
+
+
+def umask_of_the_main_thread() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(r"^Umask:\t(\d+)$", status, re.MULTILINE)[0], 8)
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077, 0o777], ids=oct)
+@pytest.mark.parametrize("permissions", [0, 0o600, 0o660, 0o666, 0o777], ids=oct)
+@pytest.mark.parametrize("has_own_umask", [True, False])
+def test_a_unix_socket_has_its_permissions_from_the_first_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: int, permissions: int, has_own_umask: bool
+) -> None:
+    """Nor does another thread see the umask that makes them, where the system can."""
+    seen = []
+
+    class WatchedSocket(socket.socket):
+        def bind(self, address: Any) -> None:
+            super().bind(address)
+            seen.append(stat.S_IMODE(os.lstat(address).st_mode))
+            if has_own_umask and sys.platform.startswith("linux"):
+                assert umask_of_the_main_thread() == umask
+
+    monkeypatch.setattr(socket, "socket", WatchedSocket)
+    monkeypatch.delattr(os, "chmod")
+    if not has_own_umask:
+        monkeypatch.setattr("fastasgi.sockets._leave_umask", lambda: None)
+    before = os.umask(umask)
+    try:
+        sock, file = bind_unix(str(tmp_path / "app.sock"), permissions)
+        found = os.umask(0)
+    finally:
+        os.umask(before)
+    sock.close()
+    file.remove()
+    assert seen == [permissions]
+    assert found == umask
+
+
+@pytest.mark.parametrize("has_own_umask", [True, False])
+def test_a_bind_that_fails_leaves_the_umask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_own_umask: bool
+) -> None:
+    if not has_own_umask:
+        monkeypatch.setattr("fastasgi.sockets._leave_umask", lambda: None)
+    before = os.umask(0o027)
+    try:
+        with pytest.raises(BindError, match="too long"):
+            bind_unix(str(tmp_path / ("x" * 120)), 0o666)
+        assert os.umask(0) == 0o027
+    finally:
+        os.umask(before)
 
 
 def test_a_stale_socket_file_is_replaced(tmp_path: Path) -> None:
