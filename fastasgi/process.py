@@ -157,9 +157,31 @@ def _drop_privileges(user: str | None, group: str | None) -> None:
             os.initgroups(entry.pw_name, gid)
         elif gid is not None and os.geteuid() == 0:
             os.setgroups([gid])
-        if gid is not None and gid != os.getegid():
-            os.setgid(gid)
-        if entry is not None and entry.pw_uid != os.geteuid():
-            os.setuid(entry.pw_uid)
+        if gid is not None:
+            _become("gid", gid)
+        if entry is not None:
+            _become("uid", entry.pw_uid)
     except PermissionError:
         raise _not_permitted(user, group) from None
+    if entry is not None and entry.pw_uid != 0 and _becomes_root():
+        raise ConfigError(
+            f"user {user!r}: this process could become root again; start it without capabilities that "
+            "outlast a change of user (CAP_SETUID, securebits)"
+        )
+
+
+def _become(kind: str, number: int) -> None:
+    """Set the real, the effective and the saved id of a kind, uid or gid. Raises PermissionError."""
+    if hasattr(os, f"setres{kind}"):
+        getattr(os, f"setres{kind}")(number, number, number)
+    elif number != getattr(os, f"gete{kind}")():
+        getattr(os, f"set{kind}")(number)  # all three, for root
+
+
+def _becomes_root() -> bool:
+    """Try it."""
+    try:
+        os.seteuid(0)
+    except PermissionError:
+        return False
+    return True

@@ -259,6 +259,50 @@ def test_only_root_may_change_them(tmp_path: Path, settings: str) -> None:
     assert "ConfigError" in ended.stderr.splitlines()[-1]
 
 
+# Becomes `nobody` as a worker does, and says what it could do then; `before` runs first.
+DROP = """
+import ctypes, os, sys, types
+from fastasgi.process import apply_process_settings
+config = types.SimpleNamespace(
+    user="nobody", group=None, umask=None, cpu_affinity=None, process_name=None)
+{before}
+apply_process_settings(config, 0)
+print(len(set(os.getresuid())), len(set(os.getresgid())), os.getuid() != 0, os.getgid() != 0)
+os.seteuid(0)
+"""
+
+
+def dropped(before: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", DROP.format(before=before)]
+    return subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=WAIT_S)
+
+
+@as_root
+@on_linux
+@pytest.mark.parametrize(
+    "before",
+    ["", "os.setresgid(0, 65534, 0); os.setresuid(0, 65534, 0)", "os.setresuid(65534, 0, 0)"],
+    ids=["root", "root in reserve", "root in effect"],
+)
+def test_rights_that_are_dropped_can_not_be_had_back(before: str) -> None:
+    """Real, effective and saved ids are all the user's."""
+    ended = dropped(before)
+    assert ended.stdout == "1 1 True True\n", ended.stderr
+    assert ended.stderr.splitlines()[-1] == "PermissionError: [Errno 1] Operation not permitted"
+
+
+@as_root
+@on_linux
+def test_rights_that_could_be_had_back_end_the_process() -> None:
+    no_setuid_fixup = "assert ctypes.CDLL(None).prctl(28, 1 << 2, 0, 0, 0) == 0"  # PR_SET_SECUREBITS
+    ended = dropped(no_setuid_fixup)
+    assert ended.stdout == ""
+    assert ended.stderr.splitlines()[-1] == (
+        "fastasgi.errors.ConfigError: user 'nobody': this process could become root again; start it without "
+        "capabilities that outlast a change of user (CAP_SETUID, securebits)"
+    )
+
+
 # Standard streams
 
 
