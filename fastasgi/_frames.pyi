@@ -28,8 +28,8 @@ def negotiate_deflate(
     `values` are those of all Sec-WebSocket-Extensions fields of the request, in order. Returns the value of
     the response's field, and what is agreed on. What `settings` asks for stands in the response whether or
     not the client offers it, as RFC 7692 allows; but client_max_window_bits only where the client offers it.
-    Raises ParseError with status 400 where a value is malformed (RFC 6455 section 9.1), and ValueError as
-    check_deflate_settings.
+    Raises ParseError with status 400 where a value is malformed (RFC 6455 section 9.1) and 431 where they
+    have more than 4096 bytes, and ValueError as check_deflate_settings.
     """
 
 class Deflater:

@@ -62,6 +62,7 @@ cdef enum:
     MAX_WINDOW_BITS = 15
     # zlib deflates no raw stream with 8.
     MIN_DEFLATE_WINDOW_BITS = 9
+    MAX_EXTENSIONS_BYTES = 4096         # of a handshake, that time and memory are spent on
     DEFLATE_MEMORY_LEVEL = 5            # 16 KiB besides the window; zlib's own default takes 128 KiB
 
 # The end of an empty block, left out of each message (RFC 7692 section 7.2.1).
@@ -195,6 +196,9 @@ def check_deflate_settings(settings):
 
 def negotiate_deflate(values, settings):
     check_deflate_settings(settings)
+    values = list(values)
+    if sum([len(value) for value in values]) > MAX_EXTENSIONS_BYTES:
+        raise ParseError(431, f"Sec-WebSocket-Extensions has more than {MAX_EXTENSIONS_BYTES} bytes")
     # All of them, so that a malformed one is found whether or not one before it is accepted.
     for name, parameters in list(_parse_extensions(values)):
         if name == b"permessage-deflate":

@@ -72,7 +72,7 @@ cdef class HTTPExchange(Exchange):
     cdef object take_values(self, dict message, PyObject** values)      # values: see read_message()
     cdef int take_start(self, PyObject** values) except -1
     cdef object take_body(self, PyObject** values)
-    cdef int begin_response(self, int status, object headers) except -1
+    cdef int begin_response(self, object given_status, object headers) except -1
     cdef int put_body(self, bytes body, bint more) except -1
     cdef object take_file(self, str kind, dict message)
     cdef object body_sent_whole(self)
@@ -96,14 +96,17 @@ cdef class HTTPExchange(Exchange):
     cdef int put_informational(self, int status, list headers) except -1
     cdef int put_trailers(self) except -1       # self.trailers
     cdef object put_file(self, object file, long long offset, long long count, bint more)   # closes it; an awaitable
-    # The client's switch of protocols is accepted with these fields. The sink carries the other protocol from here on;
-    # switch_to() then gives it its connection, and that the bytes which have come already.
+    # The client's switch of protocols is accepted with these fields; has_date and has_server are of them. The sink
+    # carries the other protocol from here on; switch_to() then gives it its connection, and that the bytes which have
+    # come already.
     cdef ByteSink put_switch(self, list headers)
     cdef int switch_to(self, Connection connection) except -1
     cdef int reset(self) except -1              # the response can't be completed
     cdef int ended(self) except -1              # the response is complete
 
 
+# An application's number, of which a float is none; raises TypeError, where `what` names it
+cdef Py_ssize_t whole_number(object given, str what) except? -1
 cdef list checked_headers(object headers)       # of (bytes, bytes) tuples; raises for what may not go on a wire
 cdef dict scope_template(WorkerContext worker, str scheme, object client, object server)
 cdef dict build_scope(

@@ -155,8 +155,9 @@ cdef class HTTPExchange(Exchange):
         self.wants_trailers = wants_trailers
         return 0
 
-    cdef int begin_response(self, int status, object headers) except -1:
+    cdef int begin_response(self, object given_status, object headers) except -1:
         """Check and hold what starts the response."""
+        cdef Py_ssize_t status = whole_number(given_status, "http.response.start: status")
         cdef bytes name, value
         cdef Py_ssize_t length
         cdef bint has_coding = False
@@ -193,7 +194,7 @@ cdef class HTTPExchange(Exchange):
         if has_coding:
             # The server's business (ASGI HTTP specification, "Response Start")
             self.headers = [pair for pair in self.headers if not is_named((<tuple>pair)[0], b"transfer-encoding")]
-        self.status = status
+        self.status = <int>status
         self.bodiless = self.is_head or status == 204 or status == 304
         self.state = EXPECT_BODY
         return 0
@@ -246,7 +247,7 @@ cdef class HTTPExchange(Exchange):
         """http.response.pathsend and http.response.zerocopysend: a file's bytes as a piece of the body."""
         cdef object file, given
         cdef long long offset = 0
-        cdef long long count
+        cdef long long count, most
         cdef bint more = False
         if kind == HTTP_PATHSEND:
             file = open_regular(message["path"])
@@ -255,15 +256,18 @@ cdef class HTTPExchange(Exchange):
             # A descriptor of our own: the application may close its own once send() has returned
             file = os.fdopen(os.dup(given.fileno() if hasattr(given, "fileno") else given), "rb", buffering=0)
             more = message.get("more_body", False)
-            offset = file.tell() if message.get("offset") is None else message["offset"]
+            given = message.get("offset")
+            offset = file.tell() if given is None else whole_number(given, f"{kind}: offset")
         if offset < 0:
             raise ValueError(f"{kind}: offset {offset} is negative")
         count = max(0, os.fstat(file.fileno()).st_size - offset)
         if kind == HTTP_ZEROCOPYSEND:
-            if message.get("count") is not None:
-                if message["count"] < 0:
-                    raise ValueError(f"{kind}: count {message['count']} is negative")
-                count = min(count, <long long>message["count"])
+            given = message.get("count")
+            if given is not None:
+                most = whole_number(given, f"{kind}: count")
+                if most < 0:
+                    raise ValueError(f"{kind}: count {most} is negative")
+                count = min(count, most)
             if message.get("offset") is None:
                 # As sendfile() does where it is given no offset
                 file.seek(offset + count)
@@ -485,6 +489,12 @@ cdef int read_message(dict message, PyObject** values) except -1:
                 elif PyErr_Occurred() is not NULL:
                     return -1
     return 0
+
+
+cdef Py_ssize_t whole_number(object given, str what) except? -1:
+    if type(given) is not int and not hasattr(type(given), "__index__"):
+        raise TypeError(f"{what} is {type_name(given)}, int expected")
+    return given
 
 
 cdef bytes as_bytes(object value):

@@ -40,6 +40,18 @@ cdef dict EXTENSIONS_1_1 = {
 }
 
 
+cdef inline char* put_default_lines(char* p, HTTP1Exchange exchange) noexcept:
+    """Write the server's own fields, but not those that the application has sent."""
+    cdef WorkerContext worker = exchange.worker
+    if not (exchange.has_date or exchange.has_server):
+        return put_bytes(p, worker.default_lines)
+    if not exchange.has_server:
+        p = put_bytes(p, worker.server_line)
+    if not exchange.has_date:
+        p = put_bytes(p, worker.date_line)
+    return put_bytes(p, worker.lines_without_server)
+
+
 cdef class HTTP1Exchange(HTTPExchange):
 
     cdef ByteSink open_sink(self):
@@ -73,16 +85,7 @@ cdef class HTTP1Exchange(HTTPExchange):
         p = sink.reserve(
             len(line) + len(worker.default_lines) + self.headers_size + 4 * len(self.headers) + 128
             + (body_length if body_length <= JOIN_LIMIT else 0))
-        p = put_bytes(p, line)
-        if self.has_date or self.has_server:
-            if not self.has_server:
-                p = put_bytes(p, worker.server_line)
-            if not self.has_date:
-                p = put_bytes(p, worker.date_line)
-            p = put_bytes(p, worker.lines_without_server)
-        else:
-            p = put_bytes(p, worker.default_lines)
-        p = put_fields(p, self.headers)
+        p = put_fields(put_default_lines(put_bytes(p, line), self), self.headers)
         if adds_length:
             p = put_bytes(p, b"content-length: ")
             p = put_decimal(p, body_length)
@@ -267,7 +270,7 @@ cdef class HTTP1Handshake(HTTP1Exchange):
         cdef bytes switch = b"upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: "
         cdef char* p = sink.reserve(
             len(line) + len(worker.default_lines) + len(switch) + len(accept) + 4 + fields_size(headers))
-        p = put_bytes(put_bytes(put_bytes(put_bytes(p, line), worker.default_lines), switch), accept)
+        p = put_bytes(put_bytes(put_default_lines(put_bytes(p, line), self), switch), accept)
         p = put_fields(put_bytes(p, b"\r\n"), headers)
         sink.commit(put_bytes(p, b"\r\n"))
         self.state = COMPLETE

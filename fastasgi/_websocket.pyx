@@ -24,7 +24,7 @@ from fastasgi._frames cimport (
     FrameDecoder,
     put_frame_head,
 )
-from fastasgi._http cimport HTTPExchange, checked_headers
+from fastasgi._http cimport HTTPExchange, checked_headers, whole_number
 
 from fastasgi._access import client_text, target_text
 from fastasgi._exchange import ClientDisconnected
@@ -158,12 +158,16 @@ cdef class WebSocketExchange(Exchange):
         cdef object subprotocol = message.get("subprotocol")
         cdef list fields = []
         cdef object deflate = self.deflate if self.worker.ws_per_message_deflate else None
+        cdef bint has_date = False
+        cdef bint has_server = False
         for name, value in checked_headers(message.get("headers") or ()):
             name = name.lower()
             if name == b"sec-websocket-protocol":
                 raise ValueError("websocket.accept: give the subprotocol as subprotocol, not among the headers")
             if name not in OWN_FIELDS:
                 fields.append((name, value))
+                has_date = has_date or name == b"date"
+                has_server = has_server or name == b"server"
         if subprotocol is not None:
             fields.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
         if deflate is not None:
@@ -171,6 +175,8 @@ cdef class WebSocketExchange(Exchange):
         cdef HTTPExchange request = self.request
         if request is None:
             raise ClientDisconnected("the client has disconnected")     # while its values were made
+        request.has_date = has_date
+        request.has_server = has_server
         cdef ByteSink sink = request.put_switch(checked_headers(fields))
         cdef WebSocketConnection connection = WebSocketConnection.__new__(WebSocketConnection, self.worker, sink)
         connection.exchange = self
@@ -260,8 +266,12 @@ cdef class WebSocketExchange(Exchange):
     cdef object take_close(self, dict message):
         cdef object given = message.get("code")
         cdef str reason = message.get("reason") or ""
-        cdef int code = CLOSE_NORMAL if given is None else given
-        cdef WebSocketConnection connection = self.open_connection()
+        cdef int code = CLOSE_NORMAL
+        cdef WebSocketConnection connection
+        if given is not None:
+            whole_number(given, "websocket.close: code")
+            code = given
+        connection = self.open_connection()
         connection.put_close(code, shortened(reason))
         self.state = CLOSED
         self.feed_close(code, reason)

@@ -6,6 +6,8 @@ import email.utils
 import os
 import time
 from collections.abc import Iterator
+from decimal import Decimal
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -403,7 +405,11 @@ async def test_a_bad_header_can_be_mended_by_the_application(caplog: pytest.LogC
     assert error_records(caplog) == []
 
 
-@pytest.mark.parametrize("status", [100, 103, 199, 0, -1, 1000, 2**40, "200", None])
+@pytest.mark.parametrize(
+    "status",
+    [100, 103, 199, 0, -1, 1000, 2**40, 2**70, "200", None, 200.0, 200.7, True, Decimal(200)],
+    ids=repr,
+)
 @in_loop
 async def test_a_status_that_is_none(status: Any, caplog: pytest.LogCaptureFixture) -> None:
     assert await talk(sending({**start(), "status": status}, body()), GET) == SERVER_ERROR
@@ -424,6 +430,20 @@ async def test_a_status_that_is_none(status: Any, caplog: pytest.LogCaptureFixtu
 async def test_status_line(status: int, line: bytes) -> None:
     """RFC 9112 section 4: the space stands before an empty reason too."""
     assert (await talk(sending(start(status), body()), GET)).startswith(line)
+
+
+class Index:
+    """A whole number that is no int, as numpy has them."""
+
+    def __index__(self) -> int:
+        return 201
+
+
+@pytest.mark.parametrize("status", [HTTPStatus.CREATED, Index()], ids=["enum", "index"])
+@in_loop
+async def test_a_status_of_other_types(status: Any) -> None:
+    answer = await talk(sending(start(status), body()), GET)
+    assert answer.startswith(b"HTTP/1.1 201 Created\r\n")
 
 
 @pytest.mark.parametrize("data", ["abc", None, 3, ["a"]])
@@ -926,9 +946,9 @@ async def test_zerocopysend_of_a_closed_file(file: Path, caplog: pytest.LogCaptu
     assert isinstance(traceback_of(caplog), ValueError)
 
 
-@pytest.mark.parametrize("more", [{"count": -3}, {"offset": -1}])
+@pytest.mark.parametrize("more", [{"count": -3}, {"offset": -1}, {"count": 3.0}, {"offset": 1.0}], ids=str)
 @in_loop
-async def test_zerocopysend_of_a_negative_part(file: Path, more: dict[str, int]) -> None:
+async def test_zerocopysend_of_a_part_that_is_none(file: Path, more: dict[str, Any]) -> None:
     with file.open("rb") as opened:
         assert await talk(sending(start(), zerocopysend(opened, **more)), GET) == SERVER_ERROR
 

@@ -85,6 +85,31 @@ async def test_the_answer_has_date_and_server() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "others"),
+    [
+        ([(b"Server", b"mine")], {b"date"}),
+        ([(b"DATE", b"Sun, 06 Nov 1994 08:49:37 GMT")], {b"server"}),
+        ([(b"date", b"Sun, 06 Nov 1994 08:49:37 GMT"), (b"server", b"mine")], set()),
+    ],
+    ids=["server", "date", "both"],
+)
+@in_loop
+async def test_date_and_server_of_the_application_replace_our_own(
+    given: list[tuple[bytes, bytes]], others: set[bytes]
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept", "headers": given})
+
+    async with served(app, date_header=True, server_header=True, headers=[("x-own", "1")]) as server:
+        response = (await open_websocket(server)).response
+    for name, value in given:
+        assert response[name.lower()] == value
+    for name in (*others, b"x-own"):
+        assert response[name]
+
+
+@pytest.mark.parametrize(
     "fields",
     [
         ("upgrade: WebSocket", "connection: UPGRADE"),
@@ -130,6 +155,9 @@ KEY_FIELD, VERSION_FIELD = OPENING[2:]
         ((KEY_FIELD, VERSION_FIELD, "sec-websocket-extensions: a b"), 400, "Sec-WebSocket-Extensions"),
         ((KEY_FIELD, VERSION_FIELD, "sec-websocket-extensions: \xff"), 400, "Sec-WebSocket-Extensions"),
         ((KEY_FIELD, VERSION_FIELD, f"{DEFLATE}; =1"), 400, "Sec-WebSocket-Extensions"),
+        ((KEY_FIELD, VERSION_FIELD, DEFLATE + ", x" * 5000), 431, "Sec-WebSocket-Extensions"),
+        ((KEY_FIELD, VERSION_FIELD, *[DEFLATE + ", x" * 400] * 5), 431, "Sec-WebSocket-Extensions"),
+        ((KEY_FIELD, VERSION_FIELD, DEFLATE + "; x" * 5000), 431, "Sec-WebSocket-Extensions"),
     ],
 )
 @in_loop
@@ -697,7 +725,7 @@ async def test_the_application_closes(message: dict[str, Any], expected: tuple[i
 
 
 @pytest.mark.parametrize(
-    "code", [0, 999, 1004, 1006, 1015, 1016, 2999, 5000, -1, 2**16 + 1000, 2**40, "1000"]
+    "code", [0, 999, 1004, 1006, 1015, 1016, 2999, 5000, -1, 2**16 + 1000, 2**40, "1000", 1000.0]
 )
 @in_loop
 async def test_a_code_that_may_not_be_sent_is_the_applications_error(
@@ -978,6 +1006,7 @@ async def test_forms_of_a_denial() -> None:
     [
         [{**START_MESSAGE, "status": 101}],
         [{**START_MESSAGE, "status": "401"}],
+        [{**START_MESSAGE, "status": 401.0}],
         [{**START_MESSAGE, "headers": [(b"x", b"\r\nevil: 1")]}],
         [START_MESSAGE, {**BODY_MESSAGE, "body": "no"}],
         [START_MESSAGE, {**BODY_MESSAGE, "body": 5}],
