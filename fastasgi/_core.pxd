@@ -108,6 +108,7 @@ cdef class WorkerContext:
         # resumed there and then. False while application code runs.
         bint in_callback
         bint nests                      # an application has turned the event loop inside such a callback
+        bint has_seen_old_handshake     # of a WebSocket, in HTTP/1.0
 
     # Each event-loop callback that may feed an exchange begins with enter() and gives what that returns to leave().
     cdef inline int enter(self) except -1:
@@ -121,6 +122,7 @@ cdef class WorkerContext:
         self.entered = was
         self.in_callback = False
     cdef int note_nesting(self) except -1
+    cdef int note_old_handshake(self) except -1         # a client asks for a WebSocket in HTTP/1.0
     cdef int note_idle(self) except -1          # after a connection or an exchange has ended
     # With its traceback, or, where a handler of the user's or the traceback's own depth prevents that, without
     cdef int log_error(self, str message, object error) except -1

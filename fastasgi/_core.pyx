@@ -277,6 +277,14 @@ cdef class WorkerContext:
                 sink.flush()
         return 0
 
+    cdef int note_old_handshake(self) except -1:
+        if not self.has_seen_old_handshake:
+            self.has_seen_old_handshake = True
+            self.logger.warning(
+                "A WebSocket handshake came in HTTP/1.0, which has none: it is a plain request to the application. "
+                "Behind nginx, set proxy_http_version 1.1.")
+        return 0
+
     cdef int log_error(self, str message, object error) except -1:
         cdef GuardedLogger logger = self.logger
         cdef object fault = "it holds too many exceptions"

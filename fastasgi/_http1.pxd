@@ -60,6 +60,7 @@ cdef class HTTP1Connection(Connection):
         bint resume_is_scheduled
         bint start_is_due               # the exchange waits for what came of its body
         bint reading_head               # held bytes are a part of a head, and its time runs
+        Py_ssize_t blank_bytes          # of empty lines before the next head, which count as its own
         Py_ssize_t unsent               # bytes, of the sink when the client last took something
         double stalls_at                # of worker.now, seconds: until then it has to take more of them
         bint peer_is_done               # it has sent all it will, and perhaps waits for answers
@@ -82,6 +83,7 @@ cdef class HTTP1Connection(Connection):
     cdef int resume_held(self) except -1
 
     cdef bint read_head(self) except -1         # whether there was a whole one
+    cdef bint find_request_line(self) except -1     # whether it has begun
     cdef int hold_first(self) except -1
     cdef int begin(self, HeadParser parser) except -1
     cdef int find_addresses(self) except -1

@@ -16,7 +16,7 @@ from fastasgi._encoder cimport (
 from fastasgi._forwarded cimport Forwarding
 from fastasgi._http cimport COMPLETE, SENDING_FILE, HTTPExchange, build_scope, scope_template
 from fastasgi._parser cimport (
-    HeadParser, RequestHead, has_forwarded, headers_of, method_of, path_of, unlent_parser,
+    HeadParser, RequestHead, has_forwarded, headers_of, is_of_head, method_of, path_of, skip_blank_lines, unlent_parser,
 )
 from fastasgi._websocket cimport Handshake, WebSocketExchange, accept_key, read_handshake, websocket_scope
 
@@ -326,7 +326,7 @@ cdef class HTTP1Connection(Connection):
         cdef Py_ssize_t length = self.held_length + n
         if self.exchange is not None or self.sink.blocked or self.resume_is_scheduled:
             return False
-        if memchr(p, 10, n) is not NULL or length > self.worker.max_head_bytes:
+        if memchr(p, 10, n) is not NULL or self.blank_bytes + length > self.worker.max_head_bytes:
             return True
         return self.held_length <= line_limit < length
 
@@ -395,7 +395,8 @@ cdef class HTTP1Connection(Connection):
         memcpy(self.held + self.held_length, p, n)
         self.held_length += n
         if self.exchange is None and not self.sink.blocked and not self.resume_is_scheduled:
-            if not self.reading_head:
+            # A CR in front may become an empty line, which is no part of a head
+            if not self.reading_head and self.held[0] != c"\r":
                 self.reading_head = True
                 if self.scope_template is not None:
                     self.set_deadline(self.worker.head_timeout_s)
@@ -468,19 +469,33 @@ cdef class HTTP1Connection(Connection):
         cdef Py_ssize_t n = 0
         parser.lent = self.beginning = True
         try:
-            n = parser.parse(at, self.end)
-            if self.at != at:
-                return False            # put off meanwhile
-            if n > 0:
-                self.at += n
-                self.begin(parser)
-            elif n < 0:
-                self.refuse(head.status, head.reason.decode("ascii"), False)
+            if at[0] != c"\r" or self.find_request_line():
+                at = self.at
+                n = parser.parse(at, self.end, self.blank_bytes)
+                if self.at != at:
+                    return False        # put off meanwhile
+                if n > 0:
+                    self.at += n
+                    self.begin(parser)
+                elif n < 0:
+                    self.refuse(head.status, head.reason.decode("ascii"), is_of_head(at, self.end - at))
         finally:
             parser.lent = self.beginning = False
         if self.held_length and self.at < self.end:
             self.hold_first()
         return n > 0
+
+    cdef bint find_request_line(self) except -1:
+        """Skip the empty lines that may stand before it (RFC 9112 section 2.2). The connection stays idle meanwhile,
+        with the time that it has."""
+        cdef bint begun
+        cdef Py_ssize_t n = skip_blank_lines(self.at, self.end, &begun)
+        self.at += n
+        self.blank_bytes += n
+        if self.blank_bytes > self.worker.max_head_bytes:
+            self.refuse(431, "too many empty lines before the request line", False)
+            return False
+        return begun
 
     cdef int hold_first(self) except -1:
         """Hold the rest of the read under way, before what has come since."""
@@ -501,13 +516,17 @@ cdef class HTTP1Connection(Connection):
         self.deadline = 0
         self.unsent = 0
         self.reading_head = False
+        self.blank_bytes = 0
         self.keep_alive = head.keep_alive
         if worker.max_body_bytes and head.content_length > worker.max_body_bytes:
             return self.refuse(413, "the body is larger than limit_request_body", is_head)
         if worker.max_concurrency and worker.unanswered_count >= worker.max_concurrency:
             return self.refuse(503, "limit_concurrency is reached", is_head)
-        if head.upgrade and worker.ws and method == "GET" and head.minor_version:
+        if head.upgrade and worker.ws and method == "GET":
             handshake = read_handshake(headers_of(parser))
+            if handshake is not None and head.minor_version == 0:
+                worker.note_old_handshake()
+                handshake = None        # RFC 9110 section 7.8: a request like any other
             if handshake is not None and handshake.status == 0 and (head.content_length > 0 or head.chunked):
                 # Behind it bytes would mean one thing here and another to a proxy
                 return self.refuse(400, "a WebSocket handshake has no body", False)
@@ -934,5 +953,6 @@ cdef class HTTP1Connection(Connection):
                 return 0
             return self.refuse_body(408, "it did not arrive within timeout_request_body")
         if self.reading_head:
-            return self.refuse(408, "the head did not arrive within timeout_request_head", False)
+            is_head = is_of_head(self.held, self.held_length)
+            return self.refuse(408, "the head did not arrive within timeout_request_head", is_head)
         return self.close()

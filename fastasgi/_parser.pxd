@@ -26,14 +26,16 @@ cdef struct RequestHead:
     Span path                   # of origin-form and absolute-form, without query; "*" of asterisk-form
     Span query                  # after the first "?", empty where there is none
     bint path_is_plain          # no "%" in path: the bytes are the decoded path
-    int minor_version           # 0 or 1, of HTTP/1.x
+    int minor_version           # 0 or 1, of HTTP/1.x; 1 also where it is a later one
     HeaderField* fields         # owned by the HeadParser
     int field_count
     int64_t content_length      # bytes; -1: not given. Never given together with chunked
     bint chunked                # Transfer-Encoding: chunked
     bint keep_alive             # what version and Connection ask for (RFC 9112 section 9.3)
     bint expect_continue        # Expect: 100-continue, and HTTP/1.1
-    bint upgrade                # Connection names upgrade, and there is an Upgrade field with a protocol
+    # Connection names upgrade, and there is an Upgrade field with a protocol; HTTP/1.0's is to be ignored (RFC 9110
+    # section 7.8)
+    bint upgrade
     int status                  # of a refused head: 400, 414, 417, 431, 501, 505
     const char* reason          # of a refused head: a static sentence for the log
 
@@ -55,14 +57,20 @@ cdef class HeadParser:
         RequestHead head        # what the last successful parse() found
         bint lent               # that is being used further up the stack
         Py_ssize_t max_request_line_bytes       # without its CRLF
-        Py_ssize_t max_head_bytes       # request line, fields and the blank line together
+        Py_ssize_t max_head_bytes       # blank lines before it, request line, fields and the blank line together
         int max_header_count
         int underscores         # one of Underscores
         # Owned, or NULL: the header pairs last seen of meaningful and repeating names. One that comes again costs a
         # comparison instead of two allocations. Names whose values may be secret are not among them.
         PyObject* pairs[1 << PAIR_BITS]
-    # Consumed bytes; 0: NEED_DATA; -1: refused, as soon as any prefix of a head shows it.
-    cdef Py_ssize_t parse(self, const char* p, const char* end) except -2
+    # Consumed bytes; 0: NEED_DATA; -1: refused, as soon as any prefix of a head shows it. `p` is behind
+    # skip_blank_lines(), which has skipped `blank_bytes`, at most max_head_bytes.
+    cdef Py_ssize_t parse(self, const char* p, const char* end, Py_ssize_t blank_bytes) except -2
+
+
+# The bytes of the whole empty lines at `p`, which come before a request line (RFC 9112 section 2.2), and whether that
+# line has begun behind them.
+cdef Py_ssize_t skip_blank_lines(const char* p, const char* end, bint* begun) noexcept nogil
 
 
 cdef HeadParser unlent_parser(HeadParser parser)        # itself, or one more with its limits
@@ -74,6 +82,8 @@ cdef class LlhttpHeadParser(HeadParser):
     cdef object lines           # owns the bytes that the spans borrow, until the next parse()
 
 
+# Whether a request line, of which the rest may be malformed or missing, is a HEAD's: an answer to it has no body.
+cdef bint is_of_head(const char* line, Py_ssize_t n) noexcept nogil
 cdef bint is_host(const uint8_t* p, const uint8_t* end) noexcept nogil      # a valid value of Host, perhaps empty
 cdef bint has_forwarded(const RequestHead* head) noexcept nogil     # a field in which proxies tell of the client
 

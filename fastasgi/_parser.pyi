@@ -12,7 +12,7 @@ class ParsedHead(NamedTuple):
     """A request head."""
 
     consumed: int
-    """Bytes of the input that the head takes, with an empty line before it."""
+    """Bytes of the input that the head takes, with the empty lines before it."""
     method: str
     path: str
     """Percent-decoded, as UTF-8; invalid sequences are replaced."""
@@ -20,7 +20,7 @@ class ParsedHead(NamedTuple):
     """As it came, without the query; of an absolute-form target, what follows the authority."""
     query: bytes
     minor_version: int
-    """0 or 1, of HTTP/1.x."""
+    """0 or 1, of HTTP/1.x; 1 also where it is a later one (RFC 9110 section 2.5)."""
     headers: list[tuple[bytes, bytes]]
     """Names in lower case, in the order of the wire."""
     content_length: int
@@ -31,14 +31,17 @@ class ParsedHead(NamedTuple):
     """What version and Connection ask for (RFC 9112 section 9.3)."""
     expect_continue: bool
     upgrade: bool
-    """Connection names upgrade, and there is an Upgrade field with a protocol."""
+    """Connection names upgrade, and there is an Upgrade field with a protocol.
+
+    HTTP/1.0's is to be ignored (RFC 9110 section 7.8).
+    """
 
 class HeadParser:
     """The own strict grammar. One object serves any number of heads, one after the other.
 
-    `max_request_line_bytes` leaves the CRLF of the line out; `max_head_bytes` is of request line, fields and
-    blank line together. `underscores` says what happens to a header with "_" in its name. Raises ValueError
-    where a limit makes no sense.
+    `max_request_line_bytes` leaves the CRLF of the line out; `max_head_bytes` is of empty lines before it,
+    request line, fields and blank line together. `underscores` says what happens to a header with "_" in its
+    name. Raises ValueError where a limit makes no sense.
     """
 
     def __init__(

@@ -268,13 +268,28 @@ cdef bint is_ipv6(const uint8_t* p, const uint8_t* end) noexcept nogil:
                 return groups < 8
 
 
+cdef bint is_ipvfuture(const uint8_t* p, const uint8_t* end) noexcept nogil:
+    """IPvFuture = "v" 1*HEXDIG "." 1*( unreserved / sub-delims / ":" )"""
+    cdef const uint8_t* dot = p + 1
+    if end - p < 4 or scan_lower[p[0]] != c'v':
+        return False
+    while dot < end and scan_hex(dot[0]) >= 0:
+        dot += 1
+    if dot == p + 1 or dot >= end - 1 or dot[0] != c'.':
+        return False
+    p = dot + 1
+    while p < end and (scan_is(SCAN_REGNAME, p[0]) or p[0] == c':'):
+        p += 1
+    return p == end
+
+
 cdef bint is_host(const uint8_t* p, const uint8_t* end) noexcept nogil:
     """uri-host [ ":" port ] (RFC 9110 section 7.2). An empty host is a valid one: an empty reg-name."""
     cdef const uint8_t* close
     cdef int port = 0
     if p < end and p[0] == c'[':
         close = <const uint8_t*>memchr(p, c']', end - p)
-        if close == NULL or not is_ipv6(p + 1, close):
+        if close == NULL or not (is_ipv6(p + 1, close) or is_ipvfuture(p + 1, close)):
             return False
         p = close + 1
     else:
@@ -305,6 +320,7 @@ cdef enum:
     SAID_CLOSE = 4
     SAID_KEEP_ALIVE = 8
     SAID_UPGRADE = 16
+    SEEN_OTHER_CODING = 32      # in Transfer-Encoding: than chunked
 
 cdef struct Draft:              # what is known of a head before its fields are all read
     int seen                    # of SEEN_ and SAID_
@@ -401,7 +417,7 @@ cdef const uint8_t* read_target(
 
 
 cdef const uint8_t* read_version(RequestHead* head, const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """Reads `HTTP/1.0` or `HTTP/1.1` and the CRLF (RFC 9112 section 2.3)."""
+    """Reads `HTTP/1.` with one more digit, and the CRLF (RFC 9112 section 2.3)."""
     cdef const char* form = "HTTP/1.1"
     cdef int i
     cdef Py_ssize_t n = end - p
@@ -413,9 +429,10 @@ cdef const uint8_t* read_version(RequestHead* head, const uint8_t* p, const uint
             return NULL
         if not (c'0' <= p[i] <= c'9' if i == 5 or i == 7 else p[i] == <uint8_t>form[i]):
             return refuse(head, 400, "the request line does not end in a version")
-    if p[5] != c'1' or p[7] > c'1':
-        return refuse(head, 505, "the version is neither HTTP/1.0 nor HTTP/1.1")
-    head.minor_version = p[7] - c'0'
+    if p[5] != c'1':
+        return refuse(head, 505, "the version is not one of HTTP/1")
+    # RFC 9110 section 2.5: a minor version above ours is read as ours
+    head.minor_version = 0 if p[7] == c'0' else 1
     if n > 8 and p[8] != c'\r' or n > 9 and p[9] != c'\n':
         return refuse(head, 400, "the request line does not end in CRLF")
     return p + 10 if n >= 10 else NULL
@@ -469,25 +486,44 @@ cdef bint decide_content_length(RequestHead* head, const uint8_t* p, const uint8
     return True
 
 
-cdef bint decide_transfer_encoding(RequestHead* head, const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """RFC 9112 sections 6.1 and 7: chunked alone, once, and in HTTP/1.1."""
-    cdef Py_ssize_t n = end - p
+cdef bint decide_transfer_encoding(
+    RequestHead* head, Draft* draft, const uint8_t* p, const uint8_t* end
+) noexcept nogil:
+    """RFC 9112 sections 6.1 and 7: chunked once, as the last coding, and in HTTP/1.1.
+
+    Of other codings decide_head() makes a refusal: only there is known which one is the last.
+    """
+    cdef const uint8_t* coding
+    cdef const uint8_t* comma
+    cdef const uint8_t* behind
+    cdef const uint8_t* parameters
+    cdef bint is_chunked
     if head.minor_version == 0:
         return reject(head, 400, "Transfer-Encoding in HTTP/1.0")
-    if head.chunked:
-        return reject(head, 400, "Transfer-Encoding is repeated")
     if head.content_length >= 0:
         return reject(head, 400, "Content-Length with Transfer-Encoding")
-    if not equals_folded(p, n, "chunked", 7):
-        if (
-            equals_folded(p, n, "gzip", 4) or equals_folded(p, n, "x-gzip", 6)
-            or equals_folded(p, n, "compress", 8) or equals_folded(p, n, "x-compress", 10)
-            or equals_folded(p, n, "deflate", 7)
+    while True:
+        if head.chunked:
+            return reject(head, 400, "a transfer coding behind chunked")
+        comma = <const uint8_t*>memchr(p, c',', end - p)
+        if comma == NULL:
+            comma = end
+        coding = trim_left(p, comma)
+        behind = trim_right(coding, comma)
+        parameters = scan(SCAN_TOKEN, coding, behind)
+        is_chunked = equals_folded(coding, parameters - coding, "chunked", 7)
+        if is_chunked and parameters == behind:
+            head.chunked = True
+        elif is_chunked or parameters == coding or (
+            parameters != behind and trim_left(parameters, behind)[0] != c';'
         ):
-            return reject(head, 501, "a transfer coding other than chunked")
-        return reject(head, 400, "Transfer-Encoding is malformed")
-    head.chunked = True
-    return True
+            # RFC 9112 section 7.1: chunked has no parameters
+            return reject(head, 400, "Transfer-Encoding is malformed")
+        else:
+            draft.seen |= SEEN_OTHER_CODING
+        if comma == end:
+            return True
+        p = comma + 1
 
 
 cdef void decide_connection(Draft* draft, const uint8_t* p, const uint8_t* end) noexcept nogil:
@@ -525,7 +561,7 @@ cdef bint decide_field(
     elif known == CONTENT_LENGTH:
         return decide_content_length(head, p, end)
     elif known == TRANSFER_ENCODING:
-        return decide_transfer_encoding(head, p, end)
+        return decide_transfer_encoding(head, draft, p, end)
     elif known == CONNECTION:
         decide_connection(draft, p, end)
     elif known == EXPECT:
@@ -556,6 +592,11 @@ cdef bint decide_head(RequestHead* head, const Draft* draft) noexcept nogil:
     """What all fields together mean. False: refused."""
     if head.minor_version == 1 and not draft.seen & SEEN_HOST:
         return reject(head, 400, "Host is missing")
+    if draft.seen & SEEN_OTHER_CODING:
+        # RFC 9112 section 6.3: where chunked is not the last one, nobody knows how long the body is
+        if head.chunked:
+            return reject(head, 501, "a transfer coding other than chunked")
+        return reject(head, 400, "chunked is not the last transfer coding")
     if draft.authority.p != NULL:
         replace_host(head, draft)
     # RFC 9112 section 9.3
@@ -563,10 +604,7 @@ cdef bint decide_head(RequestHead* head, const Draft* draft) noexcept nogil:
         head.keep_alive = False
     else:
         head.keep_alive = head.minor_version == 1 or draft.seen & SAID_KEEP_ALIVE != 0
-    # RFC 9110 section 7.8: Upgrade in HTTP/1.0 is ignored.
-    head.upgrade = (
-        head.minor_version == 1 and draft.seen & (SAID_UPGRADE | SEEN_UPGRADE) == SAID_UPGRADE | SEEN_UPGRADE
-    )
+    head.upgrade = draft.seen & (SAID_UPGRADE | SEEN_UPGRADE) == SAID_UPGRADE | SEEN_UPGRADE
     return True
 
 
@@ -702,15 +740,13 @@ cdef inline void begin_head(RequestHead* head, Draft* draft) noexcept nogil:
     draft.seen = 0
 
 
-cdef const uint8_t* skip_empty_line(RequestHead* head, const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """RFC 9112 section 2.2: one empty line before a request line is skipped."""
-    if p[0] != c'\r':
-        return p
-    if p + 1 == end:
-        return NULL
-    if p[1] != c'\n':
-        return refuse(head, 400, "a bare CR")
-    return p + 2
+cdef Py_ssize_t skip_blank_lines(const char* p, const char* end, bint* begun) noexcept nogil:
+    cdef const char* line = p
+    while end - line >= 2 and line[0] == c'\r' and line[1] == c'\n':
+        line += 2
+    # Of a single CR nobody knows yet
+    begun[0] = line < end and (line[0] != c'\r' or end - line > 1)
+    return line - p
 
 
 cdef const uint8_t* read_limited_line(
@@ -731,7 +767,7 @@ cdef const uint8_t* read_limited_line(
 
 
 cdef Py_ssize_t read_head(
-    RequestHead* head, const Limits* limits, const uint8_t* start, const uint8_t* end
+    RequestHead* head, const Limits* limits, const uint8_t* line, const uint8_t* end
 ) noexcept nogil:
     """Consumed bytes, 0: more data needed, -1: refused.
 
@@ -739,20 +775,14 @@ cdef Py_ssize_t read_head(
     """
     cdef Draft draft
     cdef const uint8_t* p
-    cdef const uint8_t* line
     begin_head(head, &draft)
-    if start == end:
-        return 0
-    line = skip_empty_line(head, start, end)
-    if line == NULL:
-        return -1 if head.status else 0
     if end - line > limits.head_bytes:
         end = line + limits.head_bytes
     p = read_limited_line(head, &draft, limits, line, end)
     if p != NULL:
         p = read_fields(head, &draft, limits, p, end)
     if p != NULL:
-        return p - start if decide_head(head, &draft) else -1
+        return p - line if decide_head(head, &draft) else -1
     if not head.status and end - line >= limits.head_bytes:
         refuse(head, 431, "the head is too long")
     return -1 if head.status else 0
@@ -798,8 +828,8 @@ cdef class HeadParser:
         finally:
             PyBuffer_Release(&view)
 
-    cdef Py_ssize_t parse(self, const char* p, const char* end) except -2:
-        cdef Limits limits = limits_of(self)
+    cdef Py_ssize_t parse(self, const char* p, const char* end, Py_ssize_t blank_bytes) except -2:
+        cdef Limits limits = limits_of(self, blank_bytes)
         return read_head(&self.head, &limits, <const uint8_t*>p, <const uint8_t*>end)
 
 
@@ -814,10 +844,10 @@ cdef HeadParser unlent_parser(HeadParser parser):
 _UNDERSCORES = ("allow", "drop", "refuse")      # in the order of Underscores
 
 
-cdef inline Limits limits_of(HeadParser parser) noexcept:
+cdef inline Limits limits_of(HeadParser parser, Py_ssize_t blank_bytes) noexcept:
     cdef Limits limits
     limits.request_line_bytes = parser.max_request_line_bytes
-    limits.head_bytes = parser.max_head_bytes
+    limits.head_bytes = parser.max_head_bytes - blank_bytes
     limits.fields = parser.max_header_count
     limits.underscores = parser.underscores
     return limits
@@ -905,14 +935,18 @@ cdef inline Span span_of(bytes data):
 
 
 cdef int read_llhttp_fields(
-    LlhttpHeadParser parser, Draft* draft, const Limits* limits, const uint8_t* p, const uint8_t* end
+    LlhttpHeadParser parser, Draft* draft, const Limits* limits, const uint8_t* p, const uint8_t* fields_at,
+    const uint8_t* end
 ) except -1:
-    """0: refused."""
+    """Reads the fields of the head (p, end). 0: refused."""
     cdef LlhttpFields fields = LlhttpFields()
     cdef Py_ssize_t i
+    cdef bytes data = PyBytes_FromStringAndSize(<const char*>p, end - p)
+    # It knows no minor version above ours; before the CRLF, that is the line's last byte
+    PyBytes_AS_STRING(data)[fields_at - p - 3] = <char>(c'0' + parser.head.minor_version)
     llhttp = httptools.HttpRequestParser(fields)
     try:
-        llhttp.feed_data(PyBytes_FromStringAndSize(<const char*>p, end - p))
+        llhttp.feed_data(data)
     except httptools.HttpParserUpgrade:
         pass
     except httptools.HttpParserError:
@@ -931,34 +965,33 @@ cdef int read_llhttp_fields(
 
 
 cdef class LlhttpHeadParser(HeadParser):
-    cdef Py_ssize_t parse(self, const char* p, const char* end) except -2:
+    cdef Py_ssize_t parse(self, const char* p, const char* end, Py_ssize_t blank_bytes) except -2:
         """The request line is read by our own rules, the fields by llhttp; our own decide what they mean.
 
         Waits for the whole head, since llhttp can't begin again from its start.
         """
-        cdef Limits limits = limits_of(self)
+        cdef Limits limits = limits_of(self, blank_bytes)
         cdef RequestHead* head = &self.head
         cdef Draft draft
-        cdef const uint8_t* line
+        cdef const uint8_t* line = <const uint8_t*>p
         cdef const uint8_t* stop = <const uint8_t*>end
+        cdef const uint8_t* fields_at
         cdef const uint8_t* behind
         begin_head(head, &draft)
         head.field_count = 0
-        if p == end:
-            return 0
-        line = skip_empty_line(head, <const uint8_t*>p, stop)
-        if line == NULL:
-            return -1 if head.status else 0
-        if stop - line > self.max_head_bytes:
-            stop = line + self.max_head_bytes
+        if stop - line > limits.head_bytes:
+            stop = line + limits.head_bytes
         behind = find_head_end(line, stop)
-        if read_limited_line(head, &draft, &limits, line, stop) == NULL or behind == NULL:
-            if not head.status and stop - line >= self.max_head_bytes:
+        fields_at = read_limited_line(head, &draft, &limits, line, stop)
+        if fields_at == NULL or behind == NULL:
+            if not head.status and stop - line >= limits.head_bytes:
                 refuse(head, 431, "the head is too long")
             return -1 if head.status else 0
-        if not read_llhttp_fields(self, &draft, &limits, line, behind) or not decide_head(head, &draft):
+        if not (
+            read_llhttp_fields(self, &draft, &limits, line, fields_at, behind) and decide_head(head, &draft)
+        ):
             return -1
-        return behind - <const uint8_t*>p
+        return behind - line
 
 
 # ---- Python objects --------------------------------------------------------------------------------
@@ -969,6 +1002,10 @@ cdef bint has_forwarded(const RequestHead* head) noexcept nogil:
         if head.fields[i].known >= 0 and interned[head.fields[i].known].is_forwarded:
             return True
     return False
+
+
+cdef bint is_of_head(const char* line, Py_ssize_t n) noexcept nogil:
+    return n >= 5 and memcmp(line, "HEAD ", 5) == 0
 
 
 cdef str method_of(const RequestHead* head):
@@ -1121,14 +1158,20 @@ ParsedHead = namedtuple(
 )
 
 cdef object parsed_head(HeadParser parser, const char* p, Py_ssize_t n):
-    cdef Py_ssize_t consumed = parser.parse(p, p + n)
+    cdef bint begun
+    cdef Py_ssize_t blank_bytes = skip_blank_lines(p, p + n, &begun)
+    cdef Py_ssize_t consumed = 0
     cdef const RequestHead* head = &parser.head
+    if blank_bytes > parser.max_head_bytes:
+        raise ParseError(431, "too many empty lines before the request line")
+    if begun:
+        consumed = parser.parse(p + blank_bytes, p + n, blank_bytes)
     if consumed == 0:
         return None
     if consumed < 0:
         raise ParseError(head.status, head.reason.decode("ascii"))
     return ParsedHead(
-        consumed, method_of(head), path_of(head), head.path.p[:head.path.n], head.query.p[:head.query.n],
+        blank_bytes + consumed, method_of(head), path_of(head), head.path.p[:head.path.n], head.query.p[:head.query.n],
         head.minor_version, headers_of(parser), head.content_length, bool(head.chunked), bool(head.keep_alive),
         bool(head.expect_continue), bool(head.upgrade),
     )

@@ -73,7 +73,7 @@ cdef class TLSSink(SocketSink):
     cdef Py_ssize_t decrypt(self, char* p, Py_ssize_t room) except -2
     cdef int deliver(self, ReadBuffer plain, Py_ssize_t n) except -1
     cdef int peer_has_ended(self) except -1
-    cdef int refuse_plain(self) except -1
+    cdef int refuse_plain(self, bint is_head) except -1
     cdef int give_up(self, str reason) except -1
     cdef int break_off(self, object error) except -1
     cdef bytes encrypt(self, const char* p, Py_ssize_t n)

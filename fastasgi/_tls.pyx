@@ -11,6 +11,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from fastasgi._clienthello cimport ClientHello, is_retry_request
 from fastasgi._core cimport END, END_GENTLY, READ_SIZE, ByteSink, Connection, ReadBuffer, WorkerContext, unlent
 from fastasgi._http1 cimport HTTP1Connection
+from fastasgi._parser cimport is_of_head
 from fastasgi._protocol cimport SocketSink
 
 cdef enum:
@@ -160,7 +161,7 @@ cdef class TLSSink(SocketSink):
             return self.take(PyBytes_AS_STRING(joined), len(joined))
         if not self.established and self.hello is None:
             if self.header_length == 0 and b"A"[0] <= p[0] <= b"Z"[0]:
-                return self.refuse_plain()
+                return self.refuse_plain(is_of_head(p, n))
             if self.tls is None:
                 if self.tls_worker.source.needs_name:
                     self.hello = ClientHello()
@@ -335,13 +336,13 @@ cdef class TLSSink(SocketSink):
             self.end()
         return 0
 
-    cdef int refuse_plain(self) except -1:
+    cdef int refuse_plain(self, bint is_head) except -1:
         """Answer a client that speaks HTTP without TLS, in its own way."""
         cdef WorkerContext worker = self.worker
         cdef bytes text = b"This port speaks TLS: use https.\n"
         text = (
             b"HTTP/1.1 400 Bad Request\r\n%bcontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
-            b"content-length: %d\r\n\r\n%b" % (worker.default_lines, len(text), text))
+            b"content-length: %d\r\n\r\n%b" % (worker.default_lines, len(text), b"" if is_head else text))
         SocketSink.write(self, text, len(text))
         worker.logger.warning("Request of %s refused with 400: plain HTTP where TLS is spoken", self.connection.peer())
         self.connection.set_deadline(LINGER_S)

@@ -21,6 +21,9 @@ GOOD_HEADS = {
     "browser": BROWSER_HEAD,
     "shortest": b"G / HTTP/1.0\r\n\r\n",
     "leading empty line": b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "leading empty lines": b"\r\n" * 20 + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "later version": b"POST / HTTP/1.2\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "address of the future": b"GET http://[v1.x:y] HTTP/1.1\r\nHost: [vF.a]:80\r\n\r\n",
     "post": b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\n",
     "chunked": b"PUT /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\nexpect: 100-continue\r\n\r\n",
     "escaped": b"GET /a%20b/%C3%A9%zz?x=%20&y HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -40,10 +43,11 @@ GOOD_HEADS = {
 PIECES = [
     b"", b" ", b"\t", b"\r", b"\n", b"\r\n", b"\n\n", b"\r\n\r\n", b"\r\n ", b"\0", b"\x01", b"\x0b",
     b"\x7f", b"\x80", b"\xff", b":", b";", b",", b"/", b"?", b"#", b"%", b"@", b"*", b"[", b"]", b"_", b'"',
-    b"HTTP/1.1", b"HTTP/2.0", b"Host: b\r\n", b"Host:\r\n", b"Content-Length: 5\r\n",
+    b"HTTP/1.1", b"HTTP/1.2", b"HTTP/2.0", b"Host: b\r\n", b"Host:\r\n", b"Content-Length: 5\r\n",
     b"Content-Length: +5\r\n", b"Content-Length: 5, 5\r\n", b"Transfer-Encoding: chunked\r\n",
-    b"Transfer-Encoding: identity, chunked\r\n", b"Transfer-Encoding: gzip\r\n", b"Connection: close\r\n",
-    b"Connection: keep-alive\r\n", b"Upgrade: h2c\r\n", b"Expect: 100-continue\r\n", b"X_Y: 1\r\n",
+    b"Transfer-Encoding: identity, chunked\r\n", b"Transfer-Encoding: gzip\r\n", b", gzip", b"x;y=z, ",
+    b"Connection: close\r\n", b"Connection: keep-alive\r\n", b"Upgrade: h2c\r\n",
+    b"Expect: 100-continue\r\n", b"X_Y: 1\r\n",
     b"X : 1\r\n", b" folded\r\n", b"A: b\nC: d\r\n", b"chunked", b"close", b"5", b"0", b"http://h",
 ]  # fmt: skip
 

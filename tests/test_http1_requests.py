@@ -650,11 +650,42 @@ async def test_http_1_0_needs_no_host(http: str) -> None:
 
 
 @each_parser
+@pytest.mark.parametrize("count", [1, 2, 1000])
 @in_loop
-async def test_an_empty_line_before_a_request_is_skipped(http: str) -> None:
+async def test_empty_lines_before_requests_are_skipped(count: int, http: str) -> None:
     """RFC 9112 section 2.2."""
-    data = b"\r\n" + request("POST /a HTTP/1.1", "content-length: 1", body=b"b\r\n") + LAST
-    assert await talk(echo, data, http=http) == echoed(b"POST /a? b") + LAST_ECHO
+    blank = b"\r\n" * count
+    post = request("POST /a HTTP/1.1", "content-length: 1", body=b"b")
+    data = blank + post + blank + post + blank + LAST
+    assert await talk(echo, data, http=http) == 2 * echoed(b"POST /a? b") + LAST_ECHO
+
+
+@each_parser
+@in_loop
+async def test_each_request_has_its_own_empty_lines(http: str) -> None:
+    """They count as a part of its head, and so of no later one."""
+    data = b"\r\n" * 30 + request()
+    async with served(echo, http=http, limit_request_head=100) as server:
+        client = await server.connect()
+        for _ in range(3):
+            assert (await client.ask(data)).body == b"GET /? "
+
+
+@each_parser
+@pytest.mark.parametrize("line", ["GET /a HTTP/1.2", "GET http://y/a HTTP/1.9"])
+@in_loop
+async def test_a_later_minor_version_is_answered_as_http_1_1(line: str, http: str) -> None:
+    """RFC 9110 section 2.5."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, scope["http_version"].encode())
+
+    async with served(app, http=http) as server:
+        client = await server.connect()
+        for _ in range(2):
+            response = await client.ask(request(line))
+            assert (response.version, response.body) == (b"HTTP/1.1", b"1.1")
+            assert b"connection" not in response
 
 
 # --- Every way to cut it ---
@@ -673,6 +704,7 @@ REQUESTS = {
         echoed(b"PUT /a? abc0123456789\r\n\r\nab"),
     ),
     "absolute": (request("GET http://y/a?b HTTP/1.1"), echoed(b"GET /a?b ")),
+    "empty lines": (b"\r\n\r\n\r\n" + request("GET /a?b HTTP/1.2"), echoed(b"GET /a?b ")),
 }  # fmt: skip
 
 

@@ -172,7 +172,8 @@ def test_authority_of_an_absolute_target_replaces_host(llhttp: bool) -> None:
         b"", b"a", b"a:", b"a:0", b"a:65535", b"a:00080", b":80", b"127.0.0.1", b"EXAMPLE.org", b"a%20b",
         b"-._~!$&'()*+,;=", b"x" * 300, b"[::]", b"[::1]", b"[::1]:80", b"[1::]", b"[1:2:3:4:5:6:7:8]",
         b"[1:2:3:4:5:6:7::]", b"[::2:3:4:5:6:7:8]", b"[1::3:4:5:6:7:8]", b"[1:2:3:4:5:6:1.2.3.4]",
-        b"[::ffff:255.0.10.99]", b"[1::1.2.3.4]", b"[ABCD:ef01::]",
+        b"[::ffff:255.0.10.99]", b"[1::1.2.3.4]", b"[ABCD:ef01::]", b"[v1.foo]", b"[v1.foo]:80",
+        b"[VaF09.:-._~!$&'()*+,;=:]",
     ],
 )  # fmt: skip
 def test_host(host: bytes) -> None:
@@ -189,6 +190,8 @@ def test_host(host: bytes) -> None:
         (b"1.1", b"Connection: close\r\nConnection: keep-alive", False),
         (b"1.1", b"Connection: closed", True),
         (b"1.1", b"Connection:", True),
+        (b"1.2", b"", True),
+        (b"1.9", b"Connection: close", False),
         (b"1.0", b"", False),
         (b"1.0", b"Connection: keep-alive", True),
         (b"1.0", b"Connection: foo, Keep-Alive", True),
@@ -210,13 +213,39 @@ def test_keep_alive(version: bytes, fields: bytes, expected: bool, llhttp: bool)
         (b"1.1", b"Upgrade: h2c", False),
         (b"1.1", b"Connection: upgrade", False),
         (b"1.1", b"Connection: upgrade\r\nUpgrade: ", False),
-        (b"1.0", b"Connection: upgrade\r\nUpgrade: h2c", False),
+        (b"1.2", b"Connection: upgrade\r\nUpgrade: h2c", True),
+        (b"1.0", b"Connection: upgrade\r\nUpgrade: h2c", True),
     ],
 )
 @both_parsers
 def test_upgrade(version: bytes, fields: bytes, expected: bool, llhttp: bool) -> None:
-    """RFC 9110 section 7.8."""
+    """RFC 9110 section 7.8: who reads the head is to ignore it in HTTP/1.0."""
     assert parse(b"GET / HTTP/%b\r\nHost: a\r\n%b" % (version, fields), llhttp=llhttp).upgrade is expected
+
+
+@pytest.mark.parametrize("line", [b"GET /a HTTP/1.%d", b"OPTIONS * HTTP/1.%d", b"GET http://a/a HTTP/1.%d"])
+@both_parsers
+def test_a_later_minor_version_is_read_as_ours(line: bytes, llhttp: bool) -> None:
+    """RFC 9110 section 2.5."""
+    fields = b"\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue"
+    ours = parse(line % 1 + fields, llhttp=llhttp)
+    assert ours.expect_continue
+    for minor in range(2, 10):
+        assert parse(line % minor + fields, llhttp=llhttp) == ours
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 100])
+@both_parsers
+def test_empty_lines_before_a_request_line(count: int, llhttp: bool) -> None:
+    """RFC 9112 section 2.2."""
+    before = b"\r\n" * count
+    for n in range(len(before) + 1):
+        assert outcome(before[:n], llhttp=llhttp) is None
+    head = GOOD_HEADS["post"]
+    parsed = parse_request_head(before + head, llhttp=llhttp)
+    assert parsed is not None
+    assert parsed.consumed == len(before + head)
+    assert parsed[1:] == parse(head[:-4], llhttp=llhttp)[1:]
 
 
 @both_parsers
@@ -316,7 +345,10 @@ REFUSED = {
     "tab behind the method": (b"GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "two blanks behind the method": (b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "CONNECT": (b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 501),
-    "two empty lines before": (b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "bare LF behind an empty line": (b"\r\n\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "bare CR behind an empty line": (b"\r\n\rGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "two CR before LF": (b"\r\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "blank behind an empty line": (b"\r\n GET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "bare LF before": (b"\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "bare CR before": (b"\rGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "no target": (b"GET HTTP/1.1\r\nHost: a\r\n\r\n", 400),
@@ -353,7 +385,6 @@ REFUSED = {
     "version without point": (get(b"A: b", version=b"HTTP/11"), 400),
     "version without minor": (get(b"A: b", version=b"HTTP/1."), 400),
     "HTTP/0.9": (get(b"A: b", version=b"HTTP/0.9"), 505),
-    "HTTP/1.2": (get(b"A: b", version=b"HTTP/1.2"), 505),
     "HTTP/2.0": (get(b"A: b", version=b"HTTP/2.0"), 505),
     "HTTP/2 preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     "PRI in HTTP/1.1": (b"PRI * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
@@ -420,12 +451,28 @@ REFUSED = {
     "chunked twice": (get(b"Transfer-Encoding: chunked, chunked"), 400),
     "identity": (get(b"Transfer-Encoding: identity"), 400),
     "unknown transfer encoding": (get(b"Transfer-Encoding: cow"), 400),
-    "gzip": (get(b"Transfer-Encoding: gzip"), 501),
-    "x-gzip": (get(b"Transfer-Encoding: X-Gzip"), 501),
-    "deflate": (get(b"Transfer-Encoding: deflate"), 501),
-    "compress": (get(b"Transfer-Encoding: compress"), 501),
-    "x-compress": (get(b"Transfer-Encoding: x-compress"), 501),
-    "gzip, chunked": (get(b"Transfer-Encoding: gzip, chunked"), 400),
+    "gzip": (get(b"Transfer-Encoding: gzip"), 400),
+    "gzip and deflate": (get(b"Transfer-Encoding: gzip, deflate"), 400),
+    "gzip, chunked": (get(b"Transfer-Encoding: gzip, chunked"), 501),
+    "gzip, and chunked in another field": (
+        get(b"Transfer-Encoding: gzip\r\nA: b\r\nTransfer-Encoding: chunked"), 501,
+    ),
+    "gzip, chunked with content length": (
+        get(b"Transfer-Encoding: gzip\r\nContent-Length: 5\r\nTransfer-Encoding: chunked"), 400,
+    ),
+    "gzip, chunked in HTTP/1.0": (get(b"Transfer-Encoding: gzip, chunked", version=b"HTTP/1.0"), 400),
+    "gzip, chunked without host": (get(b"Transfer-Encoding: gzip, chunked", host=b""), 400),
+    "other cases and blanks, chunked": (get(b"Transfer-Encoding:\tX-Cow\t, \tCHUNKED "), 501),
+    "coding with parameters, chunked": (get(b'Transfer-Encoding: cow;a=b ; c="d", chunked'), 501),
+    "coding with chunked in its name, chunked": (get(b"Transfer-Encoding: chunkedx, xchunked, chunked"), 501),
+    "coding with chunked in its name": (get(b"Transfer-Encoding: gzip, xchunked"), 400),
+    "two words, chunked": (get(b"Transfer-Encoding: gzip gzip, chunked"), 400),
+    "quoted coding, chunked": (get(b'Transfer-Encoding: "gzip", chunked'), 400),
+    "nothing, chunked": (get(b"Transfer-Encoding: , chunked"), 400),
+    "nothing between two codings": (get(b"Transfer-Encoding: gzip,, chunked"), 400),
+    "chunked, nothing": (get(b"Transfer-Encoding: gzip, chunked,"), 400),
+    "chunked with a parameter, chunked": (get(b"Transfer-Encoding: chunked;a=b, chunked"), 400),
+    "chunked, gzip, chunked": (get(b"Transfer-Encoding: chunked, gzip, chunked"), 400),
     "chunked, gzip": (get(b"Transfer-Encoding: chunked, gzip"), 400),
     "quoted chunked": (get(b'Transfer-Encoding: "chunked"'), 400),
     "chunked with parameter": (get(b"Transfer-Encoding: chunked;a=b"), 400),
@@ -438,7 +485,9 @@ BAD_IPV6 = [
     b"[]", b"[", b"[:]", b"[::1", b"::1", b"[:::]", b"[:::1]", b"[1:]", b"[:1]", b"[1::2::3]", b"[12345::]",
     b"[g::]", b"[::1]x", b"[::1]:x", b"[1:2:3:4:5:6:7]", b"[1:2:3:4:5:6:7:8:9]", b"[1:2:3:4:5:6:7:8::]",
     b"[::1:2:3:4:5:6:7:8]", b"[::1.2.3]", b"[1:2:3:4:5:6:7:1.2.3.4]", b"[::1.2.3.256]", b"[::1.2.3.04]",
-    b"[::1.2.3.4.5]", b"[::1..2.3]", b"[1.2.3.4]", b"[fe80::1%25eth0]", b"[v1.a]", b"[::1]]",
+    b"[::1.2.3.4.5]", b"[::1..2.3]", b"[1.2.3.4]", b"[fe80::1%25eth0]", b"[::1]]",
+    b"[v1.]", b"[v.a]", b"[v1a]", b"[v]", b"[v1]", b"[1.a]", b"[vg.a]", b"[v1.a", b"[v1.a]]", b"[v1.a]x",
+    b"[v1.a]:x", b"[v1.a/]", b"[v1.a%20]", b"[v1.a@]", b"[v1.[]", b"v1.a]", b"[ v1.a]", b"[v1.\xe9]",
 ]  # fmt: skip
 
 
@@ -505,8 +554,9 @@ def test_parse_error_tells_status_and_reason() -> None:
 
 def test_cve_2024_1135_transfer_encodings_are_not_merged() -> None:
     """gunicorn looked for chunked somewhere in several Transfer-Encoding fields."""
-    for codings in (b"chunked, identity", b"identity, chunked", b"chunked\r\nTransfer-Encoding: identity"):
+    for codings in (b"chunked, identity", b"chunked\r\nTransfer-Encoding: identity"):
         assert outcome(get(b"Transfer-Encoding: " + codings)) == 400
+    assert outcome(get(b"Transfer-Encoding: identity, chunked")) == 501
 
 
 def test_cve_2024_6827_an_unsupported_transfer_encoding_does_not_fall_back_to_content_length() -> None:
@@ -613,10 +663,22 @@ def test_too_long_request_line(line: bytes, llhttp: bool) -> None:
 @both_parsers
 def test_head_of_the_greatest_length(llhttp: bool) -> None:
     head = b"\r\n" + GOOD_HEADS["post"]
-    limits = {"max_head_bytes": len(head) - 2, "llhttp": llhttp}
+    limits = {"max_head_bytes": len(head), "llhttp": llhttp}
     parsed = parse_request_head(head + b"behind", **limits)
     assert parsed is not None
     assert parsed.consumed == len(head)
+
+
+@both_parsers
+def test_empty_lines_count_as_the_heads(llhttp: bool) -> None:
+    limits = {"max_head_bytes": 50, "llhttp": llhttp}
+    blank = b"\r\n" * 25
+    assert outcome(blank, **limits) is None
+    assert outcome(blank + b"G", **limits) == 431
+    assert outcome(blank + b"\r\n", **limits) == 431
+    data = blank[:20] + GOOD_HEADS["hello"]
+    seen = [outcome(data[:n], **limits) for n in range(len(data) + 1)]
+    assert seen == [None] * 50 + [431] * (len(data) - 49)
 
 
 @both_parsers

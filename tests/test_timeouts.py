@@ -10,6 +10,7 @@ import pytest
 from wire import (
     CLOSE,
     Client,
+    Reads,
     Served,
     chunked,
     echo,
@@ -19,6 +20,7 @@ from wire import (
     in_loop,
     in_turn_of_its_own,
     read_body,
+    reads,  # noqa: F401  a fixture
     request,
     respond,
     served,
@@ -55,7 +57,7 @@ async def dribble(client: Client, data: bytes, duration_s: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "begun", [b"G", b"GET / HTTP/1.1", b"GET / HTTP/1.1\r\nhost: x\r\n", b"\r"], ids=repr
+    "begun", [b"G", b"GET / HTTP/1.1", b"GET / HTTP/1.1\r\nhost: x\r\n", b"\r\n\r\nG"], ids=repr
 )
 @in_each_loop
 async def test_a_head_that_does_not_end_in_time_is_answered_with_408(begun: bytes) -> None:
@@ -78,13 +80,20 @@ async def test_bytes_one_by_one_do_not_prolong_the_time_of_a_head() -> None:
         dribbling.cancel()
 
 
+@pytest.mark.parametrize("begun", [b"GET / ", b"\r\n\r\nGET / "], ids=repr)
 @in_loop
-async def test_a_later_head_has_its_time_too() -> None:
+async def test_a_later_head_has_its_time_too(begun: bytes) -> None:
     async with short_head(hello) as server:
         client = await server.connect()
         assert (await client.ask(request())).body == b"hello"
-        await client.write(b"GET / ")
+        await client.write(begun)
         assert await client.rest() == TIMEOUT
+
+
+@in_loop
+async def test_a_head_request_that_is_late_gets_no_body() -> None:
+    async with short_head(hello) as server:
+        assert await server.talk(b"HEAD / ") == TIMEOUT.partition(b"Request Timeout")[0] + TIMEOUT[13:-15]
 
 
 @in_loop
@@ -162,6 +171,35 @@ async def test_an_idle_connection_is_closed_without_a_word() -> None:
 async def test_a_connection_that_never_asks_is_closed_without_a_word() -> None:
     async with short_head(hello) as server:
         client = await server.connect()
+        assert await client.rest() == b""
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+@pytest.mark.parametrize("blank", [b"\r\n", b"\r"], ids=repr)
+@in_loop
+async def test_empty_lines_are_no_use_of_a_connection(blank: bytes, asked: int) -> None:
+    """RFC 9112 section 2.2 has them ignored: they neither renew its time nor have that of a head."""
+    short = short_idle if asked else short_head
+    async with short(hello) as server:
+        client = await server.connect()
+        for _ in range(asked):
+            assert (await client.ask(request())).body == b"hello"
+        begun_at = time.monotonic()
+        dribbling = asyncio.create_task(dribble(client, blank * (1000 // len(blank)), 2 * LONG_S))
+        assert await client.rest() == b""
+        assert SHORT_S <= time.monotonic() - begun_at < LONG_S
+        dribbling.cancel()
+
+
+@pytest.mark.parametrize("blank", [b"\r\n" * 3, b"\r\n\r"], ids=repr)
+@in_loop
+async def test_empty_lines_do_not_hold_a_shutdown(blank: bytes, reads: Reads) -> None:  # noqa: F811
+    async with served(hello) as server:
+        client = await server.connect()
+        assert (await client.ask(request())).body == b"hello"
+        await client.write(blank)
+        await reads.until(len(request() + blank))
+        server.context.drain()
         assert await client.rest() == b""
 
 

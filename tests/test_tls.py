@@ -908,7 +908,7 @@ async def until_closed(running: Served) -> None:
         await asyncio.sleep(0.005)
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "DELETE", "PRI", "X"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS", "DELETE", "PRI", "X"])
 @in_each_loop
 async def test_plain_http_gets_a_400(pair: Pair, caplog: pytest.LogCaptureFixture, method: str) -> None:
     async with served(hello, log_config=None, **pair.settings) as running:
@@ -918,7 +918,8 @@ async def test_plain_http_gets_a_400(pair: Pair, caplog: pytest.LogCaptureFixtur
         client.close()
         await until_closed(running)
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
-    assert answer.endswith(b"\r\n\r\nThis port speaks TLS: use https.\n")
+    body = b"" if method == "HEAD" else b"This port speaks TLS: use https.\n"
+    assert answer.endswith(b"\r\n\r\n" + body)
     assert [record.getMessage().partition(" refused ")[2] for record in caplog.records] == [
         "with 400: plain HTTP where TLS is spoken"
     ]

@@ -199,6 +199,24 @@ async def test_what_asks_for_no_websocket_is_a_request(line: str, fields: tuple[
     await serves_a_request(request(line, *fields))
 
 
+@in_loop
+async def test_a_handshake_in_http_1_0_warns_once(caplog: pytest.LogCaptureFixture) -> None:
+    """As nginx sends it where it is not told otherwise."""
+    await serves_a_request(request("GET / HTTP/1.0", "connection: upgrade", "upgrade: h2c"))
+    await serves_a_request(request("GET / HTTP/1.0", *OPENING), ws="none")
+    assert not caplog.records
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, b"hello")
+
+    async with served(app) as server:
+        for fields in (OPENING, OPENING[:2], OPENING):
+            assert (await server.talk(request("GET / HTTP/1.0", *fields))).endswith(b"\r\n\r\nhello")
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().endswith("Behind nginx, set proxy_http_version 1.1.")
+
+
 async def serves_a_request(data: bytes, **settings: Any) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await respond(send, scope["type"].encode())

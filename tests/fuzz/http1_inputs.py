@@ -9,7 +9,7 @@ from heads import GOOD_HEADS, PIECES
 METHODS = b"GET GET GET POST POST PUT HEAD DELETE OPTIONS PATCH X-%$!".split()
 TARGETS = [
     b"/", b"/a/b", b"/%C3%A9%2f%zz?q=%20&r", b"/?", b"/" + b"p" * 400, b"//x;y=(1)", b"http://other:81/p?q",
-    b"HTTPS://[::1]", b"http://h?q",
+    b"HTTPS://[::1]", b"http://h?q", b"http://[v1.f:0]:1/",
 ]  # fmt: skip
 FIELDS = [
     b"Accept: */*", b"Cookie: a=b; c=d", b"X-Name: caf\xc3\xa9 \xff", b"A:", b"B: \t ", b"C:\t x \t y \t",
@@ -67,14 +67,14 @@ def make_request(rng: Random, number: int, huge: bool = False) -> bytes:
     if rng.random() < 0.05:
         return rng.choice(list(GOOD_HEADS.values()))
     method = rng.choice(METHODS)
-    version = rng.choice([b"1.1", b"1.1", b"1.1", b"1.0"])
+    version = rng.choice([b"1.1", b"1.1", b"1.1", b"1.2", b"1.0"])
     target = b"*" if method == b"OPTIONS" and rng.random() < 0.3 else rng.choice(TARGETS)
     lines = [b"%b %b HTTP/%b" % (method, target, version), b"Host: a:1", b"N: %d" % number]
     lines += rng.sample(FIELDS, rng.choice([0, 0, 1, 2, 5]))
     body = b""
     if rng.random() < 0.5:
         body = make_body(rng, rng.choice(HUGE_BODY_SIZES if huge else BODY_SIZES))
-        if version == b"1.1" and rng.random() < 0.5:
+        if version != b"1.0" and rng.random() < 0.5:
             lines.append(rng.choice([b"Transfer-Encoding: chunked", b"transfer-encoding:CHUNKED"]))
             body = chunked(rng, body)
         else:
@@ -82,7 +82,7 @@ def make_request(rng: Random, number: int, huge: bool = False) -> bytes:
         if rng.random() < 0.2:
             lines.append(b"Expect: 100-continue")
     if rng.random() < 0.1:
-        lines.insert(0, b"")
+        lines[:0] = [b""] * rng.choice([1, 1, 2, 30])
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 

@@ -63,7 +63,8 @@ def read_stream(data: bytes, settings: Mapping[str, Any]) -> Stream:
         try:
             head = parse_request_head(data, **options)
         except ParseError as error:
-            return Stream(requests, {error.status})
+            line = data.lstrip(b"\r\n")
+            return Stream(requests, {error.status}, "HEAD" if line.startswith(b"HEAD ") else "GET")
         if head is None:
             break
         if settings.get("max_body_bytes") and head.content_length > max_body_bytes:
@@ -106,7 +107,8 @@ def _values(head: ParsedHead, name: bytes) -> list[bytes]:
 def asks_for_websocket(head: ParsedHead) -> bool:
     """Whether this is a handshake, valid or not. Of any other method the field is one to be ignored."""
     protocols = b",".join(_values(head, b"upgrade")).lower().split(b",")
-    return head.upgrade and head.method == "GET" and b"websocket" in [one.strip(b" \t") for one in protocols]
+    may_upgrade = head.upgrade and head.minor_version == 1 and head.method == "GET"
+    return may_upgrade and b"websocket" in [one.strip(b" \t") for one in protocols]
 
 
 def handshake_refusal(head: ParsedHead) -> int:
