@@ -50,7 +50,8 @@ cdef class WorkerContext:
         double write_timeout_s          # in which a client takes nothing
         Py_ssize_t max_head_bytes
         Py_ssize_t max_body_bytes       # 0: no limit
-        Py_ssize_t max_concurrency      # exchanges at once; 0: no limit
+        Py_ssize_t max_concurrency      # that unfinished_count reaches; 0: no limit
+        object passes_limits            # called with an HTTP scope: whether it is served beyond that; None: none is
         Py_ssize_t max_requests         # 0: no limit
         dict state                      # lifespan state; each scope gets a shallow copy
         dict asgi                       # scope["asgi"]; each scope gets a copy
@@ -75,7 +76,8 @@ cdef class WorkerContext:
         set connections                 # of Connection
         set suspended                   # of Exchange whose application call has not returned
         readonly Py_ssize_t exchange_count      # running application calls, suspended or not
-        Py_ssize_t unanswered_count     # of these, the ones whose response is not complete
+        # Of these, those whose response is not complete and those whose WebSocket the application has not closed
+        Py_ssize_t unfinished_count
         readonly Py_ssize_t request_count       # requests begun since the start
         public object on_max_requests   # called once, without arguments, when max_requests have begun
         readonly bint draining

@@ -46,6 +46,7 @@ class WorkerContext:
         ws_ping_timeout_s: float = 20.0,
         ws_per_message_deflate: bool = True,
         tls_handshake_timeout_s: float = 0,
+        passes_limits: Callable[[Any], bool] | None = None,
         forwarding: Forwarding | None = None,
         proxy_peers: TrustedPeers | None = None,
     ) -> None:
@@ -53,7 +54,8 @@ class WorkerContext:
 
         `http` is "auto" or "fastasgi" for our own parser, or "httptools". Of the limits `max_body_bytes`,
         `max_concurrency` and `max_requests`, 0 is none. A `keep_alive_timeout_s` of 0 keeps no connection, a
-        `head_timeout_s` of 0 sets no limit. `header_underscores` is "allow", "drop" or "refuse". Raises
+        `head_timeout_s` of 0 sets no limit. `passes_limits` says of an HTTP scope whether it is served beyond
+        `max_concurrency`. `header_underscores` is "allow", "drop" or "refuse". Raises
         ValueError for a limit that the parser can't keep.
         """
 

@@ -102,6 +102,7 @@ cdef class WorkerContext:
         double ws_ping_timeout_s=20.0,
         bint ws_per_message_deflate=True,
         double tls_handshake_timeout_s=0,
+        passes_limits=None,
         Forwarding forwarding=None,
         TrustedPeers proxy_peers=None,
     ):
@@ -136,6 +137,7 @@ cdef class WorkerContext:
         self.forwarding = forwarding
         self.proxy_peers = proxy_peers
         self.max_concurrency = max_concurrency
+        self.passes_limits = passes_limits
         self.max_requests = max_requests
         self.state = state
         # With 2.4 and later Starlette and others watch for a disconnect by send() alone, so that what waits for its

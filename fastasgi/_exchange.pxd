@@ -18,16 +18,16 @@ cdef class Exchange:
         list senders                    # of Waiter: calls of send() held back; None: none yet
         bint disconnected               # receive() says that the client has gone
         bint gone                       # it has: nothing of the response reaches it
-        bint is_unanswered              # counted in worker.unanswered_count
+        bint is_unfinished              # counted in worker.unfinished_count
         bint blocked                    # the client reads too slowly: send() waits
         bint taking                     # take() runs, and may run code of the application that calls send()
 
     cdef int start(self) except -1      # call the application, and run it up to its first suspension
     cdef int finish(self, object task) except -1     # the call has returned or raised
-    cdef inline void count_answered(self) noexcept:
-        if self.is_unanswered:
-            self.is_unanswered = False
-            self.worker.unanswered_count -= 1
+    cdef inline void count_finished(self) noexcept:
+        if self.is_unfinished:
+            self.is_unfinished = False
+            self.worker.unfinished_count -= 1
     cdef int wake_receivers(self) except -1
     cdef int wake_senders(self) except -1
     cdef inline int unblock(self) except -1:

@@ -233,8 +233,8 @@ cdef class Exchange:
         else:
             coroutine = call_app(worker.app, scope, PyMethod_New(RECEIVE, self), PyMethod_New(SEND, self))
         worker.exchange_count += 1
-        worker.unanswered_count += 1
-        self.is_unanswered = True
+        worker.unfinished_count += 1
+        self.is_unfinished = True
         task = start_task(worker, coroutine, context)
         if task.done():
             return self.finish(task)
@@ -253,7 +253,7 @@ cdef class Exchange:
     cdef int finish(self, object task) except -1:
         cdef object exception
         self.worker.exchange_count -= 1
-        self.count_answered()
+        self.count_finished()
         try:
             exception = task.exception()
         except CancelledError as cancelled:

@@ -299,7 +299,7 @@ cdef class HTTPExchange(Exchange):
 
     cdef int complete(self) except -1:
         self.state = COMPLETE
-        self.count_answered()
+        self.count_finished()
         self.ended()
         if self.scope is not None:
             self.log_access(self.status)

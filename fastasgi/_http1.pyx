@@ -520,8 +520,6 @@ cdef class HTTP1Connection(Connection):
         self.keep_alive = head.keep_alive
         if worker.max_body_bytes and head.content_length > worker.max_body_bytes:
             return self.refuse(413, "the body is larger than limit_request_body", is_head)
-        if worker.max_concurrency and worker.unanswered_count >= worker.max_concurrency:
-            return self.refuse(503, "limit_concurrency is reached", is_head)
         if head.upgrade and worker.ws and method == "GET":
             handshake = read_handshake(headers_of(parser))
             if handshake is not None and head.minor_version == 0:
@@ -537,6 +535,9 @@ cdef class HTTP1Connection(Connection):
         exchange = self.new_exchange(parser, handshake)
         if self.state == READ_NOTHING:
             return 0                    # ended or lost while the addresses were asked for
+        if worker.max_concurrency and worker.unfinished_count >= worker.max_concurrency and (
+                worker.passes_limits is None or handshake is not None or not worker.passes_limits(exchange.scope)):
+            return self.refuse(503, "limit_concurrency is reached", is_head)
         self.body_read = 0
         if head.content_length > 0:
             self.state = READ_LENGTH

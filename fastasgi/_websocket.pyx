@@ -187,7 +187,6 @@ cdef class WebSocketExchange(Exchange):
         self.request = None
         self.connection = connection
         self.state = OPEN
-        self.count_answered()
         request.switch_to(connection)
         self.log_answer("[accepted]")
         return self.sent()
@@ -230,7 +229,7 @@ cdef class WebSocketExchange(Exchange):
         """The handshake is denied."""
         self.state = CLOSED
         self.request = None
-        self.count_answered()
+        self.count_finished()
         return self.log_answer(str(status))
 
     cdef object take_message(self, dict message):
@@ -274,6 +273,7 @@ cdef class WebSocketExchange(Exchange):
         connection = self.open_connection()
         connection.put_close(code, shortened(reason))
         self.state = CLOSED
+        self.count_finished()
         self.feed_close(code, reason)
         return READY
 
@@ -335,7 +335,7 @@ cdef class WebSocketExchange(Exchange):
     cdef int give_up_denial(self) except -1:
         """Its response will not be completed."""
         cdef HTTPExchange request = self.request
-        self.count_answered()
+        self.count_finished()
         self.feed_disconnect()
         request.disconnected = request.gone = True
         return request.give_up()

@@ -246,7 +246,12 @@ class Config:
     )
     root_path: str = setting("text", "", _APP, "Path under which a proxy serves the application.")
     limit_concurrency: int | None = setting(
-        "whole", None, _LIMIT, "Requests served at once; further ones are answered with 503.", least=1
+        "whole",
+        None,
+        _LIMIT,
+        "Requests and open WebSockets served at once; further ones are answered with 503, but not health "
+        "checks at health_path.",
+        least=1,
     )
     limit_max_requests: int | None = setting(
         "whole", None, _LIMIT, "Requests to serve before the process ends gracefully.", least=1

@@ -1,23 +1,36 @@
 """Answers health checks in the application's place: a balancer learns of a shutdown before it comes."""
 
 from collections.abc import Callable
-from typing import Any
 
-from fastasgi.interfaces import ASGIApp
+from fastasgi.interfaces import ASGIApp, Receive, Scope, Send
 
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
-def with_health_check(app: ASGIApp, path: str, is_draining: Callable[[], bool]) -> ASGIApp:
-    """The application, with 200 for GET and HEAD at this path, and 503 there once the server drains."""
+class HealthCheck:
+    """GET and HEAD at one path: answered with 200, or with 503 once ``is_draining`` says so."""
 
-    async def checked(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or scope["path"] != path or scope["method"] not in ("GET", "HEAD"):
-            await app(scope, receive, send)
-            return
-        status, body = (503, b"draining\n") if is_draining() else (200, b"ok\n")
+    def __init__(self, path: str, is_draining: Callable[[], bool]) -> None:
+        self._path = path
+        self._is_draining = is_draining
+
+    def is_asked(self, scope: Scope) -> bool:
+        """Whether a request is a health check."""
+        return scope["type"] == "http" and scope["path"] == self._path and scope["method"] in ("GET", "HEAD")
+
+    def before(self, app: ASGIApp) -> ASGIApp:
+        """The application, without the health checks, which are answered here."""
+
+        async def checked(scope: Scope, receive: Receive, send: Send) -> None:
+            if self.is_asked(scope):
+                await self._answer(send)
+            else:
+                await app(scope, receive, send)
+
+        return checked
+
+    async def _answer(self, send: Send) -> None:
+        status, body = (503, b"draining\n") if self._is_draining() else (200, b"ok\n")
         headers = [TEXT, (b"cache-control", b"no-store"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-
-    return checked

@@ -20,7 +20,7 @@ from fastasgi._tls import TLSProtocol, TLSWorker
 from fastasgi.config import Config
 from fastasgi.errors import ConfigError, FastasgiError
 from fastasgi.handlers import SignalHandlers, is_main_thread
-from fastasgi.health import with_health_check
+from fastasgi.health import HealthCheck
 from fastasgi.logging import log_process, make_access_log, reopen_log_files
 from fastasgi.notify import Notifier
 from fastasgi.pidfile import PidFile
@@ -229,8 +229,10 @@ class Server:
     def _make_context(self) -> WorkerContext:
         config = self.config
         app = config.loaded_app
+        health = None
         if config.health_path is not None:
-            app = with_health_check(app, config.health_path, lambda: self.is_draining)
+            health = HealthCheck(config.health_path, lambda: self.is_draining)
+            app = health.before(app)
         context = WorkerContext(
             asyncio.get_running_loop(),
             app,
@@ -260,6 +262,7 @@ class Server:
             ws_ping_timeout_s=config.ws_ping_timeout or 0,
             ws_per_message_deflate=config.ws_per_message_deflate,
             tls_handshake_timeout_s=config.ssl_handshake_timeout if config.is_ssl else 0,
+            passes_limits=None if health is None else health.is_asked,
             forwarding=config.forwarding,
             proxy_peers=config.proxy_peers,
         )

@@ -1,5 +1,6 @@
 """health_path, and timeout_drain: the server goes on to serve while balancers learn that it will end."""
 
+import asyncio
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from serving import WAIT_S, ServerProcess, fetch, port_of, serving
-from wire import in_loop, request
+from wire import in_each_loop, in_loop, request
 
 APP = """
 async def app(scope, receive, send):
@@ -118,6 +119,32 @@ async def test_draining_is_503() -> None:
         assert answer.endswith(b"\r\n\r\ndraining\n")
         assert (await fetch(port_of(server), asked("HEAD /healthz"))).startswith(b"HTTP/1.1 503 ")
         assert (await fetch(port_of(server), asked("GET /"))).startswith(b"HTTP/1.1 200 ")
+
+
+@in_each_loop
+async def test_limit_concurrency_lets_health_checks_pass() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def busy(scope, receive, send):
+        begun.set()
+        await go_on.wait()
+        await app(scope, receive, send)
+
+    async with serving(busy, health_path="/healthz", limit_concurrency=1, lifespan="off") as server:
+        port = port_of(server)
+        running = asyncio.create_task(fetch(port, asked("GET /page")))
+        await begun.wait()
+        for _ in range(3):
+            assert (await fetch(port, asked("GET /healthz?deep"))).endswith(b"\r\n\r\nok\n")
+        assert (await fetch(port, asked("HEAD /healthz"))).startswith(b"HTTP/1.1 200 ")
+        handshake = request(
+            "GET /healthz HTTP/1.1", "upgrade: websocket", "connection: upgrade",
+            "sec-websocket-version: 13", "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
+        )  # fmt: skip
+        for sent in (asked("POST /healthz"), asked("GET /healthz/"), asked("GET /page"), handshake.decode()):
+            assert (await fetch(port, sent)).startswith(b"HTTP/1.1 503 ")
+        go_on.set()
+        assert (await running).startswith(b"HTTP/1.1 200 ")
 
 
 # Draining

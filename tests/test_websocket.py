@@ -1301,40 +1301,58 @@ async def test_without_an_access_log_there_are_no_lines(caplog: pytest.LogCaptur
     assert not [record for record in caplog.records if "WebSocket" in record.getMessage()]
 
 
+async def until_running(server: Served, count: int) -> None:
+    """Return when so many calls of the application run."""
+    while server.context.exchange_count != count:
+        await asyncio.sleep(0.001)
+
+
+@in_each_loop
+async def test_an_open_websocket_counts_for_limit_concurrency() -> None:
+    async with served(echo, limit_concurrency=2) as server:
+        opened = [await open_websocket(server) for _ in range(2)]
+        for sent in (handshake(), request()):
+            response = await (await server.connect()).ask(sent)
+            assert (response.status, response[b"retry-after"]) == (503, b"1")
+        await opened[0].close()
+        await until_running(server, 1)
+        opened[0] = await open_websocket(server)
+        opened[1].client.reset()
+        await until_running(server, 1)
+        opened[1] = await open_websocket(server)
+        for websocket in opened:
+            await websocket.send("hello")
+            assert await websocket.receive() == "hello"
+
+
 @in_loop
-async def test_an_open_websocket_does_not_count_for_limit_concurrency() -> None:
-    """A handshake without an answer does."""
-    go_on = asyncio.Event()
-    denied = asyncio.Event()
+async def test_of_websockets_those_without_an_end_count_for_limit_concurrency() -> None:
+    """A handshake without an answer does. One that is denied does not, nor a WebSocket that the application has closed,
+    though its call goes on."""
+    go_on, over = asyncio.Event(), asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/wait":
             await go_on.wait()
-        if scope["path"] == "/deny":
+        if scope["path"] == "/close":
+            await send({"type": "websocket.accept"})
+        if scope["path"] in ("/close", "/deny"):
             await send(CLOSE_MESSAGE)
-            await denied.wait()
+            await over.wait()
             return
         await echo(scope, receive, send)
 
     async with served(app, limit_concurrency=1) as server:
-        opened = [await open_websocket(server) for _ in range(3)]
-        denying = await server.connect()
-        assert (await denying.ask(handshake(target="/deny"))).status == 403
+        denied = await server.connect()
+        assert (await denied.ask(handshake(target="/deny"))).status == 403
+        assert (await (await server.connect()).ask(handshake(target="/close"))).status == 101
         waiting = await server.connect()
         await waiting.write(handshake(target="/wait"))
-        async with asyncio.timeout(5):
-            while server.context.exchange_count < 5:
-                await asyncio.sleep(0.001)
-        refused = await server.connect()
-        response = await refused.ask(handshake())
-        assert (response.status, response[b"retry-after"]) == (503, b"1")
+        await until_running(server, 3)
+        assert (await (await server.connect()).ask(handshake())).status == 503
         go_on.set()
-        denied.set()
         assert (await waiting.response()).status == 101
-        opened.append(await open_websocket(server))
-        for websocket in opened:
-            await websocket.send("hello")
-            assert await websocket.receive() == "hello"
+        over.set()
 
 
 # --- Shutdown ---
