@@ -43,7 +43,7 @@ from fastasgi.sockets import (
     systemd_sockets,
 )
 from fastasgi.tls import CIPHERS, TLS, TLSFiles, check_tls_settings
-from fastasgi.wsgi import from_wsgi
+from fastasgi.wsgi import DEFAULT_THREADS, from_wsgi
 
 if TYPE_CHECKING:
     from fastasgi.lifespan import Lifespan
@@ -184,7 +184,7 @@ class Config:
         "text",
         "auto",
         _APP,
-        "Interface of the application; auto tells ASGI 2 from 3.",
+        "Interface of the application; auto tells them apart, and says so in the log where it takes WSGI.",
         choices=("auto", "asgi3", "asgi2", "wsgi"),
     )
     reload: bool = setting(
@@ -541,6 +541,14 @@ class Config:
         "forwarded_allow_ips. A peer that is not named must not send one. May be repeated.",
         default_text="off",
     )
+    threads: int | None = setting(
+        "whole",
+        None,
+        _PROCESS,
+        "Threads of each process that run a WSGI application.",
+        least=1,
+        default_text=f"{DEFAULT_THREADS}",
+    )
 
     loaded: bool = field(default=False, init=False)
     loaded_app: Any = field(default=None, init=False, repr=False)
@@ -689,12 +697,24 @@ class Config:
             raise AppImportError(f"app {self.app!r} is {app!r}, which can't be called: name an application")
         if self.interface == "auto":
             self.interface = detect_interface(app)
-        adapters = {"asgi2": from_asgi2, "wsgi": from_wsgi}
+            if self.interface == "wsgi":
+                logger.info(
+                    "APP looks like a WSGI application and is served as one; say so with --interface wsgi."
+                )
+        if self.threads is not None and self.interface != "wsgi":
+            logger.warning(
+                "threads %d has no effect: one event loop serves an ASGI application; raise workers",
+                self.threads,
+            )
         self.asgi_version = "2.0" if self.interface == "asgi2" else "3.0"
         if self.header_underscores is None:
             self.header_underscores = "drop" if self.interface == "wsgi" else "allow"
         self.encoded_headers = self._encoded_headers()
-        self.loaded_app = adapters[self.interface](app) if self.interface in adapters else app
+        if self.interface == "asgi2":
+            app = from_asgi2(app)
+        elif self.interface == "wsgi":
+            app = from_wsgi(app, self.threads or DEFAULT_THREADS)
+        self.loaded_app = app
         self.loaded = True
 
     def _called_factory(self, app: Any) -> Any:

@@ -65,7 +65,6 @@ NOT_SUPPORTED = {
     "casefold_http_method": "methods are passed on as they are",
     "asgi_disconnect_grace_period": "an application whose client has gone is told so, and not cancelled",
     "sendfile": "the application decides by the messages it sends",
-    "threads": "an event loop serves all requests; raise workers",
 }
 
 # Parameters of Config for what gunicorn does: listening, and the care of processes
@@ -78,7 +77,7 @@ GUNICORNS_OWN = (
 
 
 class FastASGIWorker(Worker):  # type: ignore
-    """One worker process of gunicorn, which serves an ASGI application.
+    """One worker process of gunicorn, which serves an ASGI or WSGI application.
 
     A subclass may give parameters of Config in ``CONFIG_KWARGS``; they go before gunicorn's settings.
     ``config`` is made at its first use, ``server`` once the application is loaded.
@@ -418,6 +417,8 @@ def _settings_of(cfg: Any) -> dict[str, Any]:
         settings["proxy_protocol"] = [*cfg.proxy_allow_ips, "unix"]
     if _is_set(cfg, "worker_connections") and cfg.worker_connections:
         settings["limit_concurrency"] = cfg.worker_connections
+    if _is_set(cfg, "threads"):
+        settings["threads"] = cfg.threads
     for name, ours in (("asgi_loop", "loop"), ("asgi_lifespan", "lifespan"), ("root_path", "root_path")):
         if name in cfg.settings:
             settings[ours] = getattr(cfg, name)

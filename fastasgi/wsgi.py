@@ -3,20 +3,25 @@
 import asyncio
 import functools
 import importlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from fastasgi.errors import ConfigError
 from fastasgi.interfaces import ASGIApp, Message, Receive, Scope, Send
 
+DEFAULT_THREADS = 10
 
-def from_wsgi(app: Callable[..., Any]) -> ASGIApp:
+
+def from_wsgi(app: Callable[..., Any], threads: int = DEFAULT_THREADS) -> ASGIApp:
     """An ASGI 3 callable that runs a WSGI application in threads. Raises ConfigError without a2wsgi."""
     try:
         a2wsgi = importlib.import_module("a2wsgi")
     except ModuleNotFoundError:
-        raise ConfigError("interface 'wsgi' needs the a2wsgi package: pip install 'fastasgi[wsgi]'") from None
-    middleware: ASGIApp = a2wsgi.WSGIMiddleware(functools.partial(_run_while_connected, app))
+        raise ConfigError(
+            "a WSGI application needs the a2wsgi package: pip install 'fastasgi[wsgi]'"
+        ) from None
+    middleware: ASGIApp = a2wsgi.WSGIMiddleware(functools.partial(_run_while_connected, app), workers=threads)
 
     async def wsgi(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -34,6 +39,7 @@ def from_wsgi(app: Callable[..., Any]) -> ASGIApp:
 def _run_while_connected(
     app: Callable[..., Any], environ: dict[str, Any], start_response: Any
 ) -> "_PiecesWhileConnected":
+    environ["wsgi.errors"] = sys.stderr  # a2wsgi's is stdout
     if "CONTENT_LENGTH" not in environ:
         environ["wsgi.input_terminated"] = True  # a chunked body is to be read to its end
     return _PiecesWhileConnected(app(environ, start_response), environ["asgi.scope"]["fastasgi.client"])

@@ -314,17 +314,22 @@ def test_the_application_is_found_in_app_dir(start: Callable[..., ServerProcess]
 def test_a_wsgi_application_is_served(start: Callable[..., ServerProcess]) -> None:
     source = """
         def app(environ, start_response):
+            names = sorted(key for key in environ if key.startswith("HTTP_X"))
+            print(f"in wsgi.errors: {names}", file=environ["wsgi.errors"])
             start_response("200 OK", [("content-length", "1")])
             return [b"!"]
     """
-    process = start(source, "--interface", "wsgi", "--port", "0", "app:app")
+    process = start(source, "--threads", "3", "--port", "0", "app:app")
+    line = "APP looks like a WSGI application and is served as one; say so with --interface wsgi."
     with socket.create_connection(("127.0.0.1", process.port)) as client:
-        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        client.sendall(b"GET / HTTP/1.0\r\nx-a: 1\r\nx_b: 1\r\n\r\n")
         answer = b""
         while received := client.recv(65536):
             answer += received
     assert answer.endswith(b"\r\n\r\n!")
     assert process.end(signal.SIGINT) == 0
+    assert process.log.count(line) == process.log.count("WSGI") == 1
+    assert "\nin wsgi.errors: ['HTTP_X_A']\n" in process.log
 
 
 def test_importing_the_package_alone_is_cheap() -> None:

@@ -205,6 +205,33 @@ def test_underscores_in_header_names_are_dropped_for_wsgi(
     assert config.header_underscores == expected
 
 
+def test_wsgi_is_recognised_and_said_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    config = Config(lambda environ, start_response: [], log_config=None, log_level="info")
+    config.load()
+    assert (config.interface, config.header_underscores, config.asgi_version) == ("wsgi", "drop", "3.0")
+    assert [record.getMessage() for record in caplog.records] == [
+        "APP looks like a WSGI application and is served as one; say so with --interface wsgi."
+    ]
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(None, 10), (3, 3)])
+def test_threads_are_those_of_wsgi(
+    threads: int | None, expected: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = []
+    monkeypatch.setattr("a2wsgi.WSGIMiddleware", lambda app, workers: made.append(workers))
+    Config(lambda environ, start_response: [], interface="wsgi", threads=threads, log_config=None).load()
+    assert made == [expected]
+    assert not caplog.records
+
+
+def test_threads_of_an_asgi_application_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    Config(app, threads=3, log_config=None).load()
+    assert [record.getMessage() for record in caplog.records] == [
+        "threads 3 has no effect: one event loop serves an ASGI application; raise workers"
+    ]
+
+
 def test_a_factory_is_called() -> None:
     config = Config(create_app, factory=True)
     config.load()

@@ -828,6 +828,8 @@ CLIENT_APP = """
         ("worker_connections", 1000, "limit_concurrency", None),
         ("worker_connections", 0, "limit_concurrency", None),
         ("worker_connections", 10, "limit_concurrency", 10),
+        ("threads", 1, "threads", None),
+        ("threads", 4, "threads", 4),
         ("max_requests", 0, "limit_max_requests", None),
         ("limit_request_fields", 100_000, "limit_request_fields", 32768),
         ("limit_request_field_size", 8190, "limit_request_head", 4094 + 8190 + 65536),
@@ -872,7 +874,6 @@ NOT_DEFAULT = {
     "casefold_http_method": True,
     "asgi_disconnect_grace_period": 1,
     "sendfile": False,
-    "threads": 2,
 }
 
 
@@ -903,10 +904,11 @@ def test_what_is_not_supported_is_warned_of_by_name() -> None:
 
 
 def test_a_warning_is_given_once_and_web_concurrency_is_gunicorns(start: Start) -> None:
-    gunicorn = start("--threads", "2", WEB_CONCURRENCY="2")
+    gunicorn = start("--no-sendfile", WEB_CONCURRENCY="2")
     assert len(gunicorn.workers(2)) == 2
     assert gunicorn.matches(r"\[WARNING\] .*") == [
-        "[WARNING] threads 2 is not supported by fastasgi: an event loop serves all requests; raise workers"
+        "[WARNING] sendfile False is not supported by fastasgi: "
+        "the application decides by the messages it sends"
     ]
 
 
@@ -1114,7 +1116,7 @@ def test_a_failed_startup_halts_the_arbiter(start: Start) -> None:
         ("import nothing_at_all", 3, "ModuleNotFoundError: No module named 'nothing_at_all'"),
         ("application = None", 4, "Failed to find attribute 'app' in 'app'"),
         (
-            "def app(environ, start_response): pass",
+            "def app(environ, respond): pass",
             3,
             r"\[ERROR\] the application takes two arguments, as WSGI does: .* goes into CONFIG_KWARGS",
         ),

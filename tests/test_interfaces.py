@@ -3,7 +3,11 @@ import functools
 import sys
 from typing import Any
 
+import falcon
+import falcon.asgi
+import flask
 import pytest
+from django.core.handlers.wsgi import WSGIHandler
 
 from fastasgi.errors import ConfigError
 from fastasgi.interfaces import detect_interface, from_asgi2, takes_no_arguments
@@ -89,9 +93,85 @@ def test_asgi2_is_detected(app: Any) -> None:
     assert detect_interface(app) == "asgi2"
 
 
-def test_what_looks_like_wsgi_is_not_guessed() -> None:
-    with pytest.raises(ConfigError, match="--interface wsgi"):
-        detect_interface(wsgi)
+class WSGIObject:
+    def __call__(self, environ, start_response): ...
+
+    def method(self, environ, start_response): ...
+
+
+class WSGIClass:
+    def __init__(self, environ, start_response): ...
+
+    def __iter__(self): ...
+
+
+def configured_wsgi(settings, environ, start_response): ...
+
+
+def framework_app(module: str, name: str, call: Any) -> Any:
+    """An instance of a class derived from what poses as a framework's."""
+    base = type(name, (), {"__module__": module, "__call__": call})
+    return type("Site", (base,), {})()
+
+
+def two_arguments(self, environ, callback): ...
+
+
+def any_arguments(self, *args): ...
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        wsgi,
+        lambda environ, start_response, *more, debug=False: [],
+        WSGIObject(),
+        WSGIObject().method,
+        WSGIClass,
+        functools.partial(configured_wsgi, {}),
+        flask.Flask(__name__),
+        flask.Flask(__name__).wsgi_app,
+        falcon.App(),
+        WSGIHandler.__new__(WSGIHandler),
+        framework_app("bottle", "Bottle", two_arguments),
+        framework_app("pyramid.router", "Router", any_arguments),
+        framework_app("flask.app", "Flask", any_arguments),
+        framework_app("falcon.app", "App", any_arguments),
+    ],
+)
+def test_wsgi_is_detected(app: Any) -> None:
+    assert detect_interface(app) == "wsgi"
+
+
+@pytest.mark.parametrize(
+    ("app", "interface"),
+    [
+        (falcon.asgi.App(), "asgi3"),
+        (framework_app("falcon.asgi.app", "App", any_arguments), "asgi3"),
+        (framework_app("flask.app", "Flask", ASGI3Object.__call__), "asgi3"),
+        (framework_app("flask.app", "Flask", lambda self, scope, receive, send: None), "asgi3"),
+        (framework_app("mybottle", "Bottle", any_arguments), "asgi2"),
+        (flask.Flask, "asgi2"),
+    ],
+)
+def test_a_frameworks_name_alone_makes_no_wsgi(app: Any, interface: str) -> None:
+    assert detect_interface(app) == interface
+
+
+async def start_response_coroutine(environ, start_response): ...
+
+
+def test_a_coroutine_function_is_never_wsgi() -> None:
+    assert detect_interface(start_response_coroutine) == "asgi3"
+
+
+@pytest.mark.parametrize(
+    "app",
+    [lambda environ, respond: [], lambda start_response, environ: [], framework_app("x", "X", two_arguments)],
+)
+def test_what_only_takes_two_arguments_is_not_guessed(app: Any) -> None:
+    with pytest.raises(ConfigError, match="--interface wsgi, or asgi3"):
+        detect_interface(app)
 
 
 @pytest.mark.parametrize("app", [ASGI2Class, asgi2_function])
@@ -129,8 +209,23 @@ def test_wsgi_runs_behind_asgi() -> None:
 
 def test_wsgi_without_a2wsgi_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "a2wsgi", None)
-    with pytest.raises(ConfigError, match=r"pip install 'fastasgi\[wsgi\]'"):
+    with pytest.raises(ConfigError, match=r"^a WSGI application .*: pip install 'fastasgi\[wsgi\]'$"):
         from_wsgi(wsgi)
+
+
+def test_wsgi_errors_is_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    def failing(environ, start_response):
+        print("no database", file=environ["wsgi.errors"])
+        return wsgi(environ, start_response)
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message): ...
+
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "http_version": "1.1"}
+    asyncio.run(from_wsgi(failing)({**scope, "headers": []}, receive, send))
+    assert capsys.readouterr() == ("", "no database\n")
 
 
 @pytest.mark.parametrize("app", [lambda: None, lambda a=1: None, lambda **kwargs: None, ASGI3Object])

@@ -571,14 +571,14 @@ def test_a_valid_configuration_is_called_so_without_binding(folder: Path) -> Non
     [
         (["nothing:app"], 1, "app 'nothing:app': no module named 'nothing'; "),
         (["shop:nothing"], 1, "app 'shop:nothing': 'shop' has no attribute 'nothing'; "),
-        (["shop:wsgi"], 2, "the application takes two arguments, as WSGI does: "),
+        (["shop:unclear"], 2, "the application takes two arguments, as WSGI does: "),
         (["--reload", "--reload-dir", "none", "shop:app"], 2, "reload_dirs 'none' is not a folder: "),
     ],
 )
 def test_an_application_that_can_not_be_served_is_told(
     folder: Path, arguments: list[str], code: int, line: str
 ) -> None:
-    write(folder / "shop.py", APP + "def wsgi(environ, start_response): ...")
+    write(folder / "shop.py", APP + "def unclear(environ, respond): ...")
     found, out, err = ended("--check-config", *arguments)
     assert found == code
     assert err.startswith(f"Error: {line}")

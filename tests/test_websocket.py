@@ -1327,8 +1327,8 @@ async def test_an_open_websocket_counts_for_limit_concurrency() -> None:
 
 @in_loop
 async def test_of_websockets_those_without_an_end_count_for_limit_concurrency() -> None:
-    """A handshake without an answer does. One that is denied does not, nor a WebSocket that the application has closed,
-    though its call goes on."""
+    """A handshake without an answer does. What is denied or closed by the application does not, though its call
+    goes on."""
     go_on, over = asyncio.Event(), asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
