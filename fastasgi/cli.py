@@ -10,9 +10,10 @@ import click
 
 from fastasgi import __version__
 from fastasgi.config import Config
-from fastasgi.errors import FastasgiError
+from fastasgi.errors import USAGE
+from fastasgi.failures import exit_with
 from fastasgi.reload import watched_folders, watchfiles
-from fastasgi.server import exit_with, run_config
+from fastasgi.server import run_config
 from fastasgi.setting import (
     NotOffered,
     Setting,
@@ -30,7 +31,7 @@ from fastasgi.sources import Given, collect, listing, make_config, unknown_varia
 class WrongUsage(click.ClickException):
     """A command line that can't be understood: shown as one line."""
 
-    exit_code = 2
+    exit_code = USAGE
 
 
 class SettingOption(click.Option):
@@ -140,7 +141,7 @@ def _run(config: str | None, print_config: bool, check_config: bool, **command_l
                 if "did you mean" in line:
                     click.echo(f"Warning: {line}", err=True)
             run_config(lambda: make_config(collect_settings()))
-    except FastasgiError as error:
+    except (Exception, SystemExit) as error:
         exit_with(error)
 
 

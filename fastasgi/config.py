@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from fastasgi._forwarded import FIELDS, Forwarding
 from fastasgi._peers import TrustedPeers, split_peers
 from fastasgi.errors import AppImportError, ConfigError
-from fastasgi.importer import import_from_string
+from fastasgi.importer import call_factory, import_from_string
 from fastasgi.interfaces import (
     ASGIApp,
     detect_interface,
@@ -727,12 +727,12 @@ class Config:
                 raise AppImportError(
                     f"app {self.app!r} is a coroutine function: make the factory a plain function"
                 )
-            return app()
+            return call_factory(app)
         if callable(app) and takes_no_arguments(app) and not is_coroutine_callable(app):
             logger.warning(
                 "APP looks like an application factory and is called as one; say so with --factory."
             )
-            return app()
+            return call_factory(app)
         return app
 
     def _encoded_headers(self) -> list[tuple[bytes, bytes]]:
@@ -871,7 +871,8 @@ before the file, the file before the default.
 
 - `fastasgi --print-config` prints each setting, its value and where that was given.
 - `fastasgi --check-config` also imports the application. It ends with exit code 0 where all is right
-  as far as it can be known without binding an address, otherwise with one line that says what to mend.
+  as far as it can be known without binding an address, otherwise as a server does that
+  [can't start](../README.md#exit-codes).
 
 On the **command line**, a switch has an opposite, as in `--no-access-log`.
 

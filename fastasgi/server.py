@@ -18,7 +18,8 @@ from fastasgi._core import WorkerContext
 from fastasgi._protocol import ServerProtocol
 from fastasgi._tls import TLSProtocol, TLSWorker
 from fastasgi.config import Config
-from fastasgi.errors import ConfigError, FastasgiError
+from fastasgi.errors import STARTUP_FAILURE, ConfigError
+from fastasgi.failures import exit_with
 from fastasgi.handlers import SignalHandlers, is_main_thread
 from fastasgi.health import HealthCheck
 from fastasgi.logging import log_process, make_access_log, reopen_log_files
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from fastasgi.lifespan import Lifespan
 
 logger = logging.getLogger("fastasgi.error")
-
-STARTUP_FAILURE = 3  # exit code
 
 NOTICE_AFTER_S = 0.1  # of waiting for requests before the log says so
 PHASE_TIMEOUT_S = 2.0  # for requests to end once they are disconnected, and once more when they are cancelled
@@ -541,9 +540,9 @@ def _with_parameters_of(
 def run(*args: Any, **settings: Any) -> None:
     """Serve an application, ``module:attribute`` or the object itself, until a signal comes.
 
-    Takes the parameters of Config and raises its ConfigError. Other failures end the process: exit code 1
-    with one line where the application can't be imported or the address can't be listened on, 3 where the
-    application fails to start.
+    Takes the parameters of Config and raises its ConfigError. Other failures to start end the process: exit
+    code 3 where there is no such application, the address can't be listened on, or the application's start-up
+    fails; 1 after the traceback of an error in the application's module. README.md lists all exit codes.
     """
     run_config(functools.partial(Config, *args, **settings))
 
@@ -561,7 +560,7 @@ def run_config(make_config: Callable[[], Config]) -> None:
             _serve_alone(config)
     except ConfigError:
         raise
-    except FastasgiError as error:
+    except (Exception, SystemExit) as error:
         exit_with(error)
 
 
@@ -648,9 +647,3 @@ class _Service(Server):
         """As Server's; what is to go with the process goes before the signal that may end it is raised."""
         with super().capture_signals(), self.at_exit:
             yield
-
-
-def exit_with(error: FastasgiError) -> None:
-    """End the process with the error's one line on stderr and its exit code."""
-    print(f"Error: {error}", file=sys.stderr)
-    sys.exit(error.exit_code)

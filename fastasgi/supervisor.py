@@ -21,15 +21,17 @@ from collections.abc import Callable, Iterator
 
 from fastasgi import worker
 from fastasgi.config import Config
-from fastasgi.errors import ConfigError, FastasgiError
+from fastasgi.errors import FAILURE, STARTUP_FAILURE, AppImportError, FastasgiError
+from fastasgi.failures import ended_by_exit, exit_code_for, exit_code_of
 from fastasgi.handlers import SignalHandlers
+from fastasgi.importer import keep_application_frames
 from fastasgi.listeners import Listeners
 from fastasgi.logging import log_process, reopen_log_files
 from fastasgi.notify import Notifier
 from fastasgi.pidfile import PidFile
 from fastasgi.process import ids_of_worker, name_process
 from fastasgi.reload import ChangeWatch
-from fastasgi.server import BROKEN_OFF_S, FORCED_LIFESPAN_TIMEOUT_S, LIFESPAN_END_S, STARTUP_FAILURE
+from fastasgi.server import BROKEN_OFF_S, FORCED_LIFESPAN_TIMEOUT_S, LIFESPAN_END_S
 from fastasgi.setting import settings_that_differ
 from fastasgi.sockets import inherited_socket
 from fastasgi.stalls import StartWatch, where_main_thread_stands
@@ -112,6 +114,7 @@ class Supervisor:
         self.is_stopping = False
         self.is_idle = False  # by SIGWINCH: no workers until SIGHUP or SIGTTIN
         self.exit_code = 0
+        self.failure_code = STARTUP_FAILURE  # of the last start of a worker that has failed
         self.replacement: subprocess.Popen[bytes] | None = None
         self.replacement_link: socket.socket | None = None  # its end says that we have ended
         self.pid_file: PidFile | None = None
@@ -149,12 +152,12 @@ class Supervisor:
                     self.pid_file.write()
             name_process(self.config, "supervisor")
             log_process("Started", "supervisor")
-            if self.config.preload and not self._preload():
-                return STARTUP_FAILURE
-            self.config.log_listening(self.listeners.of_slot(0))
+            if self.config.preload and (code := self._preload()) is not None:
+                return code
             if self.config.reload:
                 self.changes = stack.enter_context(ChangeWatch(self.config))
                 self.selector.register(self.changes, selectors.EVENT_READ, self._on_change)
+            self.config.log_listening(self.listeners.of_slot(0))
             self._resize(self.config.worker_count)
             self.looked_at = time.monotonic()
             self._fill(self.looked_at)
@@ -167,30 +170,31 @@ class Supervisor:
         log_process("Finished", "supervisor")
         return self.exit_code
 
-    def _preload(self) -> bool:
-        """Import the application here; False where it fails, which the log then tells."""
+    def _preload(self) -> int | None:
+        """Import the application here. The exit code where that fails, which the log tells, or is to stop."""
         self.is_importing = True
         try:
             with _time_limit(self.config.timeout_worker_startup), _told_of_import():
                 self.config.load()
         except FastasgiError as error:
             logger.error("%s", error)
-            return False
+            return error.exit_code
         except SystemExit as error:
             if self.signals:
-                raise
-            logger.error("The application has ended its import by sys.exit(%r)", error.code)
-            return False
+                return 0
+            logger.error("%s", ended_by_exit(error))
+            return exit_code_of(error) or FAILURE
         except Exception as error:
+            keep_application_frames(error)
             logger.error("The application could not be loaded\n", exc_info=error)
-            return False
+            return FAILURE
         finally:
             self.is_importing = False
         if threading.active_count() > 1:
             logger.warning("Importing the application has started threads; preloaded workers lack them.")
         gc.collect()
         gc.freeze()
-        return True
+        return None
 
     def _turn(self) -> None:
         """Deal with what has happened until now; wait where nothing has."""
@@ -298,6 +302,8 @@ class Supervisor:
     def _begin_stop(self) -> None:
         if not self.is_stopping:
             self.is_stopping = True
+            if not self.has_served and any(slot.failures for slot in self.slots):
+                self.exit_code = self.failure_code
             # From now on who accepts decides how long there is something to connect to
             self.listeners.close_sockets()
             logger.info("Stopping workers")
@@ -506,7 +512,6 @@ class Supervisor:
         if has_failed and not self.config.reload and not any(slot.processes() for slot in self.slots):
             logger.error("No worker has started")
             self._begin_stop()
-            self.exit_code = STARTUP_FAILURE
             return
         for slot in self.slots:
             if slot.processes() or now < slot.start_at or (slot.failures and not self.has_served):
@@ -663,6 +668,7 @@ class Supervisor:
         elif slot.successor is process:
             slot.successor = None
             logger.error("Worker [%d] did not start: %s", process.pid, describe_exit(code))
+            self.failure_code = exit_code_for(code)
             self._start_failed(slot, now)
         else:
             slot.current = None
@@ -794,10 +800,10 @@ def _told_of_import() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _time_limit(limit_s: float) -> Iterator[None]:
-    """Raise ConfigError where the block takes longer; 0 for any time. Takes SIGALRM."""
+    """Raise AppImportError where the block takes longer; 0 for any time. Takes SIGALRM."""
 
     def end(number: int, frame: object) -> None:
-        raise ConfigError(
+        raise AppImportError(
             f"timeout_worker_startup {limit_s:g}: the application's import takes longer: give it more time"
         )
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastasgi.certificate import Certificate
-from fastasgi.errors import ConfigError
+from fastasgi.errors import ConfigError, TLSFileError
 from fastasgi.setting import HIDDEN
 
 if TYPE_CHECKING:
@@ -300,7 +300,9 @@ def _read_file(setting: str, path: str) -> TLSFile:
             state = _file_state(file.fileno())  # first: what is written meanwhile is to be noticed
             return TLSFile(state, file.read())
     except OSError as error:
-        raise ConfigError(f"{setting} {path!r} can't be read: {error.strerror}; name a file in PEM") from None
+        raise TLSFileError(
+            f"{setting} {path!r} can't be read: {error.strerror}; name a file in PEM"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -358,7 +360,7 @@ def _load_authorities(context: ssl.SSLContext, files: TLSFiles, path: str) -> No
         with _path_of(path, files[path]) as file:  # cadata would leave out revocation lists
             context.load_verify_locations(file)
     except (ssl.SSLError, OSError) as error:
-        raise ConfigError(
+        raise TLSFileError(
             f"ssl_ca_certs {path!r} holds no certificates that can be read ({_reason(error)}): "
             "name a file of certificates in PEM"
         ) from None
@@ -371,14 +373,14 @@ def _load_pair(
     what = f"ssl_certfile {certfile!r}" if keyfile is None else f"ssl_keyfile {keyfile!r}"
     if b"PRIVATE KEY-----" not in files[keyfile or certfile].contents:
         if keyfile is None:
-            raise ConfigError(f"{what} holds no private key: set ssl_keyfile too")
-        raise ConfigError(f"{what} holds no private key: name a file that has one, in PEM")
+            raise TLSFileError(f"{what} holds no private key: set ssl_keyfile too")
+        raise TLSFileError(f"{what} holds no private key: name a file that has one, in PEM")
 
     def give_password() -> str:
         nonlocal has_asked
         has_asked = True
         if password is None:
-            raise ConfigError(f"{what} is encrypted: set ssl_keyfile_password")
+            raise TLSFileError(f"{what} is encrypted: set ssl_keyfile_password")
         return password
 
     try:
@@ -388,38 +390,38 @@ def _load_pair(
             context.load_cert_chain(cert, key, give_password)
     except ssl.SSLError as error:
         if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
-            raise ConfigError(
+            raise TLSFileError(
                 f"{what} is not the key of ssl_certfile {certfile!r}: name the files that belong together"
             ) from None
         if has_asked and error.reason not in _CERTIFICATE_REASONS:
-            raise ConfigError(
+            raise TLSFileError(
                 f"ssl_keyfile_password {HIDDEN} does not decrypt {what}: give that key's password"
             ) from None
-        raise ConfigError(
+        raise TLSFileError(
             f"ssl_certfile {certfile!r} and its key can't be used: OpenSSL says {_reason(error)}; "
             "name a certificate and its key, in PEM"
         ) from None
-    except ConfigError:
+    except TLSFileError:
         raise
     except (OSError, ValueError) as error:  # a password that is too long, for example
-        raise ConfigError(f"{what} can't be read: {_reason(error)}; name a key in PEM") from None
+        raise TLSFileError(f"{what} can't be read: {_reason(error)}; name a key in PEM") from None
 
 
 _CERTIFICATE_REASONS = ("EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "EE_MD_TOO_WEAK")
 
 
 def _read_certificate(path: str, files: TLSFiles) -> tuple[str, Certificate]:
-    """The first certificate of a file, in PEM and read. Raises ConfigError."""
+    """The first certificate of a file, in PEM and read. Raises TLSFileError."""
     text = files[path].contents.decode("latin-1")
     begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
     _, found, rest = text.partition(begin)
     if not found or end not in rest:
-        raise ConfigError(f"ssl_certfile {path!r} holds no certificate: name a file that has one, in PEM")
+        raise TLSFileError(f"ssl_certfile {path!r} holds no certificate: name a file that has one, in PEM")
     try:
         der = ssl.PEM_cert_to_DER_cert(f"{begin}{rest.partition(end)[0]}{end}")
         return ssl.DER_cert_to_PEM_cert(der), Certificate(der)
     except ValueError:
-        raise ConfigError(
+        raise TLSFileError(
             f"ssl_certfile {path!r} holds a broken certificate: name a file that has one, in PEM"
         ) from None
 

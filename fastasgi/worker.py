@@ -25,11 +25,13 @@ from typing import Any
 
 from fastasgi._orphan import end_orphan
 from fastasgi.config import Config
-from fastasgi.errors import FastasgiError
+from fastasgi.errors import FAILURE, STARTUP_FAILURE, FastasgiError
+from fastasgi.failures import ended_by_exit, exit_with
 from fastasgi.handlers import SignalHandlers
+from fastasgi.importer import keep_application_frames
 from fastasgi.logging import reopen_log_files
 from fastasgi.process import apply_process_settings
-from fastasgi.server import STARTUP_FAILURE, Server, exit_with
+from fastasgi.server import Server
 from fastasgi.sockets import inherited_socket
 from fastasgi.stalls import STALL_S, StartWatch, where_main_thread_stands
 
@@ -161,7 +163,7 @@ def serve(
             _load(config)
         handlers.set(signal.SIGTERM, server.handle_exit)
         server.run(sockets)
-    except FastasgiError as error:
+    except Exception as error:
         exit_with(error)
     if not server.started:
         sys.exit(STARTUP_FAILURE)
@@ -172,10 +174,14 @@ def _load(config: Config) -> None:
         config.load()
     except FastasgiError:
         raise
+    except SystemExit as error:
+        logger.error("%s", ended_by_exit(error))
+        raise
     except Exception as error:
         # Where the user reads the log, not on stderr alone
+        keep_application_frames(error)
         logger.error("The application could not be loaded\n", exc_info=error)
-        sys.exit(1)
+        sys.exit(FAILURE)
 
 
 def _receive_order(control: socket.socket) -> dict[str, Any]:

@@ -182,19 +182,19 @@ def test_the_command_is_a_click_command() -> None:
     assert isinstance(cli.main, click.Command)
 
 
-# Mistakes: one line, exit code 1, or 2 where a setting is wrong
+# Mistakes: one line
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [
-        (["nothing:app"], 1, r"app 'nothing:app': no module named 'nothing'; start in the folder .*"),
-        (["app:nothing"], 1, r"app 'app:nothing': 'app' has no attribute 'nothing'; .*"),
-        (["app"], 1, r"app 'app' must be written module:attribute, for example 'app:app'"),
-        (["--factory", "app:app"], 1, r"app 'app:app' can't be called without arguments, .*"),
-        (["--uds", "none/x.sock", "app:app"], 1, r"can't listen on unix socket 'none/x\.sock': no folder .*"),
-        (["--fd", "987", "app:app"], 1, r"fd 987 is no socket .*"),
-        (["--host", "a.invalid", "app:app"], 1, r"host 'a\.invalid' can't be resolved .*"),
+        (["nothing:app"], 3, r"app 'nothing:app': no module named 'nothing'; start in the folder .*"),
+        (["app:nothing"], 3, r"app 'app:nothing': 'app' has no attribute 'nothing'; .*"),
+        (["app"], 3, r"app 'app' must be written module:attribute, for example 'app:app'"),
+        (["--factory", "app:app"], 3, r"app 'app:app' can't be called without arguments, .*"),
+        (["--uds", "none/x.sock", "app:app"], 3, r"can't listen on unix socket 'none/x\.sock': no folder .*"),
+        (["--fd", "987", "app:app"], 3, r"fd 987 is no socket .*"),
+        (["--host", "a.invalid", "app:app"], 3, r"host 'a\.invalid' can't be resolved .*"),
         (["--port", "65536", "app:app"], 2, r"port 65536: give a whole number from 0 to 65535"),
         (["--header", "A", "app:app"], 2, r"headers 'A': give name:value, .*"),
         (
@@ -268,7 +268,7 @@ def test_a_port_in_use_is_one_line(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         result = invoke("--log-level", "error", "--port", str(port), "app:app")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.stderr.startswith(f"Error: can't listen on 127.0.0.1:{port}: the port is in use; ")
     assert result.stderr.count("\n") == 1
 

@@ -56,6 +56,12 @@ def test_a_missing_attribute_is_named(package: Path) -> None:
         import_from_string("shop.main:site.app")
 
 
+def test_a_missing_module_that_the_modules_own_package_imports_is_the_packages_error(package: Path) -> None:
+    (package / "__init__.py").write_text("import shop.main\n")
+    with pytest.raises(ModuleNotFoundError, match=r"shop\.main"):
+        import_from_string("shop.main:app")
+
+
 @pytest.mark.parametrize(
     ("source", "error"),
     [

@@ -184,7 +184,7 @@ def test_a_running_servers_file_is_refused(
 ) -> None:
     (tmp_path / "server.pid").write_text(f"{other.pid}\n")
     process = begin(start, *arguments)
-    assert process.wait() == 1
+    assert process.wait() == 3
     assert process.errors == [
         f"Error: pid_file '{tmp_path}/server.pid' names the running process {other.pid}: "
         "stop that, or choose another --pid-file\n"
@@ -218,7 +218,7 @@ def test_another_owners_file_is_not_removed(start: Start, tmp_path: Path, argume
 @each_kind
 def test_a_folder_that_is_not_there(start: Start, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     process = start(APP, "app:app", "--port", "0", "--pid-file", "none/pid", *arguments)
-    assert process.wait() == 1
+    assert process.wait() == 3
     assert process.errors == [
         f"Error: pid_file '{tmp_path}/none/pid' can't be written (No such file or directory): "
         "choose another --pid-file\n"

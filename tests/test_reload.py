@@ -461,16 +461,6 @@ def with_module(folder: Path, name: str, source: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 
 
-def test_a_missing_watchfiles_package_is_told_in_one_line(start: Start, tmp_path: Path) -> None:
-    environment = with_module(tmp_path / "path", "watchfiles", "raise ModuleNotFoundError(name='watchfiles')")
-    process = start(answering(""), "app:app", "--port", "0", "--reload", environment=environment)
-    assert process.wait() == 2
-    assert process.errors[-1] == (
-        "Error: reload needs the watchfiles package: pip install 'fastasgi[reload]'\n"
-    )
-    assert "Traceback" not in process.log
-
-
 def test_watching_that_fails_ends_the_server_with_one_line(start: Start, tmp_path: Path) -> None:
     source = "def watch(*folders, **settings):\n    raise RuntimeError('OS file watch limit reached.')\n"
     environment = with_module(tmp_path / "path", "watchfiles", source)

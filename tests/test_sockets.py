@@ -333,7 +333,7 @@ def test_a_port_in_use_is_found_in_spite_of_sharing(ours: bool, theirs: bool) ->
 def test_a_second_server_with_workers_is_refused(start: Start) -> None:
     first = start(APP, "app:app", "--port", "0", "--workers", "1")
     second = start(APP, "app:app", "--port", str(first.port), "--workers", "1")
-    assert second.wait() == 1
+    assert second.wait() == 3
     assert second.log.startswith(f"Error: can't listen on 127.0.0.1:{first.port}: the port is in use; stop ")
     assert len(second.errors) == 1
     assert get(("127.0.0.1", first.port)) == b"hi"
@@ -395,7 +395,7 @@ def test_one_bind_of_several_that_fails_leaves_nothing(
 ) -> None:
     port = listener.getsockname()[1]
     process = start(APP, "app:app", "--bind", "unix:app.sock", "--bind", f"127.0.0.1:{port}")
-    assert process.wait() == 1
+    assert process.wait() == 3
     assert process.errors[-1].startswith(f"Error: can't listen on 127.0.0.1:{port}: the port is in use")
     assert not (tmp_path / "app.sock").exists()
 

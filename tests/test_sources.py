@@ -569,8 +569,8 @@ def test_a_valid_configuration_is_called_so_without_binding(folder: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [
-        (["nothing:app"], 1, "app 'nothing:app': no module named 'nothing'; "),
-        (["shop:nothing"], 1, "app 'shop:nothing': 'shop' has no attribute 'nothing'; "),
+        (["nothing:app"], 3, "app 'nothing:app': no module named 'nothing'; "),
+        (["shop:nothing"], 3, "app 'shop:nothing': 'shop' has no attribute 'nothing'; "),
         (["shop:unclear"], 2, "the application takes two arguments, as WSGI does: "),
         (["--reload", "--reload-dir", "none", "shop:app"], 2, "reload_dirs 'none' is not a folder: "),
     ],

@@ -1327,7 +1327,7 @@ async def test_an_open_websocket_counts_for_limit_concurrency() -> None:
 
 @in_loop
 async def test_of_websockets_those_without_an_end_count_for_limit_concurrency() -> None:
-    """A handshake without an answer does. What is denied or closed by the application does not, though its call
+    """A handshake without an answer does. What the application denies or closes does not, though its call
     goes on."""
     go_on, over = asyncio.Event(), asyncio.Event()
 

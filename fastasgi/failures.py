@@ -1,0 +1,45 @@
+"""How a start that fails ends its process: with which exit code, and what stderr says."""
+
+import sys
+import traceback
+from typing import NoReturn
+
+from fastasgi.errors import FAILURE, FastasgiError
+from fastasgi.importer import keep_application_frames
+
+
+def exit_with(error: Exception | SystemExit) -> NoReturn:
+    """End the process after one line for a mistake of the user's, or the traceback of the application's code.
+
+    An application that ends the process itself as it is loaded gives the exit code, but never 0. Any other
+    error is raised again.
+    """
+    is_applications = keep_application_frames(error)
+    if isinstance(error, SystemExit) and is_applications and not exit_code_of(error):
+        error = FastasgiError(ended_by_exit(error))
+    if isinstance(error, FastasgiError):
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    if isinstance(error, SystemExit) or not is_applications:
+        raise error
+    traceback.print_exception(error)
+    sys.exit(FAILURE)
+
+
+def exit_code_of(error: SystemExit) -> int:
+    """What a process that this ends has as exit code."""
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    return 0 if error.code is None else 1
+
+
+def ended_by_exit(error: SystemExit) -> str:
+    """The line about an application that has ended its own start."""
+    return f"The application has ended its import by sys.exit({error.code!r})"
+
+
+def exit_code_for(worker_code: int) -> int:
+    """The exit code of a server whose worker has failed to start with this one, negative for a signal."""
+    if worker_code < 0:
+        return 128 - worker_code  # as a shell tells it
+    return worker_code or FAILURE
