@@ -556,6 +556,7 @@ class Config:
     encoded_headers: list[tuple[bytes, bytes]] = field(default_factory=list, init=False, repr=False)
     socket_files: list[SocketFile] = field(default_factory=list, init=False, repr=False)
     is_bound_to_host: bool = field(default=False, init=False, repr=False)
+    uvicorn_names: list[str] = field(default_factory=list, init=False, repr=False)  # that log_config has
     tls: TLS | None = field(default=None, init=False, repr=False)
     tls_files: TLSFiles | None = field(default=None, init=False, repr=False)
 
@@ -677,7 +678,9 @@ class Config:
 
     def configure_logging(self) -> None:
         """Set the loggers up as log_config, log_level, access_log and use_colors say."""
-        configure_logging(self.log_config, self.log_level, self.access_log, self.use_colors)
+        self.uvicorn_names = configure_logging(
+            self.log_config, self.log_level, self.access_log, self.use_colors
+        )
 
     def load_app(self) -> Any:
         """Import what app names. Raises AppImportError, or what the user's module raises."""

@@ -9,10 +9,19 @@ import logging.config
 import os
 import sys
 from collections.abc import Callable
-from configparser import RawConfigParser
+from configparser import ConfigParser, RawConfigParser
 from typing import IO, TYPE_CHECKING, Any, Literal, TextIO
 
 from fastasgi.errors import ConfigError
+from fastasgi.namesakes import (
+    NAMES,
+    BuiltIn,
+    PairedLogger,
+    pair_loggers,
+    part_loggers,
+    settle_names,
+    used_names,
+)
 
 if TYPE_CHECKING:
     from fastasgi._access import AccessLog
@@ -51,11 +60,13 @@ LOGGING_CONFIG: dict[str, Any] = {
         "access": {"class": "logging.StreamHandler", "formatter": "access", "stream": "ext://sys.stdout"},
     },
     "loggers": {
-        "fastasgi": {"handlers": ["default"], "level": "INFO", "propagate": False},
-        "fastasgi.error": {"level": "INFO"},
-        "fastasgi.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
+        "fastasgi": BuiltIn(handlers=["default"], level="INFO", propagate=False),
+        "fastasgi.error": BuiltIn(level="INFO"),
+        "fastasgi.access": BuiltIn(handlers=["access"], level="INFO", propagate=False),
     },
 }
+# Programs written for uvicorn change them under its names
+LOGGING_CONFIG["loggers"] |= {name: LOGGING_CONFIG["loggers"][ours] for name, ours in NAMES.items()}
 
 _LEVEL_STYLES = {
     TRACE_LOG_LEVEL: "34",
@@ -154,11 +165,20 @@ _STATUSES = frozenset(status.value for status in http.HTTPStatus)
 
 def configure_logging(
     log_config: LogConfig, level: str | int | None, access_log: bool, use_colors: bool | None
-) -> None:
-    """Set the loggers up. log_config None leaves all handlers alone. Raises ConfigError where unusable."""
+) -> list[str]:
+    """Set the loggers up, uvicorn's with them. log_config None leaves all handlers alone.
+
+    Returns the names of uvicorn's loggers and classes in it that have been taken for ours. Raises ConfigError
+    where it is unusable.
+    """
     logging.addLevelName(TRACE_LOG_LEVEL, "TRACE")
     try:
-        _apply(log_config, use_colors)
+        settled = settle_names(_loaded(log_config))
+        if settled.names_both:
+            part_loggers()
+        else:
+            pair_loggers()
+        _apply(settled.config, use_colors)
     except Exception as error:
         raise ConfigError(f"log_config {_named(log_config)} can't be used: {_reason(error)}") from error
     if level is not None:
@@ -168,6 +188,7 @@ def configure_logging(
     if not access_log:
         logging.getLogger("fastasgi.access").handlers = []
         logging.getLogger("fastasgi.access").propagate = False
+    return settled.changed
 
 
 def _reason(error: BaseException) -> str:
@@ -185,26 +206,34 @@ def _named(log_config: LogConfig) -> str:
     )
 
 
-def _apply(log_config: LogConfig, use_colors: bool | None) -> None:
-    if log_config is None:
+def _loaded(log_config: LogConfig) -> Any:
+    """A dict as logging.config.dictConfig takes it, a parser as fileConfig does, or None."""
+    if log_config is None or isinstance(log_config, dict | RawConfigParser):
+        return log_config
+    parser = ConfigParser()
+    if not isinstance(log_config, str | os.PathLike):
+        parser.read_file(log_config)
+        return parser
+    path = os.fspath(log_config)
+    if path.endswith((".json", ".yaml", ".yml")):
+        return _read(path)
+    with open(path, encoding="utf-8") as file:
+        parser.read_file(file)
+    return parser
+
+
+def _apply(config: Any, use_colors: bool | None) -> None:
+    if config is None:
         return
-    if isinstance(log_config, os.PathLike):
-        log_config = os.fspath(log_config)
-    if isinstance(log_config, str) and log_config.endswith((".json", ".yaml", ".yml")):
-        log_config = _read(log_config)
-    elif isinstance(log_config, str):
-        with open(log_config, encoding="utf-8") as file:
-            logging.config.fileConfig(file, disable_existing_loggers=False)
-        return
-    if not isinstance(log_config, dict):
-        logging.config.fileConfig(log_config, disable_existing_loggers=False)
+    if isinstance(config, RawConfigParser):
+        logging.config.fileConfig(config, disable_existing_loggers=False)
         return
     if use_colors is not None:
-        log_config = copy.deepcopy(log_config)
+        config = copy.deepcopy(config)
         for name in ("default", "access"):
-            if name in log_config.get("formatters", {}):
-                log_config["formatters"][name]["use_colors"] = use_colors
-    logging.config.dictConfig(log_config)
+            if name in config.get("formatters", {}):
+                config["formatters"][name]["use_colors"] = use_colors
+    logging.config.dictConfig(config)
 
 
 def _read(path: str) -> Any:
@@ -227,6 +256,13 @@ def log_process(what: str, kind: str) -> None:
     text = f"{what} {kind} process [%d]"
     color_text = f"{what} {kind} process [{styled('%d', '36')}]"
     logging.getLogger("fastasgi.error").info(text, os.getpid(), extra={"color_message": color_text})
+
+
+def log_mapping(configured: list[str]) -> None:
+    """Log which names of uvicorn's were taken for ours: those in log_config, and loggers set by code."""
+    names = sorted({*used_names(), *configured})
+    if names:
+        logging.getLogger("fastasgi.error").info("Taken for fastasgi's own in logging: %s", ", ".join(names))
 
 
 def reopen_log_files(owner: tuple[int, int] = (-1, -1)) -> None:
@@ -280,7 +316,9 @@ def make_access_log(enabled: bool, line_format: str | None) -> "AccessLog | None
 
 def _default_handler(logger: logging.Logger) -> "logging.StreamHandler[TextIO] | None":
     """The logger's handler where it is exactly the one that LOGGING_CONFIG sets up."""
-    if type(logger) is not logging.Logger or logger.propagate or logger.filters or len(logger.handlers) != 1:
+    if type(logger) not in (logging.Logger, PairedLogger) or logger.propagate or logger.filters:
+        return None
+    if len(logger.handlers) != 1:
         return None
     handler = logger.handlers[0]
     formatter = handler.formatter

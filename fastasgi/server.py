@@ -22,7 +22,7 @@ from fastasgi.errors import STARTUP_FAILURE, ConfigError
 from fastasgi.failures import exit_with
 from fastasgi.handlers import SignalHandlers, is_main_thread
 from fastasgi.health import HealthCheck
-from fastasgi.logging import log_process, make_access_log, reopen_log_files
+from fastasgi.logging import log_mapping, log_process, make_access_log, reopen_log_files
 from fastasgi.notify import Notifier
 from fastasgi.pidfile import PidFile
 from fastasgi.process import apply_process_settings, open_standard_streams
@@ -187,6 +187,7 @@ class Server:
         log_process("Started", "server")
         try:
             await self._start_lifespan()
+            log_mapping(self.config.uvicorn_names)
             # The application's start-up may have set up logging
             self._access_log = make_access_log(self.config.access_log, self.config.access_log_format)
             self._context = self._make_context()

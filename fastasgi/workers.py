@@ -31,6 +31,7 @@ from fastasgi.errors import AppImportError, ConfigError, FastasgiError
 from fastasgi.handlers import SignalHandlers
 from fastasgi.interfaces import ASGIApp, Message, Receive, Scope, Send
 from fastasgi.logging import LOG_LEVELS
+from fastasgi.namesakes import pair_loggers
 from fastasgi.server import Server
 from fastasgi.tls import TLS, TLSFiles
 
@@ -131,6 +132,7 @@ class FastASGIWorker(Worker):  # type: ignore
 
     def init_process(self) -> None:
         """Serve in this process, just forked, until told to stop."""
+        pair_loggers()  # first: logconfig may name handlers for uvicorn's
         _route_log(self.log)
         with self._errors_told():
             _check_tls(self.cfg, self.CONFIG_KWARGS, self._tls_files)  # a reload may have changed it

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import settings
 from serving import ServerProcess
 
+from fastasgi.namesakes import NAMES, part_loggers
+
 # How long an example takes says how busy the machine is
 settings.register_profile("fastasgi", deadline=None)
 settings.load_profile("fastasgi")
@@ -31,10 +33,12 @@ def start(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
 
 @pytest.fixture(autouse=True)
 def restore_loggers() -> Iterator[None]:
-    """Take the server's loggers back to what they were."""
-    loggers = [logging.getLogger(name) for name in ("fastasgi", "fastasgi.error", "fastasgi.access")]
+    """Take the server's loggers, and uvicorn's, back to what they were."""
+    part_loggers()
+    loggers = [logging.getLogger(name) for name in (*NAMES, *NAMES.values())]
     states = [(x.handlers[:], x.filters[:], x.level, x.propagate, x.disabled) for x in loggers]
     yield
+    part_loggers()
     for logger, state in zip(loggers, states, strict=True):
         logger.handlers, logger.filters, logger.level, logger.propagate, logger.disabled = state
         logger.setLevel(state[2])
