@@ -1,13 +1,16 @@
 """The access log: one line a response, formatted at once and written in batches.
 
-Knows the scope's keys and the formats. Must not know: connections, exchanges, where the lines go.
+Knows the scope's keys and the formats. Must not know: connections, exchanges, where the lines go (see accessroute).
 """
 
 
 cdef class AccessLog:
     cdef:
-        object write                    # Callable[[str], object]: takes whole lines; None where logger is set
-        object logger                   # logging.Logger, one call a response; None where write is set
+        object route                    # AccessRoute
+        object write                    # its write(): takes whole lines
+        object logger                   # logging.Logger, one call a response; None: lines are batched for write
+        bint is_on                      # when it was last looked at, something would have been written
+        bint at_once                    # a batch is one line
         list atoms                      # of a format string: literal str, or Atom; None: uvicorn's line
         bint as_json
         bytes prefix                    # before each line of uvicorn's format
@@ -19,6 +22,7 @@ cdef class AccessLog:
         Py_ssize_t length               # bytes
         Py_ssize_t capacity             # bytes
 
+    cdef bint look(self) except -1      # where lines go now; whether anywhere. Nothing may be batched
     cdef int record(self, dict scope, int status, long long body_bytes, double duration_s) except -1
     cdef int put_default_line(self, dict scope, int status) except -1
     cdef int put_line(self, str line) except -1

@@ -43,22 +43,19 @@ def parse_format(format: str) -> list:
 cdef class AccessLog:
     """One line a response.
 
-    `format` is None for uvicorn's line, "json", or a format string (see parse_format). Lines go to `write` in batches,
-    each line whole, or to `logger.info` one by one; exactly one of the two is given.
+    `format` is None for uvicorn's line, "json", or a format string (see parse_format). `route` says where lines go,
+    and is asked again before each batch: to its `write` in batches, each line whole, or through its `logger` one by one.
     """
 
-    def __init__(self, *, str format, object write, str prefix="", bint use_colors=False, object logger=None):
-        if (write is None) == (logger is None):
-            raise ValueError("AccessLog takes either write or logger")
-        self.write = write
-        self.logger = logger
+    def __init__(self, *, str format, route):
         self.as_json = format == "json"
         self.atoms = None if format is None or self.as_json else parse_format(format)
-        self.prefix = prefix.encode()
-        self.use_colors = use_colors
-        self.request_prefix = b"\x1b[1m" if use_colors else b""
-        self.request_suffix = b"\x1b[0m" if use_colors else b""
+        self.prefix = self.request_prefix = self.request_suffix = b""
         self.status_texts = {}
+        self.route = route
+        self.write = route.write
+        route.flush = self.flush
+        self.look()
 
     def __dealloc__(self):
         PyMem_RawFree(self.lines)
@@ -71,10 +68,29 @@ cdef class AccessLog:
         self.length = 0
         self.write(text)
 
+    def close(self) -> None:
+        """Write what is batched; nothing comes any more."""
+        self.flush()
+        self.route.close()
+
+    cdef bint look(self) except -1:
+        self.is_on = self.route.look()
+        self.logger = self.route.logger
+        self.at_once = self.route.at_once
+        self.prefix = self.route.prefix.encode()
+        if self.use_colors != self.route.use_colors:
+            self.use_colors = self.route.use_colors
+            self.request_prefix = b"\x1b[1m" if self.use_colors else b""
+            self.request_suffix = b"\x1b[0m" if self.use_colors else b""
+            self.status_texts.clear()
+        return self.is_on
+
     cdef int record(self, dict scope, int status, long long body_bytes, double duration_s) except -1:
-        """Log one response: body bytes on the wire, and the time since its head came, in seconds."""
+        """Log one response: body bytes on the wire, and the time since its head came, in seconds; -1: not known."""
+        if self.length == 0 and self.logger is None and not self.look():
+            return 0
         if self.atoms is None and not self.as_json:
-            if self.write is not None:
+            if self.logger is None:
                 return self.put_default_line(scope, status)
             self.logger.info('%s - "%s %s HTTP/%s" %d', client_text(scope), scope["method"], target_text(scope),
                              scope["http_version"], status)
@@ -84,7 +100,7 @@ cdef class AccessLog:
             line = json.dumps(values)
         else:
             line = "".join([atom_text(values, scope, part) if type(part) is Atom else part for part in self.atoms])
-        if self.write is None:
+        if self.logger is not None:
             self.logger.info("%s", line)
             return 0
         return self.put_line(line)
@@ -124,14 +140,14 @@ cdef class AccessLog:
         p = put_bytes(p, b'" ')
         p = put_bytes(p, status_text)
         self.length = p - self.lines
-        if self.length > BATCH_SIZE:
+        if self.length > BATCH_SIZE or self.at_once:
             self.flush()
         return 0
 
     cdef int put_line(self, str line) except -1:
         cdef bytes data = line.encode("utf-8", "backslashreplace") + b"\n"
         self.length = put_bytes(self.reserve(len(data)), data) - self.lines
-        if self.length > BATCH_SIZE:
+        if self.length > BATCH_SIZE or self.at_once:
             self.flush()
         return 0
 
@@ -208,7 +224,7 @@ def atom_values(dict scope, int status, long long body_bytes, double duration_s)
         "http_version": scope["http_version"],
         "status": status,
         "bytes": body_bytes,
-        "duration_us": round(duration_s * 1e6),
+        "duration_us": round(duration_s * 1e6) if duration_s >= 0 else None,
         "user_agent": header_text(scope, b"user-agent"),
         "referer": header_text(scope, b"referer"),
     }
@@ -218,4 +234,4 @@ def atom_text(dict values, dict scope, name) -> str:
     """One value of a line, escaped."""
     if name.startswith("header["):
         return escape(header_text(scope, name.removeprefix("header[").removesuffix("]").encode()))
-    return escape(str(values[name]))
+    return "-" if values[name] is None else escape(str(values[name]))

@@ -33,7 +33,8 @@ cdef class WorkerContext:
         bint loop_is_asyncio            # or derived from it, in contrast to uvloop's
         object context                  # contextvars.Context in which the server was started
         GuardedLogger logger
-        AccessLog access_log            # None: off
+        AccessLog access                # None: there is none
+        AccessLog access_log            # the same while something would be written, else None; as of the last tick
         HeadParser parser
 
         # Settings
@@ -93,6 +94,10 @@ cdef class WorkerContext:
         object step                     # the first step of that task, kept by catch_step;
         dict loop_attributes            # loop.__dict__
 
+        # Refusals that the error log has been told of since the last tick, or was not, because they are many
+        int refusals_told
+        Py_ssize_t refusals_untold
+
         # Memory that one event at a time uses
         ReadBuffer read_buffer          # where the next read goes; another one while it is lent
         # Blocks: bytes objects with room for READ_SIZE. The kernel writes into one, and the application gets that one.
@@ -125,6 +130,8 @@ cdef class WorkerContext:
         self.in_callback = False
     cdef int note_nesting(self) except -1
     cdef int note_old_handshake(self) except -1         # a client asks for a WebSocket in HTTP/1.0
+    cdef int count_refusals(self) except -1
+    cdef bint tells_refusal(self) noexcept      # whether the error log is to be told of one more; counts it
     cdef int note_idle(self) except -1          # after a connection or an exchange has ended
     # With its traceback, or, where a handler of the user's or the traceback's own depth prevents that, without
     cdef int log_error(self, str message, object error) except -1
@@ -265,8 +272,13 @@ cdef class Connection:
     cdef bint expect_first_request(self) noexcept       # of a worker that drains: whether that shortens the deadline
     cdef int expire(self) except -1             # the deadline has passed
     cdef str peer(self)                         # the client's address for the error log
+    # A line of the access log for an answer of the server's own. scope None: nothing is known of the request
+    cdef int log_refusal(self, dict scope, int status, Py_ssize_t body_bytes, double duration_s) except -1
     cdef inline bint is_due(self) noexcept:     # for the tick to look at
         return self.watches_peer or 0 < self.deadline <= self.worker.now
     cdef inline void set_deadline(self, double timeout_s) noexcept:
         # 0: none. worker.now is up to one tick old, so that it is never early, and at most two ticks late
         self.deadline = 0 if timeout_s <= 0 else self.worker.now + timeout_s + self.worker.tick_interval_s
+
+
+cdef dict unknown_scope(ByteSink sink)

@@ -86,6 +86,9 @@ class WorkerContext:
     on_max_requests: Callable[[], object] | None
     """Called once, when `max_requests` requests have begun."""
 
+    def finish_logs(self) -> None:
+        """Write what logs still lack, once nothing is served any more."""
+
     def tick(self) -> None:
         """Move the clock: expire deadlines, renew the date, write the access log.
 

@@ -63,6 +63,7 @@ cdef double SPREAD_S = 2.0              # over which many WebSockets are ended
 cdef enum:
     SPREAD_MIN = 100                    # connections that are many
     MOST_TRACEBACKS = 1000              # that are written of one error
+    MOST_REFUSALS = 5                   # of which the error log has a line each, from one second to the next
 
 
 cdef class WorkerContext:
@@ -113,7 +114,7 @@ cdef class WorkerContext:
         self.loop_is_asyncio = isinstance(loop, asyncio.BaseEventLoop)
         self.context = contextvars.copy_context()
         self.logger = GuardedLogger(logger, loop)
-        self.access_log = access_log
+        self.access = access_log
         parser = LlhttpHeadParser if http == "httptools" else HeadParser
         self.parser = parser(
             max_request_line_bytes=max_request_line_bytes,
@@ -179,13 +180,14 @@ cdef class WorkerContext:
         return len(self.connections)
 
     def tick(self) -> None:
-        """Move the clock: expire deadlines, renew the date, write the access log, give unused blocks back.
+        """Move the clock: expire deadlines, renew the date, write logs, give unused blocks back.
 
         To be called each tick_interval_s from an event-loop callback, not from a task."""
         cdef Connection connection
         self.now = self.loop.time()
         cdef long second = int(time.time())
-        if second != self.date_second:
+        cdef bint is_new_second = second != self.date_second
+        if is_new_second:
             self.date_second = second
             self.date_line = b"date: %b\r\n" % formatdate(second, usegmt=True).encode() if self.has_date else b""
             self.default_lines = self.server_line + self.date_line + self.lines_without_server
@@ -204,8 +206,33 @@ cdef class WorkerContext:
             self.leave(was)
         self.block = NULL
         self.blocks.clear()
-        if self.access_log is not None:
-            self.access_log.flush()
+        if is_new_second:
+            self.count_refusals()
+        if self.access is not None:
+            self.access.flush()
+            self.access_log = self.access if self.access.look() else None
+
+    def finish_logs(self) -> None:
+        """Write what logs still lack, once nothing is served any more."""
+        self.count_refusals()
+        if self.access is not None:
+            self.access.close()
+
+    cdef bint tells_refusal(self) noexcept:
+        self.refusals_told += 1
+        if self.refusals_told > MOST_REFUSALS:
+            self.refusals_untold += 1
+            return False
+        return True
+
+    cdef int count_refusals(self) except -1:
+        """Tell how many refusals there were of which nothing else tells."""
+        cdef Py_ssize_t count = self.refusals_untold
+        self.refusals_told = 0
+        self.refusals_untold = 0
+        if count:
+            self.logger.warning("%d more refused in the same second", count)
+        return 0
 
     def drain(self, *, bint lingers=False, bint accepts=False) -> None:
         """Shutdown, first phase: idle connections close, the others after the exchange that runs.
@@ -655,3 +682,27 @@ cdef class Connection:
         if peer is None:
             return "a client that has gone"
         return "%s:%d" % tuple(peer[:2]) if isinstance(peer, (tuple, list)) else "a unix socket"
+
+    cdef int log_refusal(self, dict scope, int status, Py_ssize_t body_bytes, double duration_s) except -1:
+        cdef WorkerContext worker = self.worker
+        if worker.access_log is None or self.sink is None:
+            return 0
+        try:
+            worker.access_log.record(
+                unknown_scope(self.sink) if scope is None else scope, status, body_bytes, duration_s)
+        except Exception as error:
+            worker.log_error("Exception in the access log", error)
+        return 0
+
+
+cdef dict unknown_scope(ByteSink sink):
+    """What the access log reads of a scope, for a request of which only the client is known."""
+    peer = sink.extra_info("peername")
+    return {
+        "client": (peer[0], peer[1]) if isinstance(peer, (tuple, list)) else None,
+        "method": "-",
+        "raw_path": b"-",
+        "query_string": b"",
+        "http_version": "-",
+        "headers": [],
+    }

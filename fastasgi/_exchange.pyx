@@ -263,11 +263,14 @@ cdef class Exchange:
     cdef int returned(self, object exception) except -1:
         raise NotImplementedError
 
-    cdef int log_exception(self, object exception) except -1:
+    cdef bint is_fault(self, object exception) except -1:
+        if exception is None:
+            return False
         if issubclass(type(exception), CancelledError) and (self.disconnected or self.worker.draining):
-            return 0
-        if caused_by_disconnect(exception):
-            return 0
+            return False
+        return not caused_by_disconnect(exception)
+
+    cdef int log_fault(self, object exception) except -1:
         return self.worker.log_error("Exception in ASGI application\n", exception)
 
     cdef object next_message(self):

@@ -81,6 +81,7 @@ cdef class HTTPExchange(Exchange):
     cdef int take_early_hint(self, dict message) except -1
     cdef int count_body(self, long long n, bint more) except -1
     cdef int complete(self) except -1           # the last message is with the wire
+    cdef int end_response(self, object exception) except -1
     cdef int give_up(self) except -1            # there will be no last message
     cdef int release(self) except -1
     # The client can't be reached any more. The access log says this status of an incomplete response; 0: nothing

@@ -377,18 +377,27 @@ cdef class HTTPExchange(Exchange):
     # The end of the call
 
     cdef int returned(self, object exception) except -1:
-        if self.knows_of_loss and issubclass(type(exception), Exception):
-            # How an application ends that lacks its input, as with Starlette's ClientDisconnect: no fault of its own
-            self.worker.logger.info("The client left within its request's body: %s", type_name(exception))
-        elif exception is not None:
-            self.log_exception(exception)
-        elif self.state != COMPLETE and not self.disconnected:
-            self.worker.logger.error("ASGI callable returned without starting response."
-                                     if self.state == EXPECT_START
-                                     else "ASGI callable returned without completing response.")
-        # Only now: code of the application may have run while that was logged
-        if self.state == COMPLETE:
-            return 0
+        cdef bint leaves_out = exception is None and self.state != COMPLETE and not self.disconnected
+        cdef bint is_lost = self.knows_of_loss and issubclass(type(exception), Exception)
+        cdef bint is_fault = not is_lost and self.is_fault(exception)
+        cdef str left_out = "starting" if self.state == EXPECT_START else "completing"
+        try:
+            # First: its line in the access log is to stand before a traceback, and code of the user's may run while
+            # that is logged
+            if self.state != COMPLETE:
+                self.end_response(exception)
+        finally:
+            if is_lost:
+                # How an application ends that lacks its input, as with Starlette's ClientDisconnect: no fault of its own
+                self.worker.logger.info("The client left within its request's body: %s", type_name(exception))
+            elif is_fault:
+                self.log_fault(exception)
+            elif leaves_out:
+                self.worker.logger.error(f"ASGI callable returned without {left_out} response.")
+        return 0
+
+    cdef int end_response(self, object exception) except -1:
+        """In place of an application that has returned or raised this, and has not completed its response."""
         is_over = exception is None or issubclass(type(exception), CancelledError)
         if self.gone or self.has_begun() or (self.disconnected and is_over):
             return self.give_up()
@@ -405,7 +414,7 @@ cdef class HTTPExchange(Exchange):
 
     cdef int put_error(self, int status, bytes body) except -1:
         if self.gone:
-            return self.give_up()       # while that was logged
+            return self.give_up()
         self.state = EXPECT_START
         self.body_sent = 0
         self.taking = True              # a finalizer's send() is refused meanwhile

@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t
 from fastasgi._chunked cimport ChunkedDecoder
 from fastasgi._core cimport ByteSink, Connection
 from fastasgi._http cimport HTTPExchange
-from fastasgi._parser cimport HeadParser
+from fastasgi._parser cimport HeadParser, RequestHead
 from fastasgi._websocket cimport Handshake, WebSocketExchange
 
 
@@ -88,6 +88,8 @@ cdef class HTTP1Connection(Connection):
     cdef int begin(self, HeadParser parser) except -1
     cdef int find_addresses(self) except -1
     cdef HTTP1Exchange new_exchange(self, HeadParser parser, Handshake handshake)
+    cdef dict new_scope(self, HeadParser parser)
+    cdef dict refused_scope(self, const RequestHead* head)      # what the access log reads; None: it is off
     cdef int switch_to(self, Connection connection) except -1
     cdef int read_body(self) except -1
     cdef int read_chunks(self) except -1
@@ -97,7 +99,9 @@ cdef class HTTP1Connection(Connection):
 
     cdef bint may_keep_alive(self, HTTP1Exchange exchange) noexcept
     cdef int response_done(self) except -1
-    cdef int refuse(self, int status, str reason, bint is_head) except -1
+    # scope and the perf_counter of the head's arrival are for the access log; None, 0: not known
+    cdef int refuse(self, int status, str reason, bint is_head, dict scope, double started_at) except -1
+    cdef int refuse_begun(self, int status, str reason, HeadParser parser, bint is_head) except -1
     cdef int refuse_body(self, int status, str reason) except -1
     cdef int watch_client(self) except -1
     cdef int watch_progress(self, Py_ssize_t unsent) except -1

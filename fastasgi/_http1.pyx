@@ -9,7 +9,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from libc.string cimport memchr, memcpy
 
 from fastasgi._chunked cimport chunked_decode, chunked_reset
-from fastasgi._core cimport JOIN_LIMIT, PEER_HAS_ENDED, PEER_IS_GONE, ByteSink, Connection, WorkerContext
+from fastasgi._core cimport JOIN_LIMIT, PEER_HAS_ENDED, PEER_IS_GONE, ByteSink, Connection, WorkerContext, unknown_scope
 from fastasgi._encoder cimport (
     CHUNK_HEAD_ROOM, fields_size, put_bytes, put_chunk_head, put_decimal, put_fields, status_line,
 )
@@ -478,7 +478,8 @@ cdef class HTTP1Connection(Connection):
                     self.at += n
                     self.begin(parser)
                 elif n < 0:
-                    self.refuse(head.status, head.reason.decode("ascii"), is_of_head(at, self.end - at))
+                    self.refuse(head.status, head.reason.decode("ascii"), is_of_head(at, self.end - at),
+                        self.refused_scope(head), 0)
         finally:
             parser.lent = self.beginning = False
         if self.held_length and self.at < self.end:
@@ -493,7 +494,7 @@ cdef class HTTP1Connection(Connection):
         self.at += n
         self.blank_bytes += n
         if self.blank_bytes > self.worker.max_head_bytes:
-            self.refuse(431, "too many empty lines before the request line", False)
+            self.refuse(431, "too many empty lines before the request line", False, None, 0)
             return False
         return begun
 
@@ -519,7 +520,7 @@ cdef class HTTP1Connection(Connection):
         self.blank_bytes = 0
         self.keep_alive = head.keep_alive
         if worker.max_body_bytes and head.content_length > worker.max_body_bytes:
-            return self.refuse(413, "the body is larger than limit_request_body", is_head)
+            return self.refuse_begun(413, "the body is larger than limit_request_body", parser, is_head)
         if head.upgrade and worker.ws and method == "GET":
             handshake = read_handshake(headers_of(parser))
             if handshake is not None and head.minor_version == 0:
@@ -527,17 +528,17 @@ cdef class HTTP1Connection(Connection):
                 handshake = None        # RFC 9110 section 7.8: a request like any other
             if handshake is not None and handshake.status == 0 and (head.content_length > 0 or head.chunked):
                 # Behind it bytes would mean one thing here and another to a proxy
-                return self.refuse(400, "a WebSocket handshake has no body", False)
+                return self.refuse_begun(400, "a WebSocket handshake has no body", parser, False)
             if handshake is not None and handshake.status:
-                return self.refuse(handshake.status, handshake.reason, False)
+                return self.refuse_begun(handshake.status, handshake.reason, parser, False)
             if handshake is not None and worker.ends_websockets:
-                return self.refuse(503, "the server is stopping", False)
+                return self.refuse_begun(503, "the server is stopping", parser, False)
         exchange = self.new_exchange(parser, handshake)
         if self.state == READ_NOTHING:
             return 0                    # ended or lost while the addresses were asked for
         if worker.max_concurrency and worker.unfinished_count >= worker.max_concurrency and (
                 worker.passes_limits is None or handshake is not None or not worker.passes_limits(exchange.scope)):
-            return self.refuse(503, "limit_concurrency is reached", is_head)
+            return self.refuse_begun(503, "limit_concurrency is reached", parser, is_head)
         self.body_read = 0
         if head.content_length > 0:
             self.state = READ_LENGTH
@@ -564,9 +565,7 @@ cdef class HTTP1Connection(Connection):
         cdef RequestHead* head = &parser.head
         cdef HTTP1Handshake opening
         cdef HTTP1Exchange exchange
-        cdef dict extensions = EXTENSIONS_1_1 if head.minor_version else EXTENSIONS_1_0
-        if self.scope_template is None:
-            self.find_addresses()
+        cdef dict scope = self.new_scope(parser)
         if handshake is None:
             exchange = HTTP1Exchange.__new__(HTTP1Exchange)
         else:
@@ -574,15 +573,6 @@ cdef class HTTP1Connection(Connection):
         exchange.worker = self.worker
         exchange.connection = self
         exchange.minor_version = head.minor_version
-        scope = build_scope(
-            self.worker, self.scope_template, "1.1" if head.minor_version else "1.0", method_of(head), path_of(head),
-            PyBytes_FromStringAndSize(head.path.p, head.path.n),
-            PyBytes_FromStringAndSize(head.query.p, head.query.n),
-            headers_of(parser), extensions)
-        if self.believes_forwarded and has_forwarded(head):
-            self.worker.forwarding.believe(scope)
-        elif self.strips_forwarded:
-            scope["headers"] = self.worker.forwarding.without_forwarded(scope["headers"])
         if handshake is None:
             exchange.scope = scope
             if self.tls is not None:
@@ -597,6 +587,35 @@ cdef class HTTP1Connection(Connection):
         if self.tls is not None:
             opening.websocket.scope["extensions"]["tls"] = self.tls.copy()
         return exchange
+
+    cdef dict new_scope(self, HeadParser parser):
+        cdef RequestHead* head = &parser.head
+        cdef dict scope
+        if self.scope_template is None:
+            self.find_addresses()
+        scope = build_scope(
+            self.worker, self.scope_template, "1.1" if head.minor_version else "1.0", method_of(head), path_of(head),
+            PyBytes_FromStringAndSize(head.path.p, head.path.n),
+            PyBytes_FromStringAndSize(head.query.p, head.query.n),
+            headers_of(parser), EXTENSIONS_1_1 if head.minor_version else EXTENSIONS_1_0)
+        if self.believes_forwarded and has_forwarded(head):
+            self.worker.forwarding.believe(scope)
+        elif self.strips_forwarded:
+            scope["headers"] = self.worker.forwarding.without_forwarded(scope["headers"])
+        return scope
+
+    cdef dict refused_scope(self, const RequestHead* head):
+        if self.worker.access_log is None or self.sink is None:
+            return None
+        cdef dict scope = unknown_scope(self.sink)
+        if head.method.n:
+            scope["method"] = method_of(head)
+        if head.path.n and head.status != 414:      # of that the rest is missing
+            scope["raw_path"] = PyBytes_FromStringAndSize(head.path.p, head.path.n)
+            scope["query_string"] = PyBytes_FromStringAndSize(head.query.p, head.query.n)
+        if head.minor_version >= 0:
+            scope["http_version"] = "1.1" if head.minor_version else "1.0"
+        return scope
 
     cdef int switch_to(self, Connection connection) except -1:
         """Hand the sink over, and what of the other protocol has been read."""
@@ -755,7 +774,7 @@ cdef class HTTP1Connection(Connection):
             return self.close()
         return 0
 
-    cdef int refuse(self, int status, str reason, bint is_head) except -1:
+    cdef int refuse(self, int status, str reason, bint is_head, dict scope, double started_at) except -1:
         """Answer in the application's place, and close: what follows on this connection can't be trusted."""
         cdef ByteSink sink = self.sink
         cdef bytes line = status_line(status)
@@ -763,7 +782,10 @@ cdef class HTTP1Connection(Connection):
         cdef bytes offered
         if sink is None:
             return 0
-        self.worker.logger.warning("Request of %s refused with %d: %s", self.peer(), status, reason)
+        self.log_refusal(
+            scope, status, 0 if is_head else len(text), time.perf_counter() - started_at if started_at else -1)
+        if self.worker.tells_refusal():
+            self.worker.logger.warning("Request of %s refused with %d: %s", self.peer(), status, reason)
         sink.put(line, len(line))
         sink.put(self.worker.default_lines, len(self.worker.default_lines))
         if status == 503:
@@ -778,13 +800,22 @@ cdef class HTTP1Connection(Connection):
         self.keep_alive = False
         return self.linger()
 
+    cdef int refuse_begun(self, int status, str reason, HeadParser parser, bint is_head) except -1:
+        """The same, of a request whose head is understood."""
+        if self.worker.access_log is None:
+            return self.refuse(status, reason, is_head, None, 0)
+        return self.refuse(status, reason, is_head, self.new_scope(parser), time.perf_counter())
+
     cdef int refuse_body(self, int status, str reason) except -1:
         """The same, once the application may be running."""
         cdef HTTP1Exchange exchange = self.exchange
         cdef bint nothing_sent = exchange is None or not exchange.has_begun()
+        cdef dict scope = None
         if exchange is not None:
             self.exchange = None
             exchange.connection = None
+            if nothing_sent:
+                scope = exchange.scope
             if self.start_is_due:
                 self.start_is_due = False
             else:
@@ -792,8 +823,9 @@ cdef class HTTP1Connection(Connection):
         if self.sink is None:
             return 0                    # lost while the application heard of it
         if nothing_sent and exchange is not None:
-            return self.refuse(status, reason, exchange.is_head)
-        self.worker.logger.warning("Connection of %s closed in a request's body: %s", self.peer(), reason)
+            return self.refuse(status, reason, exchange.is_head, scope, exchange.started_at)
+        if self.worker.tells_refusal():
+            self.worker.logger.warning("Connection of %s closed in a request's body: %s", self.peer(), reason)
         return self.close()
 
     cdef int watch_client(self) except -1:
@@ -955,5 +987,5 @@ cdef class HTTP1Connection(Connection):
             return self.refuse_body(408, "it did not arrive within timeout_request_body")
         if self.reading_head:
             is_head = is_of_head(self.held, self.held_length)
-            return self.refuse(408, "the head did not arrive within timeout_request_head", is_head)
+            return self.refuse(408, "the head did not arrive within timeout_request_head", is_head, None, 0)
         return self.close()

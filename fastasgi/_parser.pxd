@@ -54,7 +54,9 @@ cdef class HeadParser:
     """Fastasgi's own strict grammar. One object serves all connections of a worker in turn."""
 
     cdef:
-        RequestHead head        # what the last successful parse() found
+        # What the last parse() found. Of a refused head method, path, query and version, as far as they are understood;
+        # what is not is empty, or -1
+        RequestHead head
         bint lent               # that is being used further up the stack
         Py_ssize_t max_request_line_bytes       # without its CRLF
         Py_ssize_t max_head_bytes       # blank lines before it, request line, fields and the blank line together

@@ -734,6 +734,8 @@ cdef const uint8_t* read_fields(
 
 cdef inline void begin_head(RequestHead* head, Draft* draft) noexcept nogil:
     head.status = 0
+    head.method.n = head.path.n = head.query.n = 0
+    head.minor_version = -1
     head.content_length = -1
     head.chunked = False
     head.expect_continue = False

@@ -87,7 +87,7 @@ cdef class ProxyProtocolConnection(Connection):
             return 0
         peer = sink.extra_info("peername")
         # Without a name it has gone: that is how HAProxy's health checks end
-        if peer is not None:
+        if peer is not None and self.worker.tells_refusal():
             name = "%s:%d" % tuple(peer[:2]) if isinstance(peer, (tuple, list)) else "a unix socket"
             self.worker.logger.warning("Connection of %s closed: %s", name, reason)
         self.deadline = 0

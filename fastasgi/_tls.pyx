@@ -339,13 +339,16 @@ cdef class TLSSink(SocketSink):
     cdef int refuse_plain(self, bint is_head) except -1:
         """Answer a client that speaks HTTP without TLS, in its own way."""
         cdef WorkerContext worker = self.worker
-        cdef bytes text = b"This port speaks TLS: use https.\n"
-        text = (
+        cdef Connection connection = self.connection
+        cdef bytes body = b"This port speaks TLS: use https.\n"
+        cdef bytes text = (
             b"HTTP/1.1 400 Bad Request\r\n%bcontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
-            b"content-length: %d\r\n\r\n%b" % (worker.default_lines, len(text), b"" if is_head else text))
+            b"content-length: %d\r\n\r\n%b" % (worker.default_lines, len(body), b"" if is_head else body))
         SocketSink.write(self, text, len(text))
-        worker.logger.warning("Request of %s refused with 400: plain HTTP where TLS is spoken", self.connection.peer())
-        self.connection.set_deadline(LINGER_S)
+        connection.log_refusal(None, 400, 0 if is_head else len(body), -1)
+        if worker.tells_refusal():
+            worker.logger.warning("Request of %s refused with 400: plain HTTP where TLS is spoken", connection.peer())
+        connection.set_deadline(LINGER_S)
         return SocketSink.end_gently(self)
 
     cdef int give_up(self, str reason) except -1:

@@ -52,6 +52,7 @@ cdef class WebSocketExchange(Exchange):
     cdef int end(self) except -1                # for a shutdown: unless it is being denied
     cdef int deny(self, int status) except -1
     cdef int answered(self, int status) except -1
+    cdef int end_call(self, object exception) except -1
     cdef int give_up_denial(self) except -1
     cdef int log_answer(self, str answer) except -1
 

@@ -288,17 +288,26 @@ cdef class WebSocketExchange(Exchange):
     # The end of the call
 
     cdef int returned(self, object exception) except -1:
-        cdef HTTPExchange request
-        cdef WebSocketConnection connection
-        if exception is not None:
-            self.log_exception(exception)
-        elif self.state == CONNECTING:
-            self.worker.logger.error("ASGI callable returned without accepting or closing the WebSocket.")
-        elif self.state == DENYING:
-            self.worker.logger.error("ASGI callable returned without completing response.")
-        # Only now: code of the application may have run while that was logged
-        request = self.request
-        connection = self.connection
+        cdef bint is_fault = self.is_fault(exception)
+        cdef str left_out = None
+        if exception is None and self.state == CONNECTING:
+            left_out = "accepting or closing the WebSocket"
+        elif exception is None and self.state == DENYING:
+            left_out = "completing response"
+        try:
+            # First: its line is to stand before a traceback, and code of the user's may run while that is logged
+            self.end_call(exception)
+        finally:
+            if is_fault:
+                self.log_fault(exception)
+            elif left_out is not None:
+                self.worker.logger.error(f"ASGI callable returned without {left_out}.")
+        return 0
+
+    cdef int end_call(self, object exception) except -1:
+        """In place of an application that has returned or raised this."""
+        cdef HTTPExchange request = self.request
+        cdef WebSocketConnection connection = self.connection
         if self.state == CONNECTING:
             self.deny(500)
         elif self.state == DENYING:

@@ -1,4 +1,4 @@
-"""The server's loggers: their default look, the user's own configuration, and the access log's way out."""
+"""The server's loggers: their default look, and the user's own configuration."""
 
 import copy
 import http
@@ -8,23 +8,18 @@ import logging
 import logging.config
 import os
 import sys
-from collections.abc import Callable
 from configparser import ConfigParser, RawConfigParser
-from typing import IO, TYPE_CHECKING, Any, Literal, TextIO
+from typing import IO, Any, Literal, TextIO
 
 from fastasgi.errors import ConfigError
 from fastasgi.namesakes import (
     NAMES,
     BuiltIn,
-    PairedLogger,
     pair_loggers,
     part_loggers,
     settle_names,
     used_names,
 )
-
-if TYPE_CHECKING:
-    from fastasgi._access import AccessLog
 
 LogConfig = dict[str, Any] | str | os.PathLike[str] | RawConfigParser | IO[Any] | None
 
@@ -289,67 +284,11 @@ def reopen_log_files(owner: tuple[int, int] = (-1, -1)) -> None:
                 handler.release()
 
 
-def make_access_log(enabled: bool, line_format: str | None) -> "AccessLog | None":
-    """The worker's access log, or None where nothing would be written.
-
-    With the default handler in force its stream is written to directly, in batches; with any other handler,
-    filter, formatter or propagation of ``fastasgi.access`` each line goes through ``logging``.
-    """
-    from fastasgi._access import AccessLog
-
-    logger = logging.getLogger("fastasgi.access")
-    if not enabled or not logger.isEnabledFor(logging.INFO) or not logger.hasHandlers():
-        return None
-    handler = _default_handler(logger)
-    if handler is None:
-        return AccessLog(format=line_format, write=None, prefix="", use_colors=False, logger=logger)
-    formatter = handler.formatter
-    assert isinstance(formatter, AccessFormatter)
-    return AccessLog(
-        format=line_format,
-        write=_direct_writer(handler),
-        prefix="" if line_format else formatter.level_prefix(logging.INFO, "INFO") + " ",
-        use_colors=formatter.use_colors and not line_format,
-        logger=None,
-    )
-
-
-def _default_handler(logger: logging.Logger) -> "logging.StreamHandler[TextIO] | None":
-    """The logger's handler where it is exactly the one that LOGGING_CONFIG sets up."""
-    if type(logger) not in (logging.Logger, PairedLogger) or logger.propagate or logger.filters:
-        return None
-    if len(logger.handlers) != 1:
-        return None
-    handler = logger.handlers[0]
-    formatter = handler.formatter
-    if type(handler) is not logging.StreamHandler or handler.filters or handler.level > logging.INFO:
-        return None
-    return handler if type(formatter) is AccessFormatter and formatter._fmt == ACCESS_FORMAT else None
-
-
-def _direct_writer(handler: "logging.StreamHandler[TextIO]") -> Callable[[str], object]:
-    def write(lines: str) -> None:
-        handler.acquire()
-        try:
-            try:
-                handler.stream.write(lines)
-            except UnicodeEncodeError as error:
-                # A format's own text may need more than the stream's encoding has
-                handler.stream.write(lines.encode(error.encoding, "backslashreplace").decode(error.encoding))
-            handler.flush()
-        except Exception:
-            handler.handleError(logging.makeLogRecord({"msg": "access log", "name": "fastasgi.access"}))
-        finally:
-            handler.release()
-
-    return write
-
-
 def check_access_log_format(line_format: str) -> None:
     """Raises ConfigError where the format names an atom that isn't there."""
-    from fastasgi._access import AccessLog
+    from fastasgi._access import parse_format
 
     try:
-        AccessLog(format=line_format, write=len, prefix="", use_colors=False, logger=None)
+        parse_format(line_format)
     except ValueError as error:
         raise ConfigError(f"access_log_format {line_format!r}: {error}") from None

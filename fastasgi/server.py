@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 from fastasgi._core import WorkerContext
 from fastasgi._protocol import ServerProtocol
 from fastasgi._tls import TLSProtocol, TLSWorker
+from fastasgi.accessroute import make_access_log
 from fastasgi.config import Config
 from fastasgi.errors import STARTUP_FAILURE, ConfigError
 from fastasgi.failures import exit_with
 from fastasgi.handlers import SignalHandlers, is_main_thread
 from fastasgi.health import HealthCheck
-from fastasgi.logging import log_mapping, log_process, make_access_log, reopen_log_files
+from fastasgi.logging import log_mapping, log_process, reopen_log_files
 from fastasgi.notify import Notifier
 from fastasgi.pidfile import PidFile
 from fastasgi.process import apply_process_settings, open_standard_streams
@@ -30,7 +31,6 @@ from fastasgi.sockets import listen_error
 from fastasgi.stalls import StallWatch
 
 if TYPE_CHECKING:
-    from fastasgi._access import AccessLog
     from fastasgi.lifespan import Lifespan
 
 logger = logging.getLogger("fastasgi.error")
@@ -80,7 +80,6 @@ class Server:
         self._force_asked: asyncio.Future[None] | None = None
         self._context: WorkerContext | None = None
         self._tls_worker: TLSWorker | None = None  # None: connections are plain
-        self._access_log: AccessLog | None = None
         self._tick_handle: asyncio.Handle | None = None
         self._stall_watch: StallWatch | None = None
 
@@ -189,7 +188,6 @@ class Server:
             await self._start_lifespan()
             log_mapping(self.config.uvicorn_names)
             # The application's start-up may have set up logging
-            self._access_log = make_access_log(self.config.access_log, self.config.access_log_format)
             self._context = self._make_context()
             self._tls_worker = None if self.config.tls is None else TLSWorker(self.config.tls)
             for sock in listeners:
@@ -253,7 +251,7 @@ class Server:
             max_requests=self._max_requests(),
             header_underscores=config.header_underscores or "allow",
             logger=logger,
-            access_log=self._access_log,
+            access_log=make_access_log(config.access_log, config.access_log_format),
             asgi_version=config.asgi_version,
             ws=config.ws != "none" and config.interface != "wsgi",
             ws_max_size=config.ws_max_size,
@@ -352,8 +350,8 @@ class Server:
         finally:
             if self._tick_handle is not None:
                 self._tick_handle.cancel()
-            if self._access_log is not None:
-                self._access_log.flush()
+            if self._context is not None:
+                self._context.finish_logs()
             try:
                 await self._stop_lifespan(lifespan_ends_at)
             finally:

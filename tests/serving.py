@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +131,23 @@ async def fetch(port: int, head: str = "GET / HTTP/1.1\r\nhost: x\r\nconnection:
         answer = await reader.read()
     writer.close()
     return answer
+
+
+class LineRoute:
+    """Where the access lines of a test go, instead of an AccessRoute: to this callable."""
+
+    logger = None
+    prefix = ""
+    use_colors = at_once = False
+    descriptor = -1
+    flush: Callable[[], None]
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self.write = write
+
+    def look(self) -> bool:
+        """As AccessRoute's."""
+        return True
+
+    def close(self) -> None:
+        """As AccessRoute's."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from certificates import Authority
+from serving import LineRoute
 from wire import (
     Client,
     Served,
@@ -48,7 +49,7 @@ def now() -> float:
 def access_lines(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
     """Has servers that start from now on keep an access log; what is in it up to now."""
     lines: list[str] = []
-    log = AccessLog(format="{method} {path} {status} {bytes}", write=lines.append)
+    log = AccessLog(format="{method} {path} {status} {bytes}", route=LineRoute(lines.append))
     monkeypatch.setattr("fastasgi.server.make_access_log", lambda *_: log)
 
     def written() -> list[str]:

@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 from serving import ServerProcess, fetch
 
-from fastasgi import _access
+from fastasgi.accessroute import AccessRoute
 from fastasgi.config import Config
 from fastasgi.errors import ConfigError
 from fastasgi.logging import (
     LOGGING_CONFIG,
     AccessFormatter,
     DefaultFormatter,
-    make_access_log,
     reopen_log_files,
 )
 
@@ -185,39 +184,41 @@ def test_no_configuration_leaves_handlers_alone() -> None:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """Configures logging and gives what the AccessLog would be made with."""
-    monkeypatch.setattr(_access, "AccessLog", dict)
+def made() -> Iterator[Callable[..., AccessRoute | None]]:
+    """Configures logging, and gives where access lines go then; None: nowhere."""
+    made = []
 
-    def make(access_log: bool = True, line_format: str | None = None, **settings: Any) -> Any:
-        Config(app, access_log=access_log, **settings)
-        return make_access_log(access_log, line_format)
+    def make(line_format: str | None = None, **settings: Any) -> AccessRoute | None:
+        Config(app, **settings)
+        made.append(AccessRoute(line_format))
+        return made[-1] if made[-1].look() else None
 
-    return make
+    yield make
+    for route in made:
+        route.close()
 
 
 def test_default_handlers_are_written_to_directly(made: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    access_log = made(use_colors=False)
-    access_log["write"]("two\nlines\n")
+    route = made(use_colors=False)
+    route.write("two\nlines\n")
     assert capsys.readouterr().out == "two\nlines\n"
-    assert (access_log["prefix"], access_log["use_colors"]) == ("INFO:     ", False)
-    assert (access_log["format"], access_log["logger"]) == (None, None)
+    assert (route.prefix, route.use_colors, route.logger) == ("INFO:     ", False, None)
 
 
 def test_the_direct_prefix_has_the_formatters_colour(made: Any) -> None:
-    access_log = made(use_colors=True)
-    assert (access_log["prefix"], access_log["use_colors"]) == ("\x1b[32mINFO\x1b[0m:     ", True)
+    route = made(use_colors=True)
+    assert (route.prefix, route.use_colors) == ("\x1b[32mINFO\x1b[0m:     ", True)
 
 
 def test_a_format_stands_alone_in_its_line(made: Any) -> None:
-    access_log = made(use_colors=True, line_format="json")
-    assert (access_log["prefix"], access_log["use_colors"], access_log["format"]) == ("", False, "json")
+    route = made(use_colors=True, line_format="json")
+    assert (route.prefix, route.use_colors) == ("", False)
 
 
 def test_a_failing_stream_is_reported_as_logging_does(made: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    access_log = made()
+    route = made()
     logging.getLogger("fastasgi.access").handlers[0].setStream(None)
-    access_log["write"]("line\n")
+    route.write("line\n")
     assert "--- Logging error ---" in capsys.readouterr().err
 
 
@@ -264,9 +265,7 @@ def more_propagation() -> Any:
 
 @pytest.mark.parametrize("change", [other_format, other_filter, other_handler, more_propagation])
 def test_any_handling_but_the_default_goes_through_logging(made: Any, change: Callable[[], Any]) -> None:
-    access_log = made(**change())
-    assert access_log["logger"] is logging.getLogger("fastasgi.access")
-    assert access_log["write"] is None
+    assert made(**change()).logger is logging.getLogger("fastasgi.access")
 
 
 @pytest.mark.parametrize("line_format", ["{nope}", "{status", "{header[]}"])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import serving
+from serving import fetch, port_of, serving
 
 from fastasgi.config import Config
 from fastasgi.logging import LOGGING_CONFIG, AccessFormatter, DefaultFormatter
@@ -335,3 +335,18 @@ def test_other_processes_keep_their_loggers() -> None:
     """Only who configures a server pairs them: an import does not."""
     code = "import logging, fastasgi.server; assert type(logging.getLogger('uvicorn')) is logging.Logger"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_two_servers_share_the_names(capsys: pytest.CaptureFixture[str]) -> None:
+    async def run() -> None:
+        async with serving(app) as first, serving(app) as second:
+            THEIR_ACCESS.addFilter(lambda record: "/kept" in record.getMessage())
+            for server in (first, second):
+                for path in ("/kept", "/left-out"):
+                    await fetch(
+                        port_of(server), f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+                    )
+
+    asyncio.run(run())
+    lines = capsys.readouterr().out
+    assert (lines.count("/kept"), lines.count("/left-out")) == (2, 0)

@@ -27,6 +27,7 @@ from fuzz.http1_responses import read_responses
 from fuzz.http_applications import Call, DeliberateError, Stage
 from fuzz.memory_transport import MemoryTransport
 from fuzz.socket_peer import SocketPeer
+from serving import LineRoute
 
 from fastasgi._access import AccessLog
 from fastasgi._core import WorkerContext
@@ -270,7 +271,7 @@ class Connections:
     def _make_server(self, rng: Random, loop: asyncio.AbstractEventLoop, variant: int = 0) -> Server:
         stage = Stage(str(self._file))
         settings = {**DEFAULTS, **VARIANTS[variant]}
-        log = AccessLog(format=rng.choice(ACCESS_LOG_FORMATS), write=str.encode)
+        log = AccessLog(format=rng.choice(ACCESS_LOG_FORMATS), route=LineRoute(str.encode))
         return Server(
             stage,
             settings,
