@@ -478,7 +478,8 @@ cdef class HTTP1Connection(Connection):
                     self.at += n
                     self.begin(parser)
                 elif n < 0:
-                    self.refuse(head.status, head.reason.decode("ascii"), is_of_head(at, self.end - at),
+                    self.refuse(
+                        head.status, head.reason.decode("ascii"), is_of_head(at, self.end - at),
                         self.refused_scope(head), 0)
         finally:
             parser.lent = self.beginning = False

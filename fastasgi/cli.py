@@ -25,7 +25,7 @@ from fastasgi.setting import (
     option_of,
     settings_of,
 )
-from fastasgi.sources import Given, collect, listing, make_config, unknown_variables
+from fastasgi.sources import Given, collect, listing, make_config, take_secrets, unknown_variables
 
 
 class WrongUsage(click.ClickException):
@@ -132,6 +132,7 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
 def _run(config: str | None, print_config: bool, check_config: bool, **command_line: Any) -> None:
     # Nothing outside changes a process's environment, but env_file does, and it sets no settings
     environ = dict(os.environ)
+    secrets = take_secrets(os.environ)
     collect_settings = functools.partial(collect, command_line, environ, config)
     try:
         if print_config or check_config:
@@ -140,7 +141,7 @@ def _run(config: str | None, print_config: bool, check_config: bool, **command_l
             for line in unknown_variables(environ):
                 if "did you mean" in line:
                     click.echo(f"Warning: {line}", err=True)
-            run_config(lambda: make_config(collect_settings()))
+            run_config(lambda: make_config(collect_settings()), secrets)
     except (Exception, SystemExit) as error:
         exit_with(error)
 

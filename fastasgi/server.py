@@ -10,7 +10,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -546,15 +546,19 @@ def run(*args: Any, **settings: Any) -> None:
     run_config(functools.partial(Config, *args, **settings))
 
 
-def run_config(make_config: Callable[[], Config]) -> None:
-    """As ``run``, with what make_config returns; a supervisor calls it again for a reload."""
+def run_config(make_config: Callable[[], Config], secrets: Mapping[str, str] | None = None) -> None:
+    """As ``run``, with what make_config returns; a supervisor calls it again for a reload.
+
+    secrets are variables that have been taken out of the environment; whoever starts this program anew needs
+    them.
+    """
     _refuse_inside_worker()
     open_standard_streams()
     environ = dict(os.environ)  # without what env_file adds: each worker reads that itself
     config = make_config()
     try:
         if config.is_supervised:
-            _supervise(config, make_config, environ)
+            _supervise(config, make_config, environ, secrets or {})
         else:
             _serve_alone(config)
     except ConfigError:
@@ -573,10 +577,12 @@ def _refuse_inside_worker() -> None:
         )
 
 
-def _supervise(config: Config, make_config: Callable[[], Config], environ: dict[str, str]) -> None:
+def _supervise(
+    config: Config, make_config: Callable[[], Config], environ: dict[str, str], secrets: Mapping[str, str]
+) -> None:
     from fastasgi.supervisor import Supervisor
 
-    sys.exit(Supervisor(config, make_config, environ).run())
+    sys.exit(Supervisor(config, make_config, environ, secrets).run())
 
 
 def _serve_alone(config: Config) -> None:

@@ -8,7 +8,7 @@ import itertools
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +137,12 @@ def _variables_of(name: str) -> Iterator[str]:
     yield VARIABLE_PREFIX + name.upper()
     if name in SHARED_VARIABLES:
         yield SHARED_VARIABLES[name]
+
+
+def take_secrets(environ: MutableMapping[str, str]) -> dict[str, str]:
+    """Remove the variables that give secret settings, so that no program started from here gets them."""
+    names = [VARIABLE_PREFIX + field.name.upper() for field, each in settings_of(Config) if each.is_secret]
+    return {name: environ.pop(name) for name in names if name in environ}
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:

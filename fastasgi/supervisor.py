@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from fastasgi import worker
 from fastasgi.config import Config
@@ -85,13 +85,21 @@ class Supervisor:
     """Keeps as many workers as its configuration says.
 
     make_config makes the configuration for each reload. It raises a FastasgiError where settings are wrong.
-    environ is the environment of the workers.
+    environ is the environment of the workers; secrets are the variables that it has been left without, and
+    that this program started anew is to have.
     """
 
-    def __init__(self, config: Config, make_config: Callable[[], Config], environ: dict[str, str]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        make_config: Callable[[], Config],
+        environ: dict[str, str],
+        secrets: Mapping[str, str],
+    ) -> None:
         self.config = config
         self.make_config = make_config
         self.environ = {name: value for name, value in environ.items() if name not in OWN_VARIABLES}
+        self.secrets = secrets
         self.cwd = _working_folder()
         inherited = json.loads(os.environ.pop(INHERIT_VARIABLE, "null"))
         self.is_candidate = inherited is not None and inherited["pid"] == os.getppid()  # until we take over
@@ -412,7 +420,12 @@ class Supervisor:
                 self.replacement = subprocess.Popen(
                     [sys.executable, *sys.orig_argv[1:]],
                     pass_fds=[*fds, theirs.fileno()],
-                    env={**self.environ, **self.notifier.environ(), INHERIT_VARIABLE: json.dumps(inherit)},
+                    env={
+                        **self.environ,
+                        **self.secrets,
+                        **self.notifier.environ(),
+                        INHERIT_VARIABLE: json.dumps(inherit),
+                    },
                     cwd=self.cwd,
                 )
         except OSError as error:

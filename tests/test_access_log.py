@@ -218,7 +218,8 @@ async def test_no_record_of_the_server_overtakes_a_line(
         await other.write(data)
         await other.response()
         ERROR.info("last")
-        found = [line.partition(" (most")[0] for line in screen.lines("client -|of client|Traceback|callable")]
+        logged_lines = screen.lines("client -|of client|Traceback|callable")
+        found = [line.partition(" (most")[0] for line in logged_lines]
     assert found == [FIRST, *lines]
 
 

@@ -45,7 +45,7 @@ def config_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Config]:
 
     def config_of(*arguments: str, **environment: str) -> Config:
         made: list[Config] = []
-        monkeypatch.setattr(cli, "run_config", lambda make_config: made.append(make_config()))
+        monkeypatch.setattr(cli, "run_config", lambda make_config, _: made.append(make_config()))
         result = CliRunner().invoke(cli.main, list(arguments), env=environment)
         assert result.exit_code == 0, result.output
         return made[0]

@@ -21,7 +21,7 @@ from load import WAIT_S, Load
 from serving import ServerProcess
 
 from fastasgi import Config, supervisor
-from fastasgi.workerprocess import WorkerProcess
+from fastasgi.workerprocess import WorkerProcess, spawn_worker
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -254,7 +254,29 @@ def test_a_worker_that_ends_before_anybody_can_look_ends_the_start(monkeypatch: 
 
     monkeypatch.setattr(supervisor, "spawn_worker", spawn)
     config = Config("app:app", port=0, workers=2)
-    assert supervisor.Supervisor(config, lambda: config, {}).run() == 5
+    assert supervisor.Supervisor(config, lambda: config, {}, {}).run() == 5
+
+
+def test_a_new_supervisor_gets_the_secrets_and_workers_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    environments = []
+
+    class Popen:
+        def __init__(self, *_: object, env: dict[str, str], **__: object) -> None:
+            environments.append(env)
+            raise OSError
+
+    monkeypatch.setattr(supervisor.subprocess, "Popen", Popen)
+    config = Config("app:app", port=0, workers=1)
+    running = supervisor.Supervisor(config, lambda: config, {"x": "1"}, {"FASTASGI_SECRET": "y"})
+    try:
+        running.replace()
+        with pytest.raises(OSError, match=r"^$"):
+            spawn_worker(config, 0, [], running.environ, running.cwd, [])
+    finally:
+        running.listeners.close()
+    replacement, worker = environments
+    assert (replacement["x"], replacement["FASTASGI_SECRET"]) == ("1", "y")
+    assert worker == {"x": "1"}
 
 
 def test_a_script_that_calls_run_wherever_it_is_imported(tmp_path: Path) -> None:

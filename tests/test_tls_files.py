@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,24 @@ async def test_an_expired_certificate_and_an_encrypted_key_and_both_in_a_file_ar
         async with served(hello, **each) as running:
             client = await running.connect(ssl=context, server_hostname="localhost")
             assert (await client.ask(request())).body == b"hello"
+
+
+@pytest.mark.parametrize("mode", [(), ("--workers", "1")])
+def test_the_password_leaves_the_environment(
+    mode: tuple[str, ...], files: Path, monkeypatch: pytest.MonkeyPatch, start: Start
+) -> None:
+    monkeypatch.chdir(files)
+    server = start(
+        PID.replace("str(os.getpid())", "repr(dict(os.environ))"),
+        *("--port", "0", "--ssl-certfile", "locked.pem", "--ssl-keyfile", "locked.key", *mode, "app:app"),
+        environment={**os.environ, "FASTASGI_SSL_KEYFILE_PASSWORD": PASSWORD, "OTHER": "seen"},
+    )
+    context = ssl._create_unverified_context()
+    with urllib.request.urlopen(f"https://127.0.0.1:{server.port}/", context=context) as answer:
+        text = answer.read().decode()
+    assert "'OTHER': 'seen'" in text
+    assert PASSWORD not in text
+    assert server.end() == (0 if mode else -signal.SIGTERM)
 
 
 # --- A context of one's own ---
