@@ -3,6 +3,12 @@
 Knows the scope's keys and the formats. Must not know: connections, exchanges, where the lines go (see accessroute).
 """
 
+cdef extern from "_fatal.h" nogil:
+    struct waiting_lines:
+        char** lines
+        Py_ssize_t* length
+        int descriptor
+
 
 cdef class AccessLog:
     cdef:
@@ -21,9 +27,12 @@ cdef class AccessLog:
         char* lines                     # formatted, not yet written
         Py_ssize_t length               # bytes
         Py_ssize_t capacity             # bytes
+        waiting_lines waiting           # the same, for a signal that ends the process
+        bint is_waiting                 # such signals know of it
 
     cdef bint look(self) except -1      # where lines go now; whether anywhere. Nothing may be batched
     cdef int record(self, dict scope, int status, long long body_bytes, double duration_s) except -1
+    cdef int outlive_signals(self) except -1
     cdef int put_default_line(self, dict scope, int status) except -1
     cdef int put_line(self, str line) except -1
     cdef char* reserve(self, Py_ssize_t n) except NULL

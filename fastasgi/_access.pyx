@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import time
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
@@ -11,6 +12,15 @@ from libc.string cimport memcpy
 from fastasgi._encoder cimport DECIMAL_ROOM, put_bytes, put_decimal
 
 from fastasgi._encoder import reason_phrase
+
+cdef extern from "_fatal.h" nogil:
+    void catch_fatal_signal(int number, bint is_crash)
+    void add_waiting_lines(waiting_lines* lines)
+    void remove_waiting_lines(const waiting_lines* lines)
+
+# Signals that end a process unless it does something about them
+CRASHES = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGSYS")
+ENDS = ("SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGUSR1", "SIGUSR2")
 
 cdef enum:
     BATCH_SIZE = 65536                  # bytes of formatted lines that are written at once
@@ -44,7 +54,7 @@ cdef class AccessLog:
     """One line a response.
 
     `format` is None for uvicorn's line, "json", or a format string (see parse_format). `route` says where lines go,
-    and is asked again before each batch: to its `write` in batches, each line whole, or through its `logger` one by one.
+    and is asked again before each batch: to its `write` in batches, of whole lines, or through its `logger` one by one.
     """
 
     def __init__(self, *, str format, route):
@@ -58,6 +68,7 @@ cdef class AccessLog:
         self.look()
 
     def __dealloc__(self):
+        remove_waiting_lines(&self.waiting)
         PyMem_RawFree(self.lines)
 
     def flush(self) -> None:
@@ -71,6 +82,8 @@ cdef class AccessLog:
     def close(self) -> None:
         """Write what is batched; nothing comes any more."""
         self.flush()
+        remove_waiting_lines(&self.waiting)
+        self.is_waiting = False
         self.route.close()
 
     cdef bint look(self) except -1:
@@ -83,7 +96,22 @@ cdef class AccessLog:
             self.request_prefix = b"\x1b[1m" if self.use_colors else b""
             self.request_suffix = b"\x1b[0m" if self.use_colors else b""
             self.status_texts.clear()
+        self.waiting.descriptor = self.route.descriptor
+        if self.waiting.descriptor >= 0 and not self.is_waiting and not self.at_once:
+            self.outlive_signals()
         return self.is_on
+
+    cdef int outlive_signals(self) except -1:
+        """Have what is batched written before a signal ends the process; but not where Python handles it."""
+        self.waiting.lines = &self.lines
+        self.waiting.length = &self.length
+        self.is_waiting = True
+        add_waiting_lines(&self.waiting)
+        for name in CRASHES + ENDS:
+            number = getattr(signal, name, None)
+            if number is not None and not callable(signal.getsignal(number)):
+                catch_fatal_signal(number, name in CRASHES)
+        return 0
 
     cdef int record(self, dict scope, int status, long long body_bytes, double duration_s) except -1:
         """Log one response: body bytes on the wire, and the time since its head came, in seconds; -1: not known."""

@@ -41,7 +41,7 @@ cdef class Exchange:
     cdef object sent(self)              # what take() returns, after its message is with the wire
     cdef object next_message(self)      # what receive() gives now; None: it has to wait
     cdef int returned(self, object exception) except -1      # after the call; exception: what it raised, or None
-    cdef bint is_fault(self, object exception) except -1        # the application's: no client that has left is behind it
+    cdef bint is_fault(self, object exception) except -1        # the application's: no client's leaving is behind it
     cdef int log_fault(self, object exception) except -1
 
 

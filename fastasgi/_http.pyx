@@ -388,7 +388,7 @@ cdef class HTTPExchange(Exchange):
                 self.end_response(exception)
         finally:
             if is_lost:
-                # How an application ends that lacks its input, as with Starlette's ClientDisconnect: no fault of its own
+                # How an application ends that lacks its input, as with Starlette's ClientDisconnect: no fault of its
                 self.worker.logger.info("The client left within its request's body: %s", type_name(exception))
             elif is_fault:
                 self.log_fault(exception)

@@ -3,7 +3,9 @@ import configparser
 import io
 import json
 import logging
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -344,3 +346,32 @@ def test_a_users_logger_over_the_wire(start: Callable[..., ServerProcess], tmp_p
 
 def test_the_access_log_is_off(start: Callable[..., ServerProcess]) -> None:
     assert answered(start(HELLO, "app:app", "--port", "0", "--no-access-log")) == ""
+
+
+ENDING = """
+    import ctypes, os
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/copy" and os.fork() == 0:
+            os.abort()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+        if scope["path"] == "/crash":
+            ctypes.string_at(0)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGUSR2, signal.SIGABRT, signal.SIGSEGV])
+def test_a_signal_that_ends_the_process_loses_no_line(
+    number: signal.Signals, start: Callable[..., ServerProcess], tmp_path: Path
+) -> None:
+    server = start(ENDING, "app:app", "--port", "0", environment={**os.environ, "PYTHONFAULTHANDLER": "1"})
+    asyncio.run(fetch(server.port, "GET /copy HTTP/1.0\r\n\r\n"))
+    if number == signal.SIGSEGV:
+        asyncio.run(fetch(server.port, "GET /crash HTTP/1.0\r\n\r\n"))
+        assert server.wait() == -number
+        assert "Fatal Python error" in server.log
+        assert server.output.count("/crash") == 1
+    else:
+        assert server.end(number) == -number
+    assert server.output.count("/copy") == 1
