@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from fastasgi._forwarded import FIELDS, Forwarding
 from fastasgi._peers import TrustedPeers, split_peers
 from fastasgi.errors import AppImportError, ConfigError
-from fastasgi.importer import call_factory, import_from_string
+from fastasgi.importer import call_factory, import_from_string, main_source
 from fastasgi.interfaces import (
     ASGIApp,
     detect_interface,
@@ -608,6 +608,11 @@ class Config:
         if not isinstance(self.app, str) and not self.preload and (self.reload or self.worker_count > 1):
             what = "reload" if self.reload else "workers"
             raise ConfigError(f"{what} needs app as an import string such as 'main:app', not the object")
+        if str(self.app).startswith("__main__:") and not self.preload and main_source() is None:
+            raise ConfigError(
+                f"app {self.app!r} can't be imported by workers, since this program has no file: "
+                "put it into a module, or leave workers and reload out"
+            )
 
     def _check_proxies(self) -> None:
         """Check who is trusted and with what, and bring each to a list."""

@@ -1,9 +1,13 @@
 """Finds the object that a ``module:attribute`` text names, and tells whose an error of loading it is."""
 
 import importlib
+import importlib.machinery
+import importlib.util
+import os
+import sys
 from collections.abc import Callable, Iterator
-from types import FrameType, TracebackType
-from typing import Any
+from types import FrameType, ModuleType, TracebackType
+from typing import Any, NamedTuple
 
 from fastasgi.errors import AppImportError
 
@@ -87,3 +91,46 @@ def _entries_of_application(entry: TracebackType | None) -> Iterator[TracebackTy
 def _is_import(frame: FrameType) -> bool:
     name, ours = frame.f_code.co_filename, _is_import.__code__.co_filename
     return name.startswith("<frozen importlib") or name in (importlib.__file__, ours)
+
+
+class MainSource(NamedTuple):
+    """What a process's main module was read from: a module's name, or a file's path."""
+
+    name: str | None
+    path: str | None
+
+
+def main_source() -> MainSource | None:
+    """This process's; None where another one can't read it again, as of ``-c``, a REPL or standard input."""
+    main = sys.modules["__main__"]
+    specification = getattr(main, "__spec__", None)
+    if specification is not None:
+        return MainSource(specification.name, None)
+    path = getattr(main, "__file__", None)
+    return MainSource(None, os.path.abspath(path)) if path is not None and os.path.isfile(path) else None
+
+
+def import_main(source: MainSource) -> None:
+    """Make what another process has as its main module ours, under the name ``__mp_main__``.
+
+    So does multiprocessing where it spawns, and scripts count on it: what stands under
+    ``if __name__ == "__main__":`` is not run. Raises what the module's code raises.
+    """
+    module = ModuleType("__mp_main__")
+    if source.name is not None:
+        module.__spec__ = specification = importlib.util.find_spec(source.name)
+        assert specification is not None
+        module.__package__ = specification.parent
+        loader: Any = specification.loader
+        code = loader.get_code(source.name)
+    else:
+        loader = importlib.machinery.SourceFileLoader(module.__name__, str(source.path))
+        code = loader.get_code(module.__name__)
+    module.__file__ = code.co_filename
+    sys.modules[module.__name__] = module
+    exec(code, module.__dict__)
+    _former_main.append(sys.modules["__main__"])
+    sys.modules["__main__"] = module
+
+
+_former_main: list[ModuleType] = []  # its functions still run, and need what is in it

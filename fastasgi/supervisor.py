@@ -23,7 +23,7 @@ from fastasgi import worker
 from fastasgi.config import Config
 from fastasgi.errors import FAILURE, STARTUP_FAILURE, AppImportError, FastasgiError
 from fastasgi.failures import ended_by_exit, exit_code_for, exit_code_of
-from fastasgi.handlers import SignalHandlers
+from fastasgi.handlers import SignalHandlers, is_main_thread
 from fastasgi.importer import keep_application_frames
 from fastasgi.listeners import Listeners
 from fastasgi.logging import log_process, reopen_log_files
@@ -813,13 +813,19 @@ def _told_of_import() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _time_limit(limit_s: float) -> Iterator[None]:
-    """Raise AppImportError where the block takes longer; 0 for any time. Takes SIGALRM."""
+    """Raise AppImportError where the block takes longer; 0 for any time. Takes SIGALRM.
+
+    Without effect outside the main thread.
+    """
 
     def end(number: int, frame: object) -> None:
         raise AppImportError(
             f"timeout_worker_startup {limit_s:g}: the application's import takes longer: give it more time"
         )
 
+    if not is_main_thread():  # no handler there: the alarm would end the process
+        yield
+        return
     with SignalHandlers() as handlers:
         handlers.set(signal.SIGALRM, end)
         signal.setitimer(signal.ITIMER_REAL, limit_s)

@@ -28,7 +28,7 @@ from fastasgi.config import Config
 from fastasgi.errors import FAILURE, STARTUP_FAILURE, FastasgiError
 from fastasgi.failures import ended_by_exit, exit_with
 from fastasgi.handlers import SignalHandlers
-from fastasgi.importer import keep_application_frames
+from fastasgi.importer import import_main, keep_application_frames
 from fastasgi.logging import reopen_log_files
 from fastasgi.process import apply_process_settings
 from fastasgi.server import Server
@@ -212,7 +212,9 @@ def main() -> None:
     sys.path[:] = order["sys_path"]
     sys.argv[:] = order["argv"]
     try:
-        config = Config.with_tls_files(order["tls_files"], **order["settings"])
+        if order["main"] is not None:
+            import_main(order["main"])
+        config = Config.with_tls_files(order["tls_files"], **pickle.loads(order["settings"]))
     except FastasgiError as error:
         exit_with(error)
     serve(config, order["slot"], [inherited_socket(fd) for fd in order["sockets"]], control, handlers)

@@ -12,11 +12,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from fastasgi import worker
 from fastasgi.config import Config
 from fastasgi.errors import ConfigError
+from fastasgi.importer import MainSource, main_source
 from fastasgi.setting import init_values
 
 
@@ -119,8 +120,11 @@ def spawn_worker(
     system has no room for it.
     """
     fds = [sock.fileno() for sock in sockets]
+    settings = _pickled(init_values(config))
     order = {
-        "settings": init_values(config),
+        "settings": settings,
+        # What this program's main module has is found in a module of another name there
+        "main": _main_source() if b"__main__" in settings else None,
         # A file that can't be used any more is no reason not to start
         "tls_files": None if config.tls is None else config.tls.files,
         "slot": slot,
@@ -128,13 +132,7 @@ def spawn_worker(
         "sys_path": sys.path,
         "argv": sys.argv,
     }
-    try:
-        data = pickle.dumps(order)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise ConfigError(
-            f"a setting can't be passed to a worker process ({error}): name objects by import strings, "
-            "define functions at the top of a module, or use preload"
-        ) from None
+    data = pickle.dumps(order)
     ours, theirs = socket.socketpair()
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     try:
@@ -151,6 +149,26 @@ def spawn_worker(
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # ended already, as its exit code tells
         ours.sendall(len(data).to_bytes(4, "big") + data)
     return WorkerProcess(popen.pid, slot, ours, popen)
+
+
+def _pickled(settings: dict[str, Any]) -> bytes:
+    try:
+        return pickle.dumps(settings)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ConfigError(
+            f"a setting can't be passed to a worker process ({error}): name objects by import strings, "
+            "define functions at the top of a module, or use preload"
+        ) from None
+
+
+def _main_source() -> MainSource:
+    source = main_source()
+    if source is None:
+        raise ConfigError(
+            "a setting is defined in this program's main module, which workers can't read, since it has no "
+            "file: define it in a module"
+        )
+    return source
 
 
 def fork_worker(

@@ -27,7 +27,10 @@ def signal_set(number: int, handler: signal.Handlers) -> Iterator[None]:
 
 
 class ServerProcess:
-    """``python -m fastasgi`` with these arguments in this folder; on demand in a process group of its own."""
+    """``python -m fastasgi`` with these arguments, or another command, in this folder.
+
+    On demand it is in a process group of its own.
+    """
 
     def __init__(
         self,
@@ -35,9 +38,10 @@ class ServerProcess:
         *arguments: str,
         environment: dict[str, str] | None = None,
         leads_group: bool = False,
+        command: tuple[str, ...] = (sys.executable, "-m", "fastasgi"),
     ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fastasgi", *arguments],
+            [*command, *arguments],
             cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
