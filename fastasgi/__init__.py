@@ -1,32 +1,56 @@
 """fastasgi: an ASGI server with a compiled core.
 
-``run``, ``Config`` and ``Server`` take the place of uvicorn's by the same names. ``ClientDisconnected`` is
-what ``send`` raises once the client has gone.
+``run``, ``Config``, ``Server``, ``main`` and the modules below take the place of uvicorn's by the same names.
+``ClientDisconnected`` is what ``send`` raises once the client has gone.
 """
+
+import sys
 
 TYPE_CHECKING = False  # True for type checkers, without importing typing
 
 if TYPE_CHECKING:
+    from fastasgi import config as config
+    from fastasgi import importer as importer
+    from fastasgi import lifespan as lifespan
+    from fastasgi import logging as logging
+    from fastasgi import middleware as middleware
+    from fastasgi import server as server
+    from fastasgi import supervisors as supervisors
     from fastasgi._exchange import ClientDisconnected
+    from fastasgi.cli import main
     from fastasgi.config import Config
     from fastasgi.server import Server, run
 
 __version__ = "0.1.0"
-__all__ = ["ClientDisconnected", "Config", "Server", "__version__", "run"]
+__all__ = ["ClientDisconnected", "Config", "Server", "__version__", "main", "run"]
 
-_MODULES = {
+_OBJECTS = {
     "ClientDisconnected": "fastasgi._exchange",
     "Config": "fastasgi.config",
     "Server": "fastasgi.server",
+    "main": "fastasgi.cli",
     "run": "fastasgi.server",
 }
+_MODULES = ("config", "importer", "lifespan", "logging", "middleware", "server", "supervisors")
 
 if not TYPE_CHECKING:
 
     def __getattr__(name):
         """Import what is asked for, so that importing the package alone is cheap."""
-        if name not in _MODULES:
+        if name not in _OBJECTS and name not in _MODULES:
             raise AttributeError(f"module 'fastasgi' has no attribute {name!r}")
         import importlib
 
-        return getattr(importlib.import_module(_MODULES[name]), name)
+        if name in _MODULES:
+            return importlib.import_module(f"fastasgi.{name}")
+        return getattr(importlib.import_module(_OBJECTS[name]), name)
+
+    class _Package(type(sys)):
+        """This package's class: one name is a module's and an object's, and the object has it."""
+
+        def __setattr__(self, name, value):
+            # Whoever imports the module has the import system put it in the command's place
+            if name != "main" or not isinstance(value, type(sys)):
+                super().__setattr__(name, value)
+
+    sys.modules[__name__].__class__ = _Package

@@ -83,6 +83,12 @@ class WorkerContext:
     def draining(self) -> bool:
         """Whether drain() was called."""
 
+    def open_connections(self) -> set[Any]:
+        """A copy of the set of open connections."""
+
+    def running_tasks(self) -> set[asyncio.Task[None]]:
+        """The tasks of the application calls that have not returned."""
+
     on_max_requests: Callable[[], object] | None
     """Called once, when `max_requests` requests have begun."""
 

@@ -179,6 +179,14 @@ cdef class WorkerContext:
         """Open connections."""
         return len(self.connections)
 
+    def open_connections(self) -> set:
+        """A copy of the set of open connections."""
+        return set(self.connections)
+
+    def running_tasks(self) -> set:
+        """The tasks of the application calls that have not returned."""
+        return {exchange.task for exchange in self.suspended} - {None}
+
     def tick(self) -> None:
         """Move the clock: expire deadlines, renew the date, write logs, give unused blocks back.
 

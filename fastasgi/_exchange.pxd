@@ -13,7 +13,7 @@ cdef class Exchange:
     cdef:
         WorkerContext worker
         object scope                    # until the call; then, where the access log is on, a copy of it
-        object task                     # asyncio.Task while the call is suspended
+        readonly object task            # asyncio.Task while the call is suspended
         list receivers                  # of Waiter: calls of receive() without a message; None: none yet
         list senders                    # of Waiter: calls of send() held back; None: none yet
         bint disconnected               # receive() says that the client has gone

@@ -122,7 +122,8 @@ class SettingsCommand(click.Command):
         return f"{option} needs a value: write {option} {param.metavar}"
 
 
-def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+def print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """The callback of ``--version``: print the version and exit."""
     if value and not ctx.resilient_parsing:
         python = f"{platform.python_implementation()} {platform.python_version()}"
         click.echo(f"Running fastasgi {__version__} with {python} on {platform.system()}")
@@ -197,7 +198,7 @@ main = SettingsCommand(
             is_flag=True,
             is_eager=True,
             expose_value=False,
-            callback=_print_version,
+            callback=print_version,
             help="Show the version and exit.",
         ),
     ],

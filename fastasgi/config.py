@@ -12,16 +12,19 @@ import importlib.util
 import logging
 import os
 import socket
-import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from ssl import CERT_NONE, PROTOCOL_TLS_SERVER, SSLContext
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from fastasgi._forwarded import FIELDS, Forwarding
 from fastasgi._peers import TrustedPeers, split_peers
+from fastasgi.errors import STARTUP_FAILURE as STARTUP_FAILURE
 from fastasgi.errors import AppImportError, ConfigError
-from fastasgi.importer import call_factory, import_from_string, main_source
+from fastasgi.importer import ImportFromStringError as ImportFromStringError
+from fastasgi.importer import call_factory, main_source
+from fastasgi.importer import import_from_string as import_from_string
 from fastasgi.interfaces import (
     ASGIApp,
     detect_interface,
@@ -29,7 +32,11 @@ from fastasgi.interfaces import (
     is_coroutine_callable,
     takes_no_arguments,
 )
-from fastasgi.logging import LOG_LEVELS, LOGGING_CONFIG, LogConfig, check_access_log_format, configure_logging
+from fastasgi.logging import LOG_LEVELS as LOG_LEVELS
+from fastasgi.logging import LOGGING_CONFIG as LOGGING_CONFIG
+from fastasgi.logging import TRACE_LOG_LEVEL as TRACE_LOG_LEVEL
+from fastasgi.logging import LogConfig, check_access_log_format, configure_logging
+from fastasgi.middleware.message_logger import MessageLoggerMiddleware
 from fastasgi.process import check_process_settings
 from fastasgi.setting import check_settings, markdown_table, not_offered, setting
 from fastasgi.sockets import (
@@ -46,9 +53,26 @@ from fastasgi.tls import CIPHERS, TLS, TLSFiles, check_tls_settings
 from fastasgi.wsgi import DEFAULT_THREADS, from_wsgi
 
 if TYPE_CHECKING:
+    from fastasgi._protocol import ServerProtocol
+    from fastasgi._tls import TLSProtocol
     from fastasgi.lifespan import Lifespan
 
 logger = logging.getLogger("fastasgi.error")
+
+# uvicorn's names for what a setting may be, in its order
+HTTPProtocolType = Literal["auto", "fastasgi", "httptools", "h11"]
+WSProtocolType = Literal["auto", "none", "websockets", "websockets-sansio", "wsproto"]
+LifespanType = Literal["auto", "on", "off"]
+LoopFactoryType = Literal["auto", "uvloop", "asyncio", "none"]
+InterfaceType = Literal["auto", "asgi3", "asgi2", "wsgi"]
+INTERFACES: list[InterfaceType] = list(get_args(InterfaceType))
+# And its mappings of these to what stands behind them, of which programs use the keys
+_PROTOCOL = "fastasgi._protocol:ServerProtocol"
+HTTP_PROTOCOLS: dict[str, str] = dict.fromkeys(get_args(HTTPProtocolType), _PROTOCOL)
+WS_PROTOCOLS: dict[str, str | None] = {**dict.fromkeys(get_args(WSProtocolType), _PROTOCOL), "none": None}
+LIFESPAN: dict[str, str] = dict.fromkeys(get_args(LifespanType), "fastasgi.lifespan:Lifespan")
+
+SSL_PROTOCOL_VERSION = int(PROTOCOL_TLS_SERVER)
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 DEFAULT_TRUSTED = "127.0.0.1, ::1"
@@ -95,7 +119,7 @@ class Config:
         _PROCESS,
         "Event loop: auto is uvloop where it is installed, none what asyncio takes itself; "
         "or the import string of a function that makes one.",
-        choices=("auto", "uvloop", "asyncio", "none"),
+        choices=get_args(LoopFactoryType),
         takes_import_string=True,
     )
     http: str = setting(
@@ -103,7 +127,7 @@ class Config:
         "auto",
         _HTTP,
         "Parser of HTTP/1.x requests; auto is fastasgi's own, and so is h11, which uvicorn knows.",
-        choices=("auto", "fastasgi", "httptools", "h11"),
+        choices=get_args(HTTPProtocolType),
     )
     http2: bool = not_offered(False)
     ws: str = setting(
@@ -111,7 +135,7 @@ class Config:
         "auto",
         _WEBSOCKET,
         "Whether WebSockets are served; uvicorn's other values mean auto.",
-        choices=("auto", "none", "websockets", "websockets-sansio", "wsproto"),
+        choices=get_args(WSProtocolType),
     )
     ws_max_size: int = setting(
         "whole",
@@ -154,7 +178,7 @@ class Config:
         "auto",
         _APP,
         "Whether the application is told of start and end; auto goes on without where it raises.",
-        choices=("auto", "on", "off"),
+        choices=get_args(LifespanType),
     )
     env_file: str | os.PathLike[str] | None = setting(
         "path",
@@ -185,7 +209,7 @@ class Config:
         "auto",
         _APP,
         "Interface of the application; auto tells them apart, and says so in the log where it takes WSGI.",
-        choices=("auto", "asgi3", "asgi2", "wsgi"),
+        choices=get_args(InterfaceType),
     )
     reload: bool = setting(
         "switch",
@@ -330,13 +354,13 @@ class Config:
     )
     ssl_version: int = setting(
         "whole",
-        int(ssl.PROTOCOL_TLS_SERVER),
+        SSL_PROTOCOL_VERSION,
         _TLS,
         "17 (or 2) for TLS 1.2 and later, 5 for TLS 1.2 alone: values of the ssl module's constants.",
     )
     ssl_cert_reqs: int = setting(
         "whole",
-        int(ssl.CERT_NONE),
+        int(CERT_NONE),
         _TLS,
         "Client certificates: 0 asks for none, 1 takes one, 2 requires one.",
         least=0,
@@ -353,7 +377,7 @@ class Config:
         "TLSv1, which older uvicorns have as default, means the default.",
         default_text=CIPHERS,
     )
-    ssl_context_factory: Callable[..., ssl.SSLContext] | None = setting(
+    ssl_context_factory: Callable[..., SSLContext] | None = setting(
         "object",
         None,
         _TLS,
@@ -658,6 +682,16 @@ class Config:
         return self.workers is not None and (isinstance(self.app, str) or self.workers != 1)
 
     @property
+    def use_subprocess(self) -> bool:
+        """uvicorn's name for ``is_supervised``."""
+        return self.is_supervised
+
+    @property
+    def should_reload(self) -> bool:
+        """Whether a worker is replaced when files change."""
+        return self.reload and isinstance(self.app, str)
+
+    @property
     def is_ssl(self) -> bool:
         """Whether connections are served over TLS."""
         return self.tls is not None
@@ -723,6 +757,8 @@ class Config:
         elif self.interface == "wsgi":
             app = from_wsgi(app, self.threads or DEFAULT_THREADS)
         self.loaded_app = app
+        if logging.getLogger("fastasgi.asgi").isEnabledFor(TRACE_LOG_LEVEL):
+            self.loaded_app = MessageLoggerMiddleware(self.loaded_app)
         self.loaded = True
 
     def _called_factory(self, app: Any) -> Any:
@@ -750,6 +786,27 @@ class Config:
         if self.server_header and all(name != b"server" for name, _ in encoded):
             encoded.insert(0, (b"server", b"fastasgi"))
         return encoded
+
+    @property
+    def http_protocol_class(self) -> "type[ServerProtocol | TLSProtocol]":
+        """The asyncio protocol of each connection, for its name: only a Server can make one.
+
+        All of HTTP and WebSockets begins there, whatever http and ws say; a class can't be set.
+        """
+        from fastasgi._protocol import ServerProtocol
+        from fastasgi._tls import TLSProtocol
+
+        return ServerProtocol if self.tls is None else TLSProtocol
+
+    @property
+    def ws_protocol_class(self) -> "type[ServerProtocol | TLSProtocol] | None":
+        """As http_protocol_class; None where WebSockets are not served."""
+        return self.http_protocol_class if self.serves_websockets else None
+
+    @property
+    def serves_websockets(self) -> bool:
+        """Whether WebSockets are served. Known once the application is loaded."""
+        return self.ws != "none" and self.interface != "wsgi"
 
     @property
     def lifespan_class(self) -> type["Lifespan"]:
@@ -829,6 +886,20 @@ class Config:
         host = self.host if self.is_bound_to_host else None
         for sock in sockets[:1] if self.is_bound_to_host else sockets:
             logger.info("fastasgi running on %s (Press CTRL+C to quit)", describe(sock, host, self.is_ssl))
+
+    @property
+    def ssl(self) -> SSLContext | None:
+        """The context that connections are served with, of several certificates the first one's; or None.
+
+        A context may be set in its place until the server starts; None serves without TLS. What is changed in
+        the usual one is gone once files have been read again: see ssl_context_factory.
+        """
+        return None if self.tls is None else self.tls.context_for(None)
+
+    @ssl.setter
+    def ssl(self, context: SSLContext | None) -> None:
+        self.ssl_context_factory = None if context is None else lambda config, default: context
+        self.tls = None if context is None else TLS(self)
 
 
 def available_processors() -> int:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from fastasgi.errors import AppImportError
 
+ImportFromStringError = AppImportError  # uvicorn's name
+
 
 def import_from_string(target: Any) -> Any:
     """The object that ``package.module:attribute.path`` names; anything but a text is returned as it is.

@@ -40,11 +40,11 @@ class Listeners:
     _steered: list[int] = field(default_factory=list)  # slots that new connections go to
 
     @classmethod
-    def bind(cls, config: Config) -> "Listeners":
-        """Bind what config names and listen, with one socket an address. Raises BindError."""
+    def bind(cls, config: Config, sockets: list[socket.socket] | None = None) -> "Listeners":
+        """Bind what config names, or take these sockets, and listen, one an address. Raises BindError."""
         listeners = cls(backlog=config.backlog)
         try:
-            for sock in config.bind_sockets():
+            for sock in config.bind_sockets() if sockets is None else sockets:
                 listeners.addresses.append(Address([sock], _can_spread(sock)))
             files = {file.path: file for file in config.socket_files}
             for address in listeners.addresses:

@@ -80,7 +80,7 @@ def styled(text: str, code: str = "1") -> str:
     return f"\x1b[{code}m{text}\x1b[0m"
 
 
-class DefaultFormatter(logging.Formatter):
+class ColourizedFormatter(logging.Formatter):
     """Lines such as ``INFO:     text``: ``%(levelprefix)s`` is the padded level.
 
     With colours, a record's ``color_message`` stands in for its message.
@@ -100,13 +100,18 @@ class DefaultFormatter(logging.Formatter):
 
     def stream(self) -> TextIO | None:
         """The stream whose being a terminal decides on colours."""
-        return sys.stderr
+        return sys.stdout
+
+    def color_level_name(self, level_name: str, level_no: int) -> str:
+        """A level's name in its colour. For subclasses that have others."""
+        style = _LEVEL_STYLES.get(level_no)
+        return level_name if style is None else styled(level_name, style)
 
     def level_prefix(self, level: int, name: str) -> str:
         """``INFO:    ``: level name and colon, padded so that all messages begin in one column."""
         padding = " " * (_PREFIX_WIDTH - len(name) - 1)
-        if self.use_colors and level in _LEVEL_STYLES:
-            name = styled(name, _LEVEL_STYLES[level])
+        if self.use_colors:
+            name = self.color_level_name(name, level)
         return f"{name}:{padding}"
 
     def formatMessage(self, record: logging.LogRecord) -> str:
@@ -120,7 +125,15 @@ class DefaultFormatter(logging.Formatter):
         return super().formatMessage(record)
 
 
-class AccessFormatter(DefaultFormatter):
+class DefaultFormatter(ColourizedFormatter):
+    """The same for standard error, where all but the access log goes."""
+
+    def stream(self) -> TextIO | None:
+        """Standard error."""
+        return sys.stderr
+
+
+class AccessFormatter(ColourizedFormatter):
     """Access log lines: ``%(client_addr)s``, ``%(request_line)s`` and ``%(status_code)s`` of a record."""
 
     def __init__(
@@ -132,10 +145,6 @@ class AccessFormatter(DefaultFormatter):
     ) -> None:
         super().__init__(fmt, datefmt, style, use_colors)
 
-    def stream(self) -> TextIO | None:
-        """Standard output, where access logs go."""
-        return sys.stdout
-
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The line of a record: its message where its arguments are not those of an access log."""
         record = copy.copy(record)
@@ -145,13 +154,14 @@ class AccessFormatter(DefaultFormatter):
         line = f"{method} {path} HTTP/{version}"
         record.__dict__["client_addr"] = client
         record.__dict__["request_line"] = styled(line) if self.use_colors else line
-        record.__dict__["status_code"] = self._status(int(str(status)))
+        record.__dict__["status_code"] = self.get_status_code(int(str(status)))
         return super().formatMessage(record)
 
-    def _status(self, status: int) -> str:
-        phrase = http.HTTPStatus(status).phrase if status in _STATUSES else ""
-        text = f"{status} {phrase}"
-        code = _STATUS_STYLES.get(status // 100)
+    def get_status_code(self, status_code: int) -> str:
+        """A status and its phrase, perhaps in its colour. For subclasses that show it otherwise."""
+        phrase = http.HTTPStatus(status_code).phrase if status_code in _STATUSES else ""
+        text = f"{status_code} {phrase}"
+        code = _STATUS_STYLES.get(status_code // 100)
         return styled(text, code) if self.use_colors and code else text
 
 
@@ -180,6 +190,7 @@ def configure_logging(
         number = LOG_LEVELS[level] if isinstance(level, str) else level
         logging.getLogger("fastasgi.error").setLevel(number)
         logging.getLogger("fastasgi.access").setLevel(number)
+        logging.getLogger("fastasgi.asgi").setLevel(number)
     if not access_log:
         logging.getLogger("fastasgi.access").handlers = []
         logging.getLogger("fastasgi.access").propagate = False

@@ -19,7 +19,8 @@ from fastasgi._protocol import ServerProtocol
 from fastasgi._tls import TLSProtocol, TLSWorker
 from fastasgi.accessroute import make_access_log
 from fastasgi.config import Config
-from fastasgi.errors import STARTUP_FAILURE, ConfigError
+from fastasgi.errors import STARTUP_FAILURE as STARTUP_FAILURE
+from fastasgi.errors import ConfigError
 from fastasgi.failures import exit_with
 from fastasgi.handlers import SignalHandlers, is_main_thread
 from fastasgi.health import HealthCheck
@@ -27,6 +28,7 @@ from fastasgi.logging import log_mapping, log_process, reopen_log_files
 from fastasgi.notify import Notifier
 from fastasgi.pidfile import PidFile
 from fastasgi.process import apply_process_settings, open_standard_streams
+from fastasgi.serverstate import ServerState as ServerState
 from fastasgi.sockets import listen_error
 from fastasgi.stalls import StallWatch
 
@@ -54,13 +56,15 @@ class Server:
 
     ``started`` is True once requests are accepted. Setting ``should_exit``, from any thread or task, stops
     the server gracefully; setting ``force_exit`` too, at once. ``servers`` are the event loop's servers, one
-    a socket. It may serve again afterwards; what was set stays set, by a signal too.
+    a socket, and ``server_state`` tells what is open and runs. It may serve again afterwards; what was set
+    stays set, by a signal too.
     """
 
     lifespan: "Lifespan"
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.server_state = ServerState()
         self.is_succeeded = False  # another process serves our sockets: no client need notice the end
         self._is_serving = False
         self._should_exit = False
@@ -189,6 +193,7 @@ class Server:
             log_mapping(self.config.uvicorn_names)
             # The application's start-up may have set up logging
             self._context = self._make_context()
+            self.server_state.follow(self._context)
             self._tls_worker = None if self.config.tls is None else TLSWorker(self.config.tls)
             for sock in listeners:
                 await self._listen(sock, self._context)
@@ -253,7 +258,7 @@ class Server:
             logger=logger,
             access_log=make_access_log(config.access_log, config.access_log_format),
             asgi_version=config.asgi_version,
-            ws=config.ws != "none" and config.interface != "wsgi",
+            ws=config.serves_websockets,
             ws_max_size=config.ws_max_size,
             ws_max_queue=config.ws_max_queue,
             ws_ping_interval_s=config.ws_ping_interval or 0,

@@ -86,7 +86,7 @@ class Supervisor:
 
     make_config makes the configuration for each reload. It raises a FastasgiError where settings are wrong.
     environ is the environment of the workers; secrets are the variables that it has been left without, and
-    that this program started anew is to have.
+    that this program started anew is to have. It binds what config names, or takes sockets that are bound.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class Supervisor:
         make_config: Callable[[], Config],
         environ: dict[str, str],
         secrets: Mapping[str, str],
+        sockets: list[socket.socket] | None = None,
     ) -> None:
         self.config = config
         self.make_config = make_config
@@ -110,7 +111,8 @@ class Supervisor:
                 signal.signal(number, signal.SIG_IGN)  # as our predecessor did at first
             self.listeners = Listeners.adopt(inherited["listeners"], self.config.backlog)
         else:
-            self.listeners = Listeners.bind(self.config)
+            self.listeners = Listeners.bind(self.config, sockets)
+        self.has_bound = sockets is None  # otherwise whoever did has told where
         self.slots: list[Slot] = []
         self.leaving: list[WorkerProcess] = []  # no slot's any more: they drain, or are about to be killed
         self.removed: list[tuple[float, Slot]] = []  # slots that get no new connections, and until when
@@ -165,7 +167,8 @@ class Supervisor:
             if self.config.reload:
                 self.changes = stack.enter_context(ChangeWatch(self.config))
                 self.selector.register(self.changes, selectors.EVENT_READ, self._on_change)
-            self.config.log_listening(self.listeners.of_slot(0))
+            if self.has_bound:
+                self.config.log_listening(self.listeners.of_slot(0))
             self._resize(self.config.worker_count)
             self.looked_at = time.monotonic()
             self._fill(self.looked_at)

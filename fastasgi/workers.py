@@ -258,6 +258,18 @@ class FastASGIWorker(Worker):  # type: ignore
             self.log.exception("Exception in a server hook")
 
 
+class UvicornWorker(FastASGIWorker):
+    """The same, for subclasses that were written for uvicorn's class of this name."""
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"loop": "auto", "http": "auto"}
+
+
+class UvicornH11Worker(UvicornWorker):
+    """The same with asyncio's event loop; ``h11`` means this server's own parser."""
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"loop": "asyncio", "http": "h11"}
+
+
 class WorkerServer(Server):
     """The server inside a worker: it sends heartbeats, and leaves signals to the worker."""
 

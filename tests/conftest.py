@@ -15,7 +15,6 @@ from fastasgi.namesakes import NAMES, part_loggers
 settings.register_profile("fastasgi", deadline=None)
 settings.load_profile("fastasgi")
 
-
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     """Starts a server process: ``start(source of app.py, *arguments)``; ended with the test."""
@@ -35,7 +34,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
 def restore_loggers() -> Iterator[None]:
     """Take the server's loggers, and uvicorn's, back to what they were."""
     part_loggers()
-    loggers = [logging.getLogger(name) for name in (*NAMES, *NAMES.values())]
+    loggers = [logging.getLogger(name) for name in (*NAMES, *NAMES.values(), "fastasgi.asgi")]
     states = [(x.handlers[:], x.filters[:], x.level, x.propagate, x.disabled) for x in loggers]
     yield
     part_loggers()

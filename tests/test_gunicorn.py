@@ -1091,6 +1091,23 @@ def test_config_kwargs_that_mean_nothing(name: str, line: str) -> None:
         config_of(Custom)
 
 
+@pytest.mark.parametrize(
+    ("base", "loop", "http"),
+    [(workers.UvicornWorker, "auto", "auto"), (workers.UvicornH11Worker, "asyncio", "h11")],
+)
+def test_config_kwargs_of_uvicorns_classes(base: type[FastASGIWorker], loop: str, http: str) -> None:
+    class Custom(base):  # type: ignore[misc, valid-type]
+        CONFIG_KWARGS = {**base.CONFIG_KWARGS, "root_path": "/a"}  # noqa: RUF012
+
+    class Other(base):  # type: ignore[misc, valid-type]
+        CONFIG_KWARGS = {"http": "httptools", "lifespan": "off"}  # noqa: RUF012
+
+    config = config_of(Custom, asgi_loop="uvloop")
+    assert (config.loop, config.http, config.root_path) == (loop, http, "/a")
+    config = config_of(Other, asgi_loop="uvloop")
+    assert (config.loop, config.http, config.lifespan) == ("uvloop", "httptools", "off")
+
+
 def test_what_gunicorn_does_is_named_right() -> None:
     assert set(workers.GUNICORNS_OWN) <= {field.name for field, _ in settings_of(Config)}
 

@@ -162,14 +162,14 @@ class TestMainSource:
         with pytest.raises(ConfigError, match=r"^a setting is defined in this program's main module, which"):
             workerprocess.spawn_worker(config, 0, [], {}, ".", [])
 
-    @pytest.mark.parametrize("name", ["shop.serve", None])
+    @pytest.mark.parametrize("name", ["stall.serve", None])
     def test_a_main_module_is_read_again(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None
     ) -> None:
-        (tmp_path / "shop").mkdir()
-        (tmp_path / "shop" / "other.py").write_text("value = 5")
-        path = tmp_path / "shop" / "serve.py"
-        how = "from .other" if name else "from shop.other"
+        (tmp_path / "stall").mkdir()
+        (tmp_path / "stall" / "other.py").write_text("value = 5")
+        path = tmp_path / "stall" / "serve.py"
+        how = "from .other" if name else "from stall.other"
         path.write_text(f"{how} import value\ncount = 0\ndef add():\n    global count\n    count += value\n")
         monkeypatch.syspath_prepend(tmp_path)
         self.main(monkeypatch, __file__=str(path), __spec__=importlib.util.find_spec(name) if name else None)
@@ -183,3 +183,22 @@ class TestMainSource:
         assert module.count == 5
         assert pickle.loads(pickle.dumps(module.add)) is module.add
         importer._former_main.clear()
+
+
+BY_HAND = """
+    if __name__ == "__main__":
+        config = uvicorn.Config("__main__:app", port=0, workers=2)
+        sock = config.bind_socket()
+        uvicorn.supervisors.Multiprocess(config, sockets=[sock]).run()
+        print("at the end")
+"""
+
+
+def test_a_supervisor_made_by_hand_serves_on_the_sockets_given(script: Callable[[str], Script]) -> None:
+    process = script(BY_HAND)
+    name, pid = process.get().split()
+    assert name == "__mp_main__"
+    assert int(pid) != process.process.pid
+    assert process.end() == 0
+    assert process.log.count("running on") == 1
+    assert "at the end" in process.output

@@ -1,0 +1,1 @@
+"""What uvicorn's package of this name has for applications. The protocols are compiled: see ``_protocol``."""
