@@ -15,6 +15,7 @@ from fastasgi.failures import exit_with
 from fastasgi.reload import watched_folders, watchfiles
 from fastasgi.server import run_config
 from fastasgi.setting import (
+    SWITCH_WORDS,
     NotOffered,
     Setting,
     choices_of,
@@ -77,6 +78,27 @@ _METAVARS = {
 }
 
 
+# A switch here, which in uvicorn needs a word
+WORDED_SWITCH = "ws-per-message-deflate"
+
+
+def _without_words(args: list[str]) -> list[str]:
+    """The arguments, with the option that uvicorn's users write for its option and word."""
+    left: list[str] = []
+    for argument in args:
+        option, equals, word = argument.partition("=")
+        if not equals and left:
+            option, word = left[-1], argument
+        is_on = SWITCH_WORDS.get(word.lower())
+        if option != f"--{WORDED_SWITCH}" or is_on is None:
+            left.append(argument)
+            continue
+        if not equals:
+            left.pop()
+        left.append(option if is_on else f"--no-{WORDED_SWITCH}")
+    return left
+
+
 class SettingsCommand(click.Command):
     """A command that shows its options under their groups and each mistake as one line."""
 
@@ -94,7 +116,7 @@ class SettingsCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments into the context. Raises WrongUsage."""
         try:
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, _without_words(args))
         except click.NoSuchOption as error:
             raise WrongUsage(self._mend_of_option(ctx, error.option_name)) from None
         except click.BadOptionUsage as error:

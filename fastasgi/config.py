@@ -60,10 +60,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("fastasgi.error")
 
 # uvicorn's names for what a setting may be, in its order
-HTTPProtocolType = Literal["auto", "fastasgi", "httptools", "h11"]
+HTTPProtocolType = Literal["auto", "fastasgi", "httptools", "h11", "zttp"]
 WSProtocolType = Literal["auto", "none", "websockets", "websockets-sansio", "wsproto"]
 LifespanType = Literal["auto", "on", "off"]
-LoopFactoryType = Literal["auto", "uvloop", "asyncio", "none"]
+LoopFactoryType = Literal["auto", "uvloop", "asyncio", "none", "zuvloop"]
 InterfaceType = Literal["auto", "asgi3", "asgi2", "wsgi"]
 INTERFACES: list[InterfaceType] = list(get_args(InterfaceType))
 # And its mappings of these to what stands behind them, of which programs use the keys
@@ -77,6 +77,9 @@ SSL_PROTOCOL_VERSION = int(PROTOCOL_TLS_SERVER)
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 DEFAULT_TRUSTED = "127.0.0.1, ::1"
 DEFAULT_FORWARDED = "x-forwarded-for, x-forwarded-proto"
+HEAD_BYTES = 65536
+# What stands for "no limit", since a head is kept in memory
+MOST_LINE_BYTES, MOST_HEAD_BYTES, MOST_FIELDS = 2**20, 2**22, 32768
 GRACE_TIMEOUT_S = 20.0
 RELOAD_GRACE_S = 1.0  # the same where a developer waits
 
@@ -84,6 +87,8 @@ _APP, _LISTEN, _HTTP, _WEBSOCKET = "Application", "Listening", "HTTP", "WebSocke
 _LOG, _LIMIT, _TIMEOUT = "Logging", "Limits", "Timeouts"
 _TLS, _PROCESS, _RELOAD = "TLS", "Processes", "Reload"
 _PROXY = "Proxies"
+
+_NO_CLASS = "protocol classes are not taken, since connections are compiled: leave it out"
 
 
 @dataclass(eq=False)
@@ -94,7 +99,13 @@ class Config:
     """
 
     app: ASGIApp | Callable[..., Any] | str
-    host: str = setting("text", DEFAULT_HOST, _LISTEN, "Address or host name to listen on.")
+    host: str = setting(
+        "text",
+        DEFAULT_HOST,
+        _LISTEN,
+        "Address or host name to listen on; empty, or in Python None, is all addresses.",
+        empty_is_value=True,
+    )
     port: int = setting(
         "whole",
         DEFAULT_PORT,
@@ -113,21 +124,24 @@ class Config:
         "Listen on this inherited socket descriptor, before uds, host and port.",
         least=0,
     )
-    loop: str = setting(
+    loop: str | asyncio.AbstractEventLoop | Callable[[], asyncio.AbstractEventLoop] = setting(
         "text",
         "auto",
         _PROCESS,
-        "Event loop: auto is uvloop where it is installed, none what asyncio takes itself; "
-        "or the import string of a function that makes one.",
+        "Event loop: auto is uvloop where it is installed, and so is uvicorn's zuvloop; none what asyncio "
+        "takes itself; or the import string of a function that makes one. In Python also that function, or "
+        "a loop in which serve() is awaited.",
         choices=get_args(LoopFactoryType),
         takes_import_string=True,
+        takes=lambda value: callable(value) or isinstance(value, asyncio.AbstractEventLoop),
     )
     http: str = setting(
         "text",
         "auto",
         _HTTP,
-        "Parser of HTTP/1.x requests; auto is fastasgi's own, and so is h11, which uvicorn knows.",
+        "Parser of HTTP/1.x requests; auto is fastasgi's own, and so are h11 and zttp, which uvicorn knows.",
         choices=get_args(HTTPProtocolType),
+        takes_no_class=_NO_CLASS,
     )
     http2: bool = not_offered(False)
     ws: str = setting(
@@ -136,6 +150,7 @@ class Config:
         _WEBSOCKET,
         "Whether WebSockets are served; uvicorn's other values mean auto.",
         choices=get_args(WSProtocolType),
+        takes_no_class=_NO_CLASS,
     )
     ws_max_size: int = setting(
         "whole",
@@ -144,13 +159,15 @@ class Config:
         "Length of a message, inflated; beyond it the WebSocket is closed with 1009.",
         unit="bytes",
         least=1,
+        is_limit=True,
     )
     ws_max_queue: int = setting(
         "whole",
         32,
         _WEBSOCKET,
-        "Messages that wait for the application before the client is read no more.",
+        "Messages that wait for the application before the client is read no more; 1 MiB of them at most.",
         least=1,
+        is_limit=True,
     )
     ws_ping_interval: float | None = setting(
         "number",
@@ -159,6 +176,7 @@ class Config:
         "Time between pings; 0 for none.",
         unit="seconds",
         least=0,
+        is_limit=True,
         optional=True,
     )
     ws_ping_timeout: float | None = setting(
@@ -168,6 +186,7 @@ class Config:
         "Time that a client has to answer a ping before it is closed with 1011; 0 for any.",
         unit="seconds",
         least=0,
+        is_limit=True,
         optional=True,
     )
     ws_per_message_deflate: bool = setting(
@@ -248,8 +267,9 @@ class Config:
         "count",
         None,
         _PROCESS,
-        "Worker processes behind a supervisor; auto is one for each processor that may be used.",
-        least=1,
+        "Worker processes behind a supervisor; auto is one for each processor that may be used, 0 is one "
+        "process without a supervisor.",
+        least=0,
         default_text="no supervisor, one process",
     )
     proxy_headers: bool = setting(
@@ -276,9 +296,10 @@ class Config:
         "Requests and open WebSockets served at once; further ones are answered with 503, but not health "
         "checks at health_path.",
         least=1,
+        is_limit=True,
     )
     limit_max_requests: int | None = setting(
-        "whole", None, _LIMIT, "Requests to serve before the process ends gracefully.", least=1
+        "whole", None, _LIMIT, "Requests to serve before the process ends gracefully.", least=1, is_limit=True
     )
     limit_max_requests_jitter: int = setting(
         "whole",
@@ -287,7 +308,7 @@ class Config:
         "At most so many requests, drawn at random, are added to limit_max_requests.",
         least=0,
     )
-    backlog: int = setting("whole", 2048, _LISTEN, "Connections that may wait to be accepted.", least=1)
+    backlog: int = setting("whole", 2048, _LISTEN, "Connections that may wait to be accepted.", least=0)
     timeout_keep_alive: float = setting(
         "number",
         5,
@@ -300,9 +321,9 @@ class Config:
         "number",
         30,
         _TIMEOUT,
-        "Time between two calls of callback_notify.",
+        "Time between two calls of callback_notify; 0 is a second.",
         unit="seconds",
-        least=0.01,
+        least=0,
         on_command_line=False,
     )
     timeout_graceful_shutdown: float | None = setting(
@@ -323,6 +344,7 @@ class Config:
         "0 for any, and so it is with reload.",
         unit="seconds",
         least=0,
+        is_limit=True,
     )
     callback_notify: Callable[[], Awaitable[None]] | None = setting(
         "object",
@@ -396,9 +418,17 @@ class Config:
     factory: bool = setting(
         "switch", False, _APP, "APP is called without arguments and returns the application."
     )
-    h11_max_incomplete_event_size: int | None = not_offered(None, instead="set limit_request_head")
-    reset_contextvars: bool = not_offered(
-        False, instead="leave it out: no request sees another's context variables"
+    h11_max_incomplete_event_size: int | None = setting(
+        "whole",
+        None,
+        _LIMIT,
+        "uvicorn's name for limit_request_head, which goes before it.",
+        unit="bytes",
+        least=16,
+        is_limit=True,
+    )
+    reset_contextvars: bool = setting(
+        "switch", False, _PROCESS, "Without effect: no request sees another's context variables in any case."
     )
 
     app_dir: str | os.PathLike[str] | None = setting(
@@ -406,6 +436,7 @@ class Config:
         None,
         _APP,
         "Folder to look for APP in, put first on sys.path; in Python not set.",
+        empty_is_value=True,
         default_text="current folder",
     )
     uds_permissions: int | str = setting(
@@ -428,14 +459,39 @@ class Config:
         default_text="allow; for WSGI drop",
     )
     limit_request_line: int = setting(
-        "whole", 16384, _LIMIT, "Length of the request line; beyond it 414.", unit="bytes", least=16
+        "whole",
+        16384,
+        _LIMIT,
+        "Length of the request line; beyond it 414; without it 1 MiB is the most.",
+        unit="bytes",
+        least=16,
+        is_limit=True,
     )
     limit_request_head: int = setting(
-        "whole", 65536, _LIMIT, "Length of request line and headers; beyond it 431.", unit="bytes", least=16
+        "whole",
+        HEAD_BYTES,
+        _LIMIT,
+        "Length of request line and headers; beyond it 431; without it 4 MiB is the most.",
+        unit="bytes",
+        least=16,
+        is_limit=True,
     )
-    limit_request_fields: int = setting("whole", 100, _LIMIT, "Headers of a request; beyond it 431.", least=1)
+    limit_request_fields: int = setting(
+        "whole",
+        100,
+        _LIMIT,
+        "Headers of a request; beyond it 431; without it 32768 are the most.",
+        least=1,
+        is_limit=True,
+    )
     limit_request_body: int = setting(
-        "whole", 0, _LIMIT, "Length of a request body, 0 for any; beyond it 413.", unit="bytes", least=0
+        "whole",
+        0,
+        _LIMIT,
+        "Length of a request body, 0 for any; beyond it 413.",
+        unit="bytes",
+        least=0,
+        is_limit=True,
     )
     timeout_request_head: float = setting(
         "number",
@@ -444,6 +500,7 @@ class Config:
         "Time to receive a request's head, 0 for any; then 408.",
         unit="seconds",
         least=0,
+        is_limit=True,
     )
     timeout_request_body: float = setting(
         "number",
@@ -452,6 +509,7 @@ class Config:
         "Time between two pieces of a request's body that the application waits for, 0 for any; then 408.",
         unit="seconds",
         least=0,
+        is_limit=True,
     )
     timeout_write: float = setting(
         "number",
@@ -460,6 +518,7 @@ class Config:
         "Time in which a client takes nothing of a response, 0 for any; then the connection is cut off.",
         unit="seconds",
         least=0,
+        is_limit=True,
     )
 
     bind: list[str] | str | None = setting(
@@ -483,9 +542,16 @@ class Config:
         "Resident memory beyond which a worker gets a successor. Linux only.",
         unit="MiB",
         least=1,
+        is_limit=True,
     )
     limit_worker_lifetime: float | None = setting(
-        "number", None, _LIMIT, "Age at which a worker gets a successor.", unit="seconds", least=1
+        "number",
+        None,
+        _LIMIT,
+        "Age at which a worker gets a successor.",
+        unit="seconds",
+        least=1,
+        is_limit=True,
     )
     timeout_worker_startup: float = setting(
         "number",
@@ -494,6 +560,7 @@ class Config:
         "Time that a worker has to become ready; 0 for any. Each 30 seconds the log says where it stands.",
         unit="seconds",
         least=0,
+        is_limit=True,
     )
     timeout_drain: float = setting(
         "number",
@@ -540,6 +607,7 @@ class Config:
         "Time that a client has for the TLS handshake; 0 for any.",
         unit="seconds",
         least=0,
+        is_limit=True,
     )
     forwarded_headers: list[str] | str | None = setting(
         "list",
@@ -574,6 +642,7 @@ class Config:
         default_text=f"{DEFAULT_THREADS}",
     )
 
+    asks_for_workers: bool = field(default=False, init=False)  # one, too, which workers is by default
     loaded: bool = field(default=False, init=False)
     loaded_app: Any = field(default=None, init=False, repr=False)
     asgi_version: str = field(default="3.0", init=False)
@@ -593,10 +662,14 @@ class Config:
         return config
 
     def __post_init__(self) -> None:
-        self.log_level = _checked_log_level(self.log_level)
-        if self.workers is None:
-            self.workers = os.environ.get("WEB_CONCURRENCY") or None
+        self._check_for_half_a_certificate()
+        self._take_workers()
         check_settings(self)
+        self.log_level = _checked_log_level(self.log_level)
+        self.asks_for_workers = bool(self.workers)
+        self.workers = self.workers or 1
+        if self.h11_max_incomplete_event_size is not None and self.limit_request_head == HEAD_BYTES:
+            self.limit_request_head = self.h11_max_incomplete_event_size
         if self.headers is None:
             self.headers = []
         self._check_proxies()
@@ -610,6 +683,22 @@ class Config:
         if self.ssl_certfile or self.ssl_context_factory is not None:
             self.tls = TLS(self, self.tls_files)
 
+    def _check_for_half_a_certificate(self) -> None:
+        """Raise ConfigError for an empty certificate or key beside a set one: TLS would go off unseen."""
+        for name, other in (("ssl_certfile", "ssl_keyfile"), ("ssl_keyfile", "ssl_certfile")):
+            if _is_empty(getattr(self, name)):
+                if getattr(self, other) is not None and not _is_empty(getattr(self, other)):
+                    raise ConfigError(f"{name} is empty, and {other} is not: give both, or none of them")
+                setattr(self, name, None)
+
+    def _take_workers(self) -> None:
+        """Take WEB_CONCURRENCY where workers is not given. Raises ConfigError."""
+        text = os.environ.get("WEB_CONCURRENCY", "").strip()
+        if self.workers in (None, ""):
+            if text and text != "auto" and not text.isdecimal():
+                raise ConfigError(f"WEB_CONCURRENCY {text!r}: give a whole number, 0 or more, or auto")
+            self.workers = text or None
+
     def _check_together(self) -> None:
         """Check what no setting tells alone."""
         found = set()
@@ -621,6 +710,9 @@ class Config:
             raise ConfigError(f"health_path {self.health_path!r}: give a path that begins with a slash")
         if self.app_dir is not None and not os.path.isdir(self.app_dir or "."):
             raise ConfigError(f"app_dir {os.fspath(self.app_dir)!r} is not a folder: name one that exists")
+        for name in ("callback_notify", "ssl_context_factory"):
+            if (function := getattr(self, name)) is not None and not callable(function):
+                raise ConfigError(f"{name} {function!r}: give a function")
         check_process_settings(self)
         check_tls_settings(self)
         if not self.is_supervised:
@@ -679,7 +771,7 @@ class Config:
         if self.reload or self.preload or self.limit_worker_rss or self.limit_worker_lifetime:
             return True
         # An application that is an object can't be handed to another process; one worker needs none
-        return self.workers is not None and (isinstance(self.app, str) or self.workers != 1)
+        return self.asks_for_workers and (isinstance(self.app, str) or self.workers != 1)
 
     @property
     def use_subprocess(self) -> bool:
@@ -699,9 +791,9 @@ class Config:
     @property
     def worker_count(self) -> int:
         """The number of worker processes."""
-        if self.reload or self.workers is None:
+        if self.reload:
             return 1
-        return available_processors() if self.workers == "auto" else int(self.workers)
+        return available_processors() if self.workers == "auto" else int(self.workers or 1)
 
     @property
     def grace_timeout_s(self) -> float:
@@ -817,6 +909,13 @@ class Config:
 
     def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
         """What makes the event loop. Raises ConfigError where the loop asked for is not installed."""
+        if isinstance(self.loop, asyncio.AbstractEventLoop):
+            raise ConfigError(
+                f"loop {self.loop!r} is a loop, and run() makes one: await Server(config).serve() in yours, "
+                "or give a function that makes a loop"
+            )
+        if not isinstance(self.loop, str):
+            return self.loop
         if self.loop == "none":
             return asyncio.new_event_loop
         if ":" in self.loop:
@@ -825,7 +924,8 @@ class Config:
             except AppImportError as error:
                 reason = str(error).removeprefix(f"app {self.loop!r}: ").partition(";")[0]
                 raise ConfigError(f"loop {self.loop!r} can't be imported: {reason}") from None
-        if self.loop == "asyncio" or (self.loop == "auto" and importlib.util.find_spec("uvloop") is None):
+        is_auto = self.loop in ("auto", "zuvloop")
+        if self.loop == "asyncio" or (is_auto and importlib.util.find_spec("uvloop") is None):
             return asyncio.SelectorEventLoop if sys.platform != "win32" else asyncio.new_event_loop
         try:
             new_event_loop: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module(
@@ -849,6 +949,8 @@ class Config:
             return self._bind_all([Bind(path=str(self.uds))])
         passed = systemd_sockets() if (self.host, self.port) == (DEFAULT_HOST, DEFAULT_PORT) else []
         self.is_bound_to_host = not passed
+        if not self.host:
+            logger.info("host is empty: listening on all addresses of this machine")
         return passed or self._bind_all([Bind(host=self.host, port=self.port)])
 
     def _bind_all(self, binds: list[Bind]) -> list[socket.socket]:
@@ -917,6 +1019,10 @@ def _check_peers(name: str, peers: list[str]) -> None:
             raise ConfigError(f"{name} {error}") from None
 
 
+def _is_empty(paths: Any) -> bool:
+    return isinstance(paths, str | list | tuple) and not any(paths)
+
+
 def _checked_log_level(level: Any) -> str | int | None:
     if isinstance(level, str) and level.lower() in LOG_LEVELS:
         return level.lower()
@@ -982,7 +1088,8 @@ To listen, `bind` goes before `fd`, `fd` before `uds`, and `uds` before `host` a
 from one place goes before all addresses from a later place: `--port 9000` before `bind` in a file.
 
 In **Python**, `fastasgi.run` and `fastasgi.Config` read no file and no variables but `WEB_CONCURRENCY` and
-`FORWARDED_ALLOW_IPS`.
+`FORWARDED_ALLOW_IPS`. An empty text is not set, but as `host`. None is the default, but a limit of None or 0
+is none, and a switch that is None or 0 is off. Numbers and switches may be texts, as `os.environ` has them.
 
 """
     return introduction + markdown_table(Config)

@@ -18,7 +18,7 @@ from fastasgi._core import WorkerContext
 from fastasgi._protocol import ServerProtocol
 from fastasgi._tls import TLSProtocol, TLSWorker
 from fastasgi.accessroute import make_access_log
-from fastasgi.config import Config
+from fastasgi.config import MOST_FIELDS, MOST_HEAD_BYTES, MOST_LINE_BYTES, Config
 from fastasgi.errors import STARTUP_FAILURE as STARTUP_FAILURE
 from fastasgi.errors import ConfigError
 from fastasgi.failures import exit_with
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("fastasgi.error")
 
+LEAST_NOTIFY_S = 1.0  # between calls of callback_notify where timeout_notify is 0, as in uvicorn
 NOTICE_AFTER_S = 0.1  # of waiting for requests before the log says so
 PHASE_TIMEOUT_S = 2.0  # for requests to end once they are disconnected, and once more when they are cancelled
 FORCED_PHASE_TIMEOUT_S = 0.1  # the same after a second signal
@@ -248,9 +249,9 @@ class Server:
             head_timeout_s=config.timeout_request_head,
             body_timeout_s=config.timeout_request_body,
             write_timeout_s=config.timeout_write,
-            max_request_line_bytes=config.limit_request_line,
-            max_head_bytes=config.limit_request_head,
-            max_header_count=config.limit_request_fields,
+            max_request_line_bytes=config.limit_request_line or MOST_LINE_BYTES,
+            max_head_bytes=config.limit_request_head or MOST_HEAD_BYTES,
+            max_header_count=config.limit_request_fields or MOST_FIELDS,
             max_body_bytes=config.limit_request_body,
             max_concurrency=config.limit_concurrency or 0,
             max_requests=self._max_requests(),
@@ -259,8 +260,8 @@ class Server:
             access_log=make_access_log(config.access_log, config.access_log_format),
             asgi_version=config.asgi_version,
             ws=config.serves_websockets,
-            ws_max_size=config.ws_max_size,
-            ws_max_queue=config.ws_max_queue,
+            ws_max_size=config.ws_max_size or sys.maxsize,
+            ws_max_queue=config.ws_max_queue or sys.maxsize,
             ws_ping_interval_s=config.ws_ping_interval or 0,
             ws_ping_timeout_s=config.ws_ping_timeout or 0,
             ws_per_message_deflate=config.ws_per_message_deflate,
@@ -335,7 +336,7 @@ class Server:
                 await callback()
             except Exception as error:
                 logger.error("Exception in callback_notify", exc_info=error)
-            await asyncio.sleep(self.config.timeout_notify)
+            await asyncio.sleep(self.config.timeout_notify or LEAST_NOTIFY_S)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, let running requests end within their times, and stop the application."""

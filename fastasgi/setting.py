@@ -44,6 +44,10 @@ class Setting:
     least: float | None = None
     most: float | None = None
     optional: bool = False  # None is a value too
+    is_limit: bool = False  # 0 and None are no limit, where None is not a default of its own
+    empty_is_value: bool = False  # an empty text is not the same as none
+    takes: Callable[[Any], bool] | None = None  # besides texts, objects of which this is true
+    takes_no_class: str = ""  # what to say of a class or the import string of one, which uvicorn takes
     on_command_line: bool = True
     is_secret: bool = False  # its value is never shown
     option_name: str = ""  # where it isn't the setting's own name with dashes
@@ -140,9 +144,38 @@ def check_settings(owner: Any) -> None:
     for field, described in _described_fields(owner):
         value = getattr(owner, field.name)
         if isinstance(described, Setting):
+            value = meant(described, _default_value(field), value)
             setattr(owner, field.name, check(field.name, described, value))
-        elif value not in described.harmless:
+        elif value in (None, "", *described.harmless):
+            setattr(owner, field.name, field.default)
+        else:
             raise ConfigError(f"{field.name} {value!r} is not supported by fastasgi: {described.instead}")
+
+
+def _default_value(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def meant(described: Setting, default: Any, value: Any) -> Any:
+    """What a value stands for that is no value by itself, as uvicorn or its users take it.
+
+    An empty text is not set, or a list without items. None is not set either, but for a switch, which is off;
+    a limit, which is none; a choice that is called none; and where an empty text is a value. A limit of 0 is
+    none.
+    """
+    if isinstance(value, str) and not value and not described.empty_is_value:
+        return [] if described.kind in ("list", "headers") else default
+    if described.kind == "switch" and value is None and not described.optional:
+        return False
+    if value is None and "none" in described.choices:
+        return "none"
+    if described.is_limit and value in (None, 0) and not isinstance(value, bool):
+        return None if described.optional else 0
+    if value is None and not described.optional:
+        return "" if described.empty_is_value else default
+    return value
 
 
 def check(name: str, described: Setting, value: Any) -> Any:
@@ -152,6 +185,12 @@ def check(name: str, described: Setting, value: Any) -> Any:
     """
     if described.kind == "object" or (value is None and described.optional):
         return value
+    if described.is_limit and value == 0 and not isinstance(value, bool):
+        return value
+    if described.takes is not None and described.takes(value):
+        return value
+    if described.takes_no_class and (not isinstance(value, str) or ":" in value):
+        raise ConfigError(f"{name} {value!r}: {described.takes_no_class}")
     if described.kind == "headers":
         return _check_headers(name, value)
     converted = _CONVERT[described.kind](value)
@@ -174,18 +213,22 @@ def from_text(described: Setting, text: str) -> Any:
     if described.choices:
         return text.lower() if text.lower() in described.choices else text
     if described.kind == "switch":
-        return _SWITCHES.get(text.lower(), text)
+        return SWITCH_WORDS.get(text.lower(), text)
     if described.kind in ("whole", "count") and re.fullmatch("[+-]?[0-9]{1,18}", text):
         return int(text)
     if described.kind == "number":
-        try:
-            return float(text)
-        except ValueError:
-            return text
+        return _float(text)
     return text
 
 
-_SWITCHES = {
+def _float(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+SWITCH_WORDS = {
     "true": True, "yes": True, "on": True, "1": True,
     "false": False, "no": False, "off": False, "0": False,
 }  # fmt: skip
@@ -208,7 +251,10 @@ def expected(described: Setting) -> str:
         text += f" of {described.unit}"
     if described.most is not None:
         return f"{text} from {described.least:g} to {described.most:g}"
-    return text if described.least is None else f"{text}, {described.least:g} or more"
+    if described.least is None:
+        return text
+    or_none = ", or 0 for none" if described.is_limit and described.least > 0 else ""
+    return f"{text}, {described.least:g} or more{or_none}"
 
 
 _WORDS = {
@@ -255,19 +301,15 @@ def _count(value: Any) -> int | str | None:
 
 
 def _list(value: Any) -> list[str] | None:
-    values = [value] if isinstance(value, str) else value
-    if not isinstance(values, list | tuple) or not all(isinstance(text, str) for text in values):
-        return None
-    return list(values)
-
-
-def _paths(value: Any) -> list[str] | None:
-    values = value if isinstance(value, list | tuple) else [value]
+    """One text or path, or several: a set too, as where uvicorn's users have one."""
+    values = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
     paths = [_path(path) for path in values]
     return None if None in paths else cast(list[str], paths)
 
 
 def _number(value: Any) -> float | None:
+    if isinstance(value, str):
+        value = _float(value)  # what os.environ gives
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     try:
@@ -277,7 +319,9 @@ def _number(value: Any) -> float | None:
 
 
 def _switch(value: Any) -> bool | None:
-    return value if isinstance(value, bool) else None
+    if isinstance(value, str):
+        return SWITCH_WORDS.get(value.lower())  # what os.environ gives
+    return bool(value) if isinstance(value, int) and value in (0, 1) else None
 
 
 def _octal(value: Any) -> int | None:
@@ -292,7 +336,7 @@ _CONVERT: dict[Kind, Callable[[Any], Any]] = {
     "whole": _whole,
     "count": _count,
     "list": _list,
-    "paths": _paths,
+    "paths": _list,
     "number": _number,
     "switch": _switch,
     "octal": _octal,

@@ -31,6 +31,7 @@ PROJECT_FILE = "pyproject.toml"
 TABLE = "tool.fastasgi"
 
 VARIABLE_PREFIX = "FASTASGI_"
+UVICORN_PREFIX = "UVICORN_"
 FILE_VARIABLE = "FASTASGI_CONFIG"
 # No settings: of setup.py, and between two supervisors
 OTHER_VARIABLES = {"FASTASGI_SANITIZE", "FASTASGI_WERROR", "FASTASGI_INHERIT"}
@@ -146,13 +147,16 @@ def take_secrets(environ: MutableMapping[str, str]) -> dict[str, str]:
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """A line for each variable that is named as ours and gives no setting; some platforms make such."""
+    """A line for each variable that is named as ours, or as uvicorn's, and gives no setting."""
     known = {VARIABLE_PREFIX + name.upper() for name in ("app", *descriptions_of(Config))} | {FILE_VARIABLE}
     lines = []
     for variable in sorted(environ):
         if variable.startswith(VARIABLE_PREFIX) and variable not in known | OTHER_VARIABLES:
             meant = nearest(variable, known)
             lines.append(f"{variable} is not used" + (f": did you mean {meant}?" if meant else ""))
+        ours = VARIABLE_PREFIX + variable.removeprefix(UVICORN_PREFIX)
+        if variable.startswith(UVICORN_PREFIX) and ours in known and ours not in environ:
+            lines.append(f"{variable} is not used: did you mean {ours}?")
     return lines
 
 
@@ -235,11 +239,19 @@ def _of_table(table: Mapping[str, Any], origin: str) -> dict[str, Given]:
         if isinstance(described, Setting) and described.kind == "octal" and not isinstance(value, str):
             # 0o660 and 432 are one to a TOML reader: a forgotten 0o would set other permissions
             raise ConfigError(f"{origin}: {name} {value!r}: give octal digits in quotes, such as '660'")
-        is_number = isinstance(described, Setting) and described.kind in ("whole", "count")
-        if is_number and isinstance(value, str) and value.isdecimal():
-            raise ConfigError(f"{origin}: {name} {value!r}: give the number without quotes")
+        if isinstance(described, Setting) and isinstance(value, str):
+            _refuse_quotes(name, described, value, origin)
         source[name] = Given(value, origin)
     return source
+
+
+def _refuse_quotes(name: str, described: Setting, text: str, origin: str) -> None:
+    """Raise ConfigError for a number or switch that is a text, as in an environment; a file need not."""
+    if described.kind in ("whole", "count", "number", "switch"):
+        meant = from_text(described, text)
+        if not isinstance(meant, str):
+            what = "true or false" if described.kind == "switch" else "the number"
+            raise ConfigError(f"{origin}: {name} {text!r}: give {what} without quotes")
 
 
 def _refuse_functions(name: str, described: object, origin: str) -> None:

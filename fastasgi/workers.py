@@ -26,7 +26,7 @@ from gunicorn.glogging import Logger  # type: ignore
 from gunicorn.workers.base import Worker  # type: ignore
 
 from fastasgi._exchange import ClientDisconnected
-from fastasgi.config import Config
+from fastasgi.config import MOST_FIELDS, MOST_LINE_BYTES, Config
 from fastasgi.errors import AppImportError, ConfigError, FastasgiError
 from fastasgi.handlers import SignalHandlers
 from fastasgi.interfaces import ASGIApp, Message, Receive, Scope, Send
@@ -45,9 +45,7 @@ FORCED_PART_S = 2.5  # of the last part: from here on nothing is waited for long
 
 LINGER_S = 1.0  # or keepalive: for one more request on a connection that is idle when the worker is to stop
 
-UNLIMITED_BYTES = 2**20  # what stands for gunicorn's "0: unlimited", since a head is kept in memory
 OTHER_FIELDS_BYTES = 65536  # room in a head beside its first line and one field of the largest size
-MOST_FIELDS = 32768  # gunicorn's own
 
 # Settings of gunicorn's that mean nothing here, and what to do instead
 NOT_SUPPORTED = {
@@ -406,8 +404,8 @@ def _tls_settings_of(cfg: Any) -> dict[str, Any]:
 
 def _settings_of(cfg: Any) -> dict[str, Any]:
     """Parameters of Config that say what gunicorn's settings say."""
-    line_bytes = cfg.limit_request_line or UNLIMITED_BYTES
-    field_bytes = cfg.limit_request_field_size or UNLIMITED_BYTES
+    line_bytes = cfg.limit_request_line or MOST_LINE_BYTES
+    field_bytes = cfg.limit_request_field_size or MOST_LINE_BYTES
     level = cfg.loglevel.lower()
     settings: dict[str, Any] = {
         "app": None,
@@ -439,7 +437,7 @@ def _settings_of(cfg: Any) -> dict[str, Any]:
     if "header_map" in cfg.settings:
         settings["header_underscores"] = {"dangerous": "allow"}.get(cfg.header_map, cfg.header_map)
     if "websocket_max_message_size" in cfg.settings:
-        settings["ws_max_size"] = cfg.websocket_max_message_size or sys.maxsize
+        settings["ws_max_size"] = cfg.websocket_max_message_size
     return settings
 
 

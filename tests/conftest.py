@@ -15,6 +15,7 @@ from fastasgi.namesakes import NAMES, part_loggers
 settings.register_profile("fastasgi", deadline=None)
 settings.load_profile("fastasgi")
 
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     """Starts a server process: ``start(source of app.py, *arguments)``; ended with the test."""

@@ -70,23 +70,22 @@ def test_a_value_is_brought_to_its_type(name: str, value: Any, expected: Any) ->
         ("port", -1, "a whole number from 0 to 65535"),
         ("port", "80 ", "a whole number from 0 to 65535"),
         ("port", "-1", "a whole number from 0 to 65535"),
-        ("workers", 0, "auto, or a whole number, 1 or more"),
-        ("workers", "many", "auto, or a whole number, 1 or more"),
+        ("workers", -1, "auto, or a whole number, 0 or more"),
+        ("workers", "many", "auto, or a whole number, 0 or more"),
         ("reload_dirs", [1], "texts"),
         ("port", True, "a whole number from 0 to 65535"),
-        ("port", None, "a whole number from 0 to 65535"),
         ("host", 1, "a text"),
         ("uds", b"x", "a path"),
         ("fd", -1, "a whole number, 0 or more"),
         ("lifespan", "no", "auto, on or off"),
         ("interface", "rsgi", "auto, asgi3, asgi2 or wsgi"),
-        ("header_underscores", "", "allow, drop or refuse"),
+        ("header_underscores", "keep", "allow, drop or refuse"),
         ("log_level", "loud", "critical, error, warning, info, debug, trace, or a number"),
-        ("access_log", "no", "True or False"),
-        ("factory", 1, "True or False"),
-        ("backlog", 0, "a whole number, 1 or more"),
-        ("limit_concurrency", 0, "a whole number, 1 or more"),
-        ("limit_max_requests", 0, "a whole number, 1 or more"),
+        ("access_log", "maybe", "True or False"),
+        ("factory", 2, "True or False"),
+        ("backlog", -1, "a whole number, 0 or more"),
+        ("limit_concurrency", -1, "a whole number, 1 or more, or 0 for none"),
+        ("limit_max_requests", True, "a whole number, 1 or more, or 0 for none"),
         ("limit_request_body", -1, "a whole number of bytes, 0 or more"),
         ("timeout_keep_alive", -0.5, "a number of seconds, 0 or more"),
         ("timeout_keep_alive", float("nan"), "a number of seconds, 0 or more"),
@@ -168,7 +167,7 @@ def test_web_concurrency_gives_workers_that_are_not_given(monkeypatch: pytest.Mo
     assert Config("main:app").workers == 3
     assert Config("main:app", workers=2).workers == 2
     monkeypatch.setenv("WEB_CONCURRENCY", "")
-    assert Config("main:app").workers is None
+    assert not Config("main:app").is_supervised
 
 
 # The application

@@ -835,7 +835,7 @@ CLIENT_APP = """
         ("limit_request_field_size", 8190, "limit_request_head", 4094 + 8190 + 65536),
         ("loglevel", "DEBUG", "log_level", "debug"),
         ("loglevel", "unknown", "log_level", "info"),
-        ("websocket_max_message_size", 0, "ws_max_size", sys.maxsize),
+        ("websocket_max_message_size", 0, "ws_max_size", 0),
         ("asgi_loop", "asyncio", "loop", "asyncio"),
         ("forwarded_allow_ips", "127.0.0.1,::1", "forwarded_allow_ips", ["127.0.0.1", "::1", "unix"]),
         ("forwarded_allow_ips", "10.0.0.0/8", "forwarded_allow_ips", ["10.0.0.0/8", "unix"]),

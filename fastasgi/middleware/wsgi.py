@@ -4,15 +4,18 @@ from collections.abc import Callable
 from typing import Any
 
 from fastasgi.interfaces import Receive, Scope, Send
-from fastasgi.wsgi import from_wsgi
+from fastasgi.wsgi import DEFAULT_THREADS, from_wsgi
 
 
 class WSGIMiddleware:
-    """An ASGI 3 application that runs a WSGI application in threads. Raises ConfigError without a2wsgi."""
+    """An ASGI 3 application that runs a WSGI application in so many threads, workers.
 
-    def __init__(self, app: Callable[..., Any]) -> None:
+    Raises ConfigError without a2wsgi.
+    """
+
+    def __init__(self, app: Callable[..., Any], workers: int = DEFAULT_THREADS) -> None:
         self.app = app
-        self._asgi = from_wsgi(app)
+        self._asgi = from_wsgi(app, workers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the server's start and end."""
