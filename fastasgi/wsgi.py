@@ -76,6 +76,8 @@ class _WSGIClient:
         self._watching: asyncio.Task[None] | None = None
 
     async def receive(self) -> Message:
+        if not self._has_body:  # the watch may have taken the message that says so
+            return {"type": "http.request", "body": b"", "more_body": False}
         message = await self._receive()
         if message["type"] == "http.disconnect":
             self.gone = True

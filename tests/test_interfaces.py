@@ -213,13 +213,33 @@ def test_wsgi_without_a2wsgi_says_what_to_install(monkeypatch: pytest.MonkeyPatc
         from_wsgi(wsgi)
 
 
+def test_a_body_that_is_not_there_can_be_read_after_the_response_has_begun() -> None:
+    sent = []
+    messages = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive():
+        return messages.pop(0) if messages else await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message)
+
+    async def serve() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "http_version": "1.1"}
+        async with asyncio.timeout(5):
+            await from_wsgi(wsgi)({**scope, "headers": []}, receive, send)
+
+    asyncio.run(serve())
+    assert b"".join(message.get("body", b"") for message in sent) == b"!"
+
+
 def test_wsgi_errors_is_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     def failing(environ, start_response):
         print("no database", file=environ["wsgi.errors"])
-        return wsgi(environ, start_response)
+        start_response("200 OK", [])
+        return []
 
     async def receive():
-        return {"type": "http.request", "body": b"", "more_body": False}
+        await asyncio.Event().wait()
 
     async def send(message): ...
 
