@@ -351,7 +351,7 @@ def test_options_of_uvicorns(
     arguments: list[str], name: str, value: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configs: list[Config] = []
-    monkeypatch.setattr("fastasgi.cli.run_config", lambda make_config: configs.append(make_config()))
+    monkeypatch.setattr("fastasgi.cli.run_config", lambda make_config, *_: configs.append(make_config()))
     main.main([*arguments, "app:app"], standalone_mode=False)
     assert getattr(configs[0], name) == value
 
