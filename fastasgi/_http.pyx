@@ -106,46 +106,10 @@ cdef class HTTPExchange(Exchange):
             message = dict(message)
         try:
             read_message(message, values)
-            return self.take_values(message, values)
+            return take_values(self, message, values)
         finally:
             for value in values:
                 Py_XDECREF(value)
-
-    cdef object take_values(self, dict message, PyObject** values):
-        cdef object kind
-        if values[TYPE] is NULL:
-            raise KeyError("type")
-        kind = <object>values[TYPE]
-        if self.state == COMPLETE:
-            raise RuntimeError(f"Unexpected ASGI message '{kind}' sent, after response already completed.")
-        if self.gone:
-            self.send_to_nobody()
-            return PauseCall.__new__(PauseCall)
-        if self.state == EXPECT_START:
-            if kind == HTTP_START:
-                self.take_start(values)
-                return READY
-            if kind == HTTP_EARLY_HINT:
-                self.take_early_hint(message)
-                return self.sent()
-            expected = HTTP_START
-        elif self.state == EXPECT_BODY:
-            if kind == HTTP_BODY:
-                return self.take_body(values)
-            if kind == HTTP_PATHSEND or kind == HTTP_ZEROCOPYSEND:
-                return self.take_file(kind, message)
-            expected = HTTP_BODY
-        elif self.state == EXPECT_TRAILERS:
-            if kind == HTTP_TRAILERS:
-                self.take_trailers(message)
-                return self.sent()
-            expected = HTTP_TRAILERS
-        else:
-            raise RuntimeError(f"ASGI message '{kind}' sent while a file is being sent.")
-        if kind == HTTP_DEBUG:
-            # ASGI extension "Debug": for test clients, servers pass over it
-            return READY
-        raise RuntimeError(f"Expected ASGI message '{expected}', but got '{kind}'.")
 
     cdef int take_start(self, PyObject** values) except -1:
         if values[STATUS] is NULL:
@@ -157,10 +121,12 @@ cdef class HTTPExchange(Exchange):
 
     cdef int begin_response(self, object given_status, object headers) except -1:
         """Check and hold what starts the response."""
-        cdef Py_ssize_t status = whole_number(given_status, "http.response.start: status")
+        cdef Py_ssize_t status
         cdef bytes name, value
         cdef Py_ssize_t length
         cdef bint has_coding = False
+        status = given_status if type(given_status) is int else whole_number(
+            given_status, "http.response.start: status")
         if not 200 <= status <= 999:
             raise ValueError(f"http.response.start: status {status} is not a final status code, 200 to 999")
         cdef list checked = checked_headers(headers)
@@ -377,7 +343,9 @@ cdef class HTTPExchange(Exchange):
     # The end of the call
 
     cdef int returned(self, object exception) except -1:
-        cdef bint leaves_out = exception is None and self.state != COMPLETE and not self.disconnected
+        if exception is None and self.state == COMPLETE:
+            return 0
+        cdef bint leaves_out = exception is None and not self.disconnected
         cdef bint is_lost = self.knows_of_loss and issubclass(type(exception), Exception)
         cdef bint is_fault = not is_lost and self.is_fault(exception)
         cdef str left_out = "starting" if self.state == EXPECT_START else "completing"
@@ -470,6 +438,43 @@ cdef object open_regular(path):
     return os.fdopen(fd, "rb", buffering=0)
 
 
+cdef inline object take_values(HTTPExchange self, dict message, PyObject** values):
+    cdef object kind
+    if values[TYPE] is NULL:
+        raise KeyError("type")
+    kind = <object>values[TYPE]
+    if self.state == COMPLETE:
+        raise RuntimeError(f"Unexpected ASGI message '{kind}' sent, after response already completed.")
+    if self.gone:
+        self.send_to_nobody()
+        return PauseCall.__new__(PauseCall)
+    if self.state == EXPECT_START:
+        if kind == HTTP_START:
+            self.take_start(values)
+            return READY
+        if kind == HTTP_EARLY_HINT:
+            self.take_early_hint(message)
+            return self.sent()
+        expected = HTTP_START
+    elif self.state == EXPECT_BODY:
+        if kind == HTTP_BODY:
+            return self.take_body(values)
+        if kind == HTTP_PATHSEND or kind == HTTP_ZEROCOPYSEND:
+            return self.take_file(kind, message)
+        expected = HTTP_BODY
+    elif self.state == EXPECT_TRAILERS:
+        if kind == HTTP_TRAILERS:
+            self.take_trailers(message)
+            return self.sent()
+        expected = HTTP_TRAILERS
+    else:
+        raise RuntimeError(f"ASGI message '{kind}' sent while a file is being sent.")
+    if kind == HTTP_DEBUG:
+        # ASGI extension "Debug": for test clients, servers pass over it
+        return READY
+    raise RuntimeError(f"Expected ASGI message '{expected}', but got '{kind}'.")
+
+
 cdef int read_message(dict message, PyObject** values) except -1:
     """The values of the usual keys, or NULL. Each is a reference of the caller's, also where this raises: what follows
     may run code of the application that changes its message, beginning with the comparison of keys that are not
@@ -501,7 +506,7 @@ cdef int read_message(dict message, PyObject** values) except -1:
 
 
 cdef Py_ssize_t whole_number(object given, str what) except? -1:
-    if type(given) is not int and not hasattr(type(given), "__index__"):
+    if not hasattr(type(given), "__index__"):
         raise TypeError(f"{what} is {type_name(given)}, int expected")
     return given
 
