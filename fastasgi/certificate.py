@@ -108,6 +108,8 @@ def _name(data: bytes) -> Name:
         name.append([])
         for _, attribute in _elements(attributes):
             (_, identifier), (tag, content) = _elements(attribute)
+            if not identifier or identifier[-1] & 0x80:
+                raise ValueError("an object identifier has no end")
             name[-1].append((identifier, tag, content))
     return name
 

@@ -103,6 +103,15 @@ def test_what_is_cut_off_is_no_certificate() -> None:
             Certificate(WHOLE[:n])
 
 
+@pytest.mark.parametrize("identifier", ["0603558483", "0600", "060185"])
+def test_a_broken_object_identifier_is_no_certificate(identifier: str) -> None:
+    whole, broken = bytes.fromhex("0603550403"), bytes.fromhex(identifier)
+    damaged = broken + bytes(len(whole) - len(broken))
+    assert whole in WHOLE
+    with pytest.raises(ValueError, match=r"not an X\.509 certificate"):
+        Certificate(WHOLE.replace(whole, damaged))
+
+
 @settings(max_examples=300)
 @given(st.integers(0, len(WHOLE) - 1), st.binary(min_size=1, max_size=3))
 def test_damage_raises_value_errors_only(at: int, damage: bytes) -> None:
