@@ -19,8 +19,9 @@ cdef extern from "_fatal.h" nogil:
     void remove_waiting_lines(const waiting_lines* lines)
 
 # Signals that end a process unless it does something about them
-CRASHES = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGSYS")
-ENDS = ("SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGUSR1", "SIGUSR2")
+CRASHES = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGSYS", "SIGTRAP")
+ENDS = ("SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGUSR1", "SIGUSR2",
+        "SIGIO", "SIGPWR", "SIGSTKFLT")
 
 cdef enum:
     BATCH_SIZE = 65536                  # bytes of formatted lines that are written at once

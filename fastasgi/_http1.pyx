@@ -958,6 +958,8 @@ cdef class HTTP1Connection(Connection):
 
     cdef int expire(self) except -1:
         cdef Py_ssize_t unsent
+        cdef HeadParser parser
+        cdef bint is_head
         if self.sink is None:
             return 0
         unsent = self.sink.unsent()
@@ -988,5 +990,9 @@ cdef class HTTP1Connection(Connection):
             return self.refuse_body(408, "it did not arrive within timeout_request_body")
         if self.reading_head:
             is_head = is_of_head(self.held, self.held_length)
-            return self.refuse(408, "the head did not arrive within timeout_request_head", is_head, None, 0)
+            parser = unlent_parser(self.worker.parser)
+            parser.parse(self.held, self.held + self.held_length, self.blank_bytes)
+            return self.refuse(
+                408, "the head did not arrive within timeout_request_head", is_head,
+                self.refused_scope(&parser.head), 0)
         return self.close()

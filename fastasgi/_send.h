@@ -3,14 +3,14 @@
 #ifndef FASTASGI_SEND_H
 #define FASTASGI_SEND_H
 
-#include <errno.h>
-#include <stddef.h>
-
 #ifdef __linux__
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE // POLLRDHUP
+#define _GNU_SOURCE // POLLRDHUP, syscall
 #endif
 #endif
+
+#include <errno.h>
+#include <stddef.h>
 
 #ifdef _WIN32
 
@@ -55,8 +55,8 @@ static inline int queued(int socket)
 #define MSG_NOSIGNAL 0
 #endif
 
-// glibc's send() is a point where a thread may be cancelled, which costs two atomic operations in a process with
-// several threads. Nobody cancels ours.
+// glibc's send() is a point where a thread may be cancelled, which costs two atomic operations in a process
+// with several threads. Nobody cancels ours.
 #if defined(__linux__) && defined(SYS_sendto) && defined(__LP64__)
 #define SEND(socket, p, n, flags) ((ssize_t)syscall(SYS_sendto, (socket), (p), (n), (flags), NULL, 0))
 #else

@@ -1,5 +1,6 @@
 """Where access lines go, as the logger ``fastasgi.access`` is set at the moment. Knows no requests."""
 
+import atexit
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
@@ -14,7 +15,13 @@ OWN_NAMES = frozenset((*NAMES, *NAMES.values()))
 
 def make_access_log(enabled: bool, line_format: str | None) -> AccessLog | None:
     """The worker's access log, or None where there is to be none."""
-    return AccessLog(format=line_format, route=AccessRoute(line_format)) if enabled else None
+    if not enabled:
+        return None
+    route = AccessRoute(line_format)
+    log = AccessLog(format=line_format, route=route)
+    # A program may end with its server in a daemon thread
+    atexit.register(route.flush)
+    return log
 
 
 class AccessRoute:
@@ -75,8 +82,9 @@ class AccessRoute:
             handler.release()
 
     def close(self) -> None:
-        """Leave the handlers of others alone."""
+        """Leave the handlers of others alone, and the end of the process."""
         self._precede([])
+        atexit.unregister(self.flush)
 
     def _precede(self, handlers: list[logging.Handler]) -> None:
         """Have records that come to these handlers, and to no others, wait for the lines before them."""

@@ -11,7 +11,7 @@ import click
 from fastasgi import __version__
 from fastasgi.config import Config
 from fastasgi.errors import USAGE
-from fastasgi.failures import exit_with
+from fastasgi.failures import exit_with, owned_process
 from fastasgi.reload import watched_folders, watchfiles
 from fastasgi.server import run_config
 from fastasgi.setting import (
@@ -157,16 +157,17 @@ def _run(config: str | None, print_config: bool, check_config: bool, **command_l
     environ = dict(os.environ)
     secrets = take_secrets(os.environ)
     collect_settings = functools.partial(collect, command_line, environ, config)
-    try:
-        if print_config or check_config:
-            _print_config(collect_settings(), environ, check_config)
-        else:
-            for line in unknown_variables(environ):
-                if "did you mean" in line:
-                    click.echo(f"Warning: {line}", err=True)
-            run_config(lambda: make_config(collect_settings()), secrets)
-    except (Exception, SystemExit) as error:
-        exit_with(error)
+    with owned_process():
+        try:
+            if print_config or check_config:
+                _print_config(collect_settings(), environ, check_config)
+            else:
+                for line in unknown_variables(environ):
+                    if "did you mean" in line:
+                        click.echo(f"Warning: {line}", err=True)
+                run_config(lambda: make_config(collect_settings()), secrets)
+        except (Exception, SystemExit) as error:
+            exit_with(error)
 
 
 def _print_config(given: dict[str, Given], environ: dict[str, str], is_check: bool) -> None:

@@ -586,7 +586,12 @@ class Config:
         _PROCESS,
         "Bind each worker to one processor: auto, or numbers such as 0,2,4-7. Linux only.",
     )
-    user: str | None = setting("text", None, _PROCESS, "User to become once sockets are bound.")
+    user: str | None = setting(
+        "text",
+        None,
+        _PROCESS,
+        "User to become once sockets are bound; with preload, the application is imported before.",
+    )
     group: str | None = setting(
         "text", None, _PROCESS, "Group to become once sockets are bound.", default_text="the user's"
     )
@@ -725,7 +730,7 @@ class Config:
             what = "reload" if self.reload else "workers"
             raise ConfigError(f"{what} needs app as an import string such as 'main:app', not the object")
         if str(self.app).startswith("__main__:") and not self.preload and main_source() is None:
-            raise ConfigError(
+            raise AppImportError(
                 f"app {self.app!r} can't be imported by workers, since this program has no file: "
                 "put it into a module, or leave workers and reload out"
             )

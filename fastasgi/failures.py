@@ -1,7 +1,12 @@
 """How a start that fails ends its process: with which exit code, and what stderr says."""
 
+import atexit
+import contextlib
+import os
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
 from typing import NoReturn
 
 from fastasgi.errors import FAILURE, FastasgiError
@@ -24,6 +29,28 @@ def exit_with(error: Exception | SystemExit) -> NoReturn:
         raise error
     traceback.print_exception(error)
     sys.exit(FAILURE)
+
+
+@contextlib.contextmanager
+def owned_process() -> Iterator[None]:
+    """A block for which this process is there: where it ends with a failure, threads are not waited for.
+
+    An application that has failed to start may have left some behind that never end.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        code = exit_code_of(error)
+        others = [each for each in threading.enumerate() if each is not threading.main_thread()]
+        if code == 0 or all(each.daemon for each in others):
+            raise
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+        with contextlib.suppress(BaseException):
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
 
 
 def exit_code_of(error: SystemExit) -> int:

@@ -82,12 +82,13 @@ class Namesake(PairedLogger):
 def pair_loggers() -> None:
     """Have each of uvicorn's loggers stand for ours, which gets what theirs has been given before.
 
-    Nothing is done where a uvicorn may serve in this process, and where the user has given handlers to both.
+    Nothing is done where a uvicorn is configured in this process, and where the user has given handlers to
+    both.
     """
     pairs = [(logging.getLogger(theirs), logging.getLogger(ours)) for theirs, ours in NAMES.items()]
     if any(isinstance(theirs, Namesake) for theirs, _ in pairs):
         return
-    if any(theirs.handlers and (ours.handlers or "uvicorn.server" in sys.modules) for theirs, ours in pairs):
+    if any(theirs.handlers and (ours.handlers or _is_configured(theirs)) for theirs, ours in pairs):
         return
     for theirs, ours in pairs:
         is_used = _hand_over(theirs, ours)
@@ -99,6 +100,12 @@ def pair_loggers() -> None:
             else:  # the user's, by logging.setLoggerClass()
                 logger.__class__ = type(kind.__name__, (kind, type(logger)), {})
         ours.setLevel(ours.level)  # what is remembered of levels is forgotten
+
+
+def _is_configured(theirs: logging.Logger) -> bool:
+    """Whether uvicorn itself has set this logger up. To import it is not enough: programs use its names."""
+    kinds = [type(handler.formatter).__module__ for handler in theirs.handlers]
+    return THEIR_CLASSES in kinds and not theirs.propagate
 
 
 def part_loggers() -> None:

@@ -22,8 +22,10 @@ def watchfiles() -> Any:
     """The watchfiles package. Raises ConfigError where it is missing."""
     try:
         return importlib.import_module("watchfiles")
-    except ModuleNotFoundError:
-        raise ConfigError("reload needs the watchfiles package: pip install 'fastasgi[reload]'") from None
+    except ImportError as error:
+        raise ConfigError(
+            f"reload needs the watchfiles package ({error}): pip install 'fastasgi[reload]'"
+        ) from None
 
 
 class ChangeFilter:

@@ -561,8 +561,8 @@ def run_config(make_config: Callable[[], Config], secrets: Mapping[str, str] | N
     _refuse_inside_worker()
     open_standard_streams()
     environ = dict(os.environ)  # without what env_file adds: each worker reads that itself
-    config = make_config()
     try:
+        config = make_config()
         if config.is_supervised:
             _supervise(config, make_config, environ, secrets or {})
         else:
@@ -616,7 +616,8 @@ def _serve_alone(config: Config) -> None:
             config.load_app()
             server.run(sockets)
         except KeyboardInterrupt:
-            pass
+            if not server.started:  # it came while the application was imported
+                sys.exit(128 + signal.SIGINT)
     if not server.started:
         sys.exit(STARTUP_FAILURE)
 

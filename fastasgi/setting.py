@@ -194,6 +194,8 @@ def check(name: str, described: Setting, value: Any) -> Any:
     if described.kind == "headers":
         return _check_headers(name, value)
     converted = _CONVERT[described.kind](value)
+    if described.is_limit and converted == 0:
+        return None if described.optional else converted
     if converted is None or not _within(described, converted):
         given = HIDDEN if described.is_secret else repr(value)
         raise ConfigError(f"{name} {given}: give {expected(described)}")

@@ -26,7 +26,7 @@ from typing import Any
 from fastasgi._orphan import end_orphan
 from fastasgi.config import Config
 from fastasgi.errors import FAILURE, STARTUP_FAILURE, FastasgiError
-from fastasgi.failures import ended_by_exit, exit_with
+from fastasgi.failures import ended_by_exit, exit_with, owned_process
 from fastasgi.handlers import SignalHandlers
 from fastasgi.importer import import_main, keep_application_frames
 from fastasgi.logging import reopen_log_files
@@ -221,4 +221,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with owned_process():
+        main()

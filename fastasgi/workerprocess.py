@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from fastasgi import worker
 from fastasgi.config import Config
-from fastasgi.errors import ConfigError
+from fastasgi.errors import AppImportError, ConfigError
 from fastasgi.importer import MainSource, main_source
 from fastasgi.setting import init_values
 
@@ -164,7 +164,7 @@ def _pickled(settings: dict[str, Any]) -> bytes:
 def _main_source() -> MainSource:
     source = main_source()
     if source is None:
-        raise ConfigError(
+        raise AppImportError(
             "a setting is defined in this program's main module, which workers can't read, since it has no "
             "file: define it in a module"
         )
@@ -228,7 +228,8 @@ def _end_with(serve: Callable[[], object]) -> NoReturn:
         traceback.print_exc()
     finally:
         with contextlib.suppress(BaseException):
-            threading._shutdown()  # type: ignore[attr-defined]
+            if code == 0:  # an application that has failed to start may have left threads that never end
+                threading._shutdown()  # type: ignore[attr-defined]
             atexit._run_exitfuncs()
             sys.stdout.flush()
             sys.stderr.flush()

@@ -17,9 +17,9 @@ def from_wsgi(app: Callable[..., Any], threads: int = DEFAULT_THREADS) -> ASGIAp
     """An ASGI 3 callable that runs a WSGI application in threads. Raises ConfigError without a2wsgi."""
     try:
         a2wsgi = importlib.import_module("a2wsgi")
-    except ModuleNotFoundError:
+    except ImportError as error:
         raise ConfigError(
-            "a WSGI application needs the a2wsgi package: pip install 'fastasgi[wsgi]'"
+            f"a WSGI application needs the a2wsgi package ({error}): pip install 'fastasgi[wsgi]'"
         ) from None
     middleware: ASGIApp = a2wsgi.WSGIMiddleware(functools.partial(_run_while_connected, app), workers=threads)
 

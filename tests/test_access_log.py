@@ -261,7 +261,12 @@ ANSWERS = {
         {"limit_request_head": 100},
         '"GET /x HTTP/1.1" 431 Request Header Fields Too Large',
     ),
-    "half a head": (b"GET /x HT", {"timeout_request_head": 0.04}, f'"{UNKNOWN}" 408 Request Timeout'),
+    "half a line": (b"GE", {"timeout_request_head": 0.04}, f'"{UNKNOWN}" 408 Request Timeout'),
+    "half a head": (
+        b"GET /x?y HTTP/1.1\r\nhost: x\r\n",
+        {"timeout_request_head": 0.04},
+        '"GET /x?y HTTP/1.1" 408 Request Timeout',
+    ),
     "a long body": (post(b"x" * 10), {"limit_request_body": 5}, '"POST / HTTP/1.1" 413 Content Too Large'),
     "a long body in chunks": (
         request("POST /x HTTP/1.1", "transfer-encoding: chunked", body=b"a\r\n0123456789\r\n"),

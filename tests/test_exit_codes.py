@@ -4,6 +4,7 @@ import re
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -174,9 +175,29 @@ def test_reload_without_watchfiles_never_says_that_it_runs(
     monkeypatch.setitem(sys.modules, "watchfiles", None)
     assert failed(folder, ("", ["--reload", "app:app"], "app = print", 2, "")) == 2
     assert re.fullmatch(
-        r"(INFO: .*\n)*Error: reload needs the watchfiles package: .*\n", log := capfd.readouterr().err
+        r"(INFO: .*\n)*Error: reload needs the watchfiles package .*\n", log := capfd.readouterr().err
     )
     assert "running on" not in log
+
+
+THREADS = "import threading, time\nthreading.Thread(target=time.sleep, args=[600]).start()\n"
+
+
+@pytest.mark.parametrize("mode", [[], ["--workers", "2"], ["--workers", "2", "--preload"]], ids=" ".join)
+def test_a_start_that_fails_waits_for_no_thread(start: Callable[..., ServerProcess], mode: list[str]) -> None:
+    server = start(f"{THREADS}1 / 0\n", "app:app", "--port", "0", *mode)
+    assert server.wait() == 1
+    assert "ZeroDivisionError" in server.log
+
+
+def test_ctrl_c_while_the_application_is_imported(
+    start: Callable[..., ServerProcess], tmp_path: Path
+) -> None:
+    server = start("import time\nopen('begun', 'w').close()\ntime.sleep(60)\n", "app:app", "--port", "0")
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.01)
+    assert server.end(signal.SIGINT) == 128 + signal.SIGINT
+    assert server.log == ""
 
 
 def test_a_worker_that_a_signal_ends(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -361,7 +361,9 @@ ENDING = """
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGUSR2, signal.SIGABRT, signal.SIGSEGV])
+@pytest.mark.parametrize(
+    "number", [signal.SIGQUIT, signal.SIGTRAP, signal.SIGIO, signal.SIGABRT, signal.SIGSEGV]
+)
 def test_a_signal_that_ends_the_process_loses_no_line(
     number: signal.Signals, start: Callable[..., ServerProcess], tmp_path: Path
 ) -> None:

@@ -306,6 +306,17 @@ def test_a_uvicorn_that_serves_here_keeps_its_loggers() -> None:
     assert (ACCESS.level, type(THEIR_ACCESS)) == (logging.INFO, logging.Logger)
 
 
+def test_a_uvicorn_that_is_only_imported_keeps_nothing() -> None:
+    """Programs import its formatters, and give its loggers handlers of their own."""
+    uvicorn = pytest.importorskip("uvicorn")
+    handler = List()
+    handler.setFormatter(uvicorn.logging.ColourizedFormatter())
+    THEIR_ACCESS.addHandler(handler)
+    Config(app, log_config=None)
+    ACCESS.warning("ours")
+    assert handler.lines == ["fastasgi.access: ours"]
+
+
 def test_one_line_at_the_start_says_what_was_mapped(capsys: pytest.CaptureFixture[str]) -> None:
     loggers = {"uvicorn.error": {"level": "INFO", "handlers": ["default"]}}
 

@@ -134,6 +134,8 @@ TABLE = [
     Odd("root_path", None, "", FAILS),
     Odd("limit_concurrency", 0, None, "every request is answered with 503"),
     Odd("limit_concurrency", None, None, "no limit"),
+    Odd("limit_concurrency", "0", None, "fails when it is used"),
+    Odd("ws_max_size", "0", 0, "fails when it is used"),
     Odd("limit_max_requests", 0, None, "ends at once"),
     Odd("limit_max_requests", None, None, "no limit"),
     Odd("limit_max_requests_jitter", None, 0, FAILS),

@@ -4,7 +4,9 @@ import contextlib
 import http.client
 import importlib
 import pickle
+import re
 import signal
+import subprocess
 import sys
 import textwrap
 import threading
@@ -19,7 +21,7 @@ from wire import hello
 
 import fastasgi as uvicorn
 from fastasgi import importer, supervisor, workerprocess
-from fastasgi.errors import ConfigError
+from fastasgi.errors import AppImportError
 
 APP = """
     import os
@@ -155,11 +157,11 @@ class TestMainSource:
     ) -> None:
         self.main(monkeypatch, **attributes)
         for settings in ({"workers": 2}, {"reload": True}):
-            with pytest.raises(ConfigError, match=r"^app '__main__:app' can't be imported by workers, since"):
+            with pytest.raises(AppImportError, match=r"^app '__main__:app' can't be imported by workers"):
                 uvicorn.Config("__main__:app", **settings)
         assert uvicorn.Config("__main__:app", workers=2, preload=True).preload
         config = uvicorn.Config("app:app", workers=2, loop="__main__:new")
-        with pytest.raises(ConfigError, match=r"^a setting is defined in this program's main module, which"):
+        with pytest.raises(AppImportError, match=r"^a setting is defined in this program's main module"):
             workerprocess.spawn_worker(config, 0, [], {}, ".", [])
 
     @pytest.mark.parametrize("name", ["stall.serve", None])
@@ -202,3 +204,33 @@ def test_a_supervisor_made_by_hand_serves_on_the_sockets_given(script: Callable[
     assert process.end() == 0
     assert process.log.count("running on") == 1
     assert "at the end" in process.output
+
+
+def test_a_server_in_a_daemon_thread_that_ends_with_the_program(tmp_path: Path) -> None:
+    program = """
+        import threading, time, urllib.request
+        import fastasgi
+
+        async def app(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body"})
+
+        server = fastasgi.Server(fastasgi.Config(app, port=0, lifespan="off"))
+        threading.Thread(target=server.run, daemon=True).start()
+        while not server.started:
+            time.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/last").close()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=WAIT_S
+    )
+    assert done.returncode == 0
+    assert done.stdout.count('"GET /last HTTP/1.1" 200 OK') == 1
+
+
+def test_a_program_without_a_file_gets_one_line() -> None:
+    program = "import fastasgi\nfastasgi.run('__main__:app', port=0, workers=2)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=WAIT_S)
+    assert done.returncode == 3
+    assert re.fullmatch(r"Error: app '__main__:app' can't be imported by workers, .*\n", done.stderr)
