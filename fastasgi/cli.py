@@ -166,7 +166,9 @@ def _run(config: str | None, print_config: bool, check_config: bool, **command_l
                     if "did you mean" in line:
                         click.echo(f"Warning: {line}", err=True)
                 run_config(lambda: make_config(collect_settings()), secrets)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             exit_with(error)
 
 

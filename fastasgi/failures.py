@@ -13,7 +13,7 @@ from fastasgi.errors import FAILURE, FastasgiError
 from fastasgi.importer import keep_application_frames
 
 
-def exit_with(error: Exception | SystemExit) -> NoReturn:
+def exit_with(error: BaseException) -> NoReturn:
     """End the process after one line for a mistake of the user's, or the traceback of the application's code.
 
     An application that ends the process itself as it is loaded gives the exit code, but never 0. Any other

@@ -567,9 +567,9 @@ def run_config(make_config: Callable[[], Config], secrets: Mapping[str, str] | N
             _supervise(config, make_config, environ, secrets or {})
         else:
             _serve_alone(config)
-    except ConfigError:
+    except (ConfigError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         exit_with(error)
 
 

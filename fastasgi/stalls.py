@@ -53,23 +53,36 @@ class StallWatch:
             now, used_before_s = time.monotonic(), used_s
             pause_s, looked_at, used_s = now - looked_at, now, time.process_time()
             asked_at = self._asked_at
+            late_s = pause_s - LOOK_S
+            is_running = self._loop.is_running()
+            if asked_at is None and is_running and late_s > STALL_S and used_s - used_before_s > late_s / 2:
+                # C code has held the interpreter, in a call that the loop's thread is about to return from
+                asked_at = now - late_s
+                self._ask(asked_at)
             if asked_at is None:
                 told_s = 0.0
-                if self._loop.is_running():
-                    self._asked_at = now
-                    try:
-                        self._loop.call_soon_threadsafe(self._turned)
-                    except RuntimeError:
-                        return  # it is closed
-            elif not self._loop.is_running():
+                if is_running:
+                    self._ask(now)
+            elif not is_running:
                 self._asked_at = None
             elif pause_s > STALL_S and used_s - used_before_s < pause_s / 10:
                 self._asked_at = asked_at + pause_s  # the whole process was suspended
             elif now - asked_at >= told_s + STALL_S:
-                frame = sys._current_frames().get(self._ident)
-                if frame is not None and not _is_debugged(frame):
-                    self._tell(now - asked_at, describe(frame), told_s == 0)
+                self._tell_of(now - asked_at, told_s == 0)
                 told_s = now - asked_at
+
+    def _ask(self, at: float) -> None:
+        """Ask the loop to turn, as of this time."""
+        self._asked_at = at
+        try:
+            self._loop.call_soon_threadsafe(self._turned)
+        except RuntimeError:  # it is closed
+            self._ended.set()
+
+    def _tell_of(self, stall_s: float, is_new: bool) -> None:
+        frame = sys._current_frames().get(self._ident)
+        if frame is not None and not _is_debugged(frame):
+            self._tell(stall_s, describe(frame), is_new)
 
 
 class StartWatch:

@@ -195,7 +195,7 @@ class Supervisor:
                 return 0
             logger.error("%s", ended_by_exit(error))
             return exit_code_of(error) or FAILURE
-        except Exception as error:
+        except BaseException as error:
             keep_application_frames(error)
             logger.error("The application could not be loaded\n", exc_info=error)
             return FAILURE

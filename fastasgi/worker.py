@@ -163,7 +163,9 @@ def serve(
             _load(config)
         handlers.set(signal.SIGTERM, server.handle_exit)
         server.run(sockets)
-    except Exception as error:
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
         exit_with(error)
     if not server.started:
         sys.exit(STARTUP_FAILURE)
@@ -177,7 +179,7 @@ def _load(config: Config) -> None:
     except SystemExit as error:
         logger.error("%s", ended_by_exit(error))
         raise
-    except Exception as error:
+    except BaseException as error:
         # Where the user reads the log, not on stderr alone
         keep_application_frames(error)
         logger.error("The application could not be loaded\n", exc_info=error)

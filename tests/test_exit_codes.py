@@ -42,6 +42,7 @@ IN_WORKERS = [
     ("module", ["shop:app"], "", 3, r"app 'shop:app': no module named 'shop'; .*\n"),
     ("attribute", ["app:shop"], "", 3, r"app 'app:shop': 'app' has no attribute 'shop'; .*\n"),
     ("nested", ["app:app"], NESTED, 1, r"ZeroDivisionError: division by zero\n"),
+    ("base", ["app:app"], "raise BaseException('base')\n", 1, r"BaseException: base\n"),
     ("factory", ["--factory", "app:app"], FACTORY, 1, r"KeyError: 'database'\n"),
     (
         "exit",
@@ -100,7 +101,7 @@ def frames(folder: Path, log: str) -> list[str]:
     return [name.removeprefix(f"{folder}/") for name in re.findall(r'File "(.*?)", line', log)]
 
 
-FRAMES = {"nested": ["app.py", "broken.py", "broken.py"], "factory": ["app.py", "app.py"]}
+FRAMES = {"base": ["app.py"], "nested": ["app.py", "broken.py", "broken.py"], "factory": ["app.py", "app.py"]}
 
 
 @pytest.mark.parametrize("mode", [[], ["--workers", "2"], ["--preload"], ["--reload"]], ids=" ".join)

@@ -106,6 +106,20 @@ async def test_a_request_is_named_whose_endpoint_runs_in_a_task_of_a_middleware(
     assert "WebSocket /live is in block (" in second
 
 
+@in_loop
+async def test_c_code_that_holds_the_interpreter_is_named_afterwards(told: Callable[[], list[str]]) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        begin = time.monotonic()
+        while time.monotonic() - begin < 3 * STALL_S and not told():
+            sum(range(3 * 10**7))  # one call, in which no other thread runs
+        await respond(send, b"ok")
+
+    async with served(app) as server:
+        await server.talk(request("GET /sum HTTP/1.1", "connection: close"))
+    (line,) = told()
+    assert " s: GET /sum is in " in line
+
+
 @in_each_loop
 async def test_what_blocks_outside_of_a_request_is_named(told: Callable[[], list[str]]) -> None:
     async with served(blocking):
