@@ -55,7 +55,7 @@ class StallWatch:
             asked_at = self._asked_at
             late_s = pause_s - LOOK_S
             is_running = self._loop.is_running()
-            if asked_at is None and is_running and late_s > STALL_S and used_s - used_before_s > late_s / 2:
+            if asked_at is None and is_running and late_s > STALL_S and used_s - used_before_s > pause_s / 10:
                 # C code has held the interpreter, in a call that the loop's thread is about to return from
                 asked_at = now - late_s
                 self._ask(asked_at)
