@@ -22,11 +22,11 @@ from fastasgi import Server, stalls, supervisor
 from fastasgi.worker import BEAT, READY, STANDS
 from fastasgi.workerprocess import WorkerProcess
 
-STALL_S = 0.2
+STALL_S = 0.4
 
 PATCH = """
 import fastasgi.stalls
-fastasgi.stalls.STALL_S, fastasgi.stalls.LOOK_S = 0.2, 0.05
+fastasgi.stalls.STALL_S, fastasgi.stalls.LOOK_S = 0.4, 0.05
 import fastasgi.supervisor
 fastasgi.supervisor.STILL_STARTING_S = 0.4
 """
@@ -206,8 +206,8 @@ def test_a_process_that_was_suspended_has_not_stalled(run: Callable[..., ServerP
             while time.monotonic() - begin < 1.0:
                 time.sleep(0.1)
             os.kill(server.process.pid, signal.SIGCONT)
-        client.sendall(b"GET /0.5 HTTP/1.1\r\nhost: x\r\n\r\n")
-        server.wait_for("has not turned for .* s: GET /0.5 is in app")
+        client.sendall(b"GET /1 HTTP/1.1\r\nhost: x\r\n\r\n")
+        server.wait_for("has not turned for .* s: GET /1 is in app")
     assert server.log.count("has not turned") == 1
     server.end()
 
