@@ -69,6 +69,7 @@ cdef class HTTPExchange(Exchange):
 
     cdef inline bint has_begun(self) noexcept:  # a part of the response is with the wire
         return self.state != EXPECT_START and self.headers is None
+    cdef object take_values(self, dict message, PyObject** values)      # values: see read_message()
     cdef int take_start(self, PyObject** values) except -1
     cdef object take_body(self, PyObject** values)
     cdef int begin_response(self, object given_status, object headers) except -1

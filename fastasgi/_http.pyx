@@ -106,10 +106,46 @@ cdef class HTTPExchange(Exchange):
             message = dict(message)
         try:
             read_message(message, values)
-            return take_values(self, message, values)
+            return self.take_values(message, values)
         finally:
             for value in values:
                 Py_XDECREF(value)
+
+    cdef object take_values(self, dict message, PyObject** values):
+        cdef object kind
+        if values[TYPE] is NULL:
+            raise KeyError("type")
+        kind = <object>values[TYPE]
+        if self.state == COMPLETE:
+            raise RuntimeError(f"Unexpected ASGI message '{kind}' sent, after response already completed.")
+        if self.gone:
+            self.send_to_nobody()
+            return PauseCall.__new__(PauseCall)
+        if self.state == EXPECT_START:
+            if kind == HTTP_START:
+                self.take_start(values)
+                return READY
+            if kind == HTTP_EARLY_HINT:
+                self.take_early_hint(message)
+                return self.sent()
+            expected = HTTP_START
+        elif self.state == EXPECT_BODY:
+            if kind == HTTP_BODY:
+                return self.take_body(values)
+            if kind == HTTP_PATHSEND or kind == HTTP_ZEROCOPYSEND:
+                return self.take_file(kind, message)
+            expected = HTTP_BODY
+        elif self.state == EXPECT_TRAILERS:
+            if kind == HTTP_TRAILERS:
+                self.take_trailers(message)
+                return self.sent()
+            expected = HTTP_TRAILERS
+        else:
+            raise RuntimeError(f"ASGI message '{kind}' sent while a file is being sent.")
+        if kind == HTTP_DEBUG:
+            # ASGI extension "Debug": for test clients, servers pass over it
+            return READY
+        raise RuntimeError(f"Expected ASGI message '{expected}', but got '{kind}'.")
 
     cdef int take_start(self, PyObject** values) except -1:
         if values[STATUS] is NULL:
@@ -436,43 +472,6 @@ cdef object open_regular(path):
         os.close(fd)
         raise
     return os.fdopen(fd, "rb", buffering=0)
-
-
-cdef inline object take_values(HTTPExchange self, dict message, PyObject** values):
-    cdef object kind
-    if values[TYPE] is NULL:
-        raise KeyError("type")
-    kind = <object>values[TYPE]
-    if self.state == COMPLETE:
-        raise RuntimeError(f"Unexpected ASGI message '{kind}' sent, after response already completed.")
-    if self.gone:
-        self.send_to_nobody()
-        return PauseCall.__new__(PauseCall)
-    if self.state == EXPECT_START:
-        if kind == HTTP_START:
-            self.take_start(values)
-            return READY
-        if kind == HTTP_EARLY_HINT:
-            self.take_early_hint(message)
-            return self.sent()
-        expected = HTTP_START
-    elif self.state == EXPECT_BODY:
-        if kind == HTTP_BODY:
-            return self.take_body(values)
-        if kind == HTTP_PATHSEND or kind == HTTP_ZEROCOPYSEND:
-            return self.take_file(kind, message)
-        expected = HTTP_BODY
-    elif self.state == EXPECT_TRAILERS:
-        if kind == HTTP_TRAILERS:
-            self.take_trailers(message)
-            return self.sent()
-        expected = HTTP_TRAILERS
-    else:
-        raise RuntimeError(f"ASGI message '{kind}' sent while a file is being sent.")
-    if kind == HTTP_DEBUG:
-        # ASGI extension "Debug": for test clients, servers pass over it
-        return READY
-    raise RuntimeError(f"Expected ASGI message '{expected}', but got '{kind}'.")
 
 
 cdef int read_message(dict message, PyObject** values) except -1:

@@ -534,12 +534,13 @@ cdef class HTTP1Connection(Connection):
                 return self.refuse_begun(handshake.status, handshake.reason, parser, False)
             if handshake is not None and worker.ends_websockets:
                 return self.refuse_begun(503, "the server is stopping", parser, False)
+        if worker.max_concurrency and worker.unfinished_count >= worker.max_concurrency and (
+                worker.passes_limits is None or handshake is not None
+                or not worker.passes_limits(self.new_scope(parser))):
+            return self.refuse_begun(503, "limit_concurrency is reached", parser, is_head)
         exchange = self.new_exchange(parser, handshake)
         if self.state == READ_NOTHING:
             return 0                    # ended or lost while the addresses were asked for
-        if worker.max_concurrency and worker.unfinished_count >= worker.max_concurrency and (
-                worker.passes_limits is None or handshake is not None or not worker.passes_limits(exchange.scope)):
-            return self.refuse_begun(503, "limit_concurrency is reached", parser, is_head)
         self.body_read = 0
         if head.content_length > 0:
             self.state = READ_LENGTH
