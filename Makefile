@@ -32,8 +32,8 @@ CYTHON_SOURCES := $(wildcard fastasgi/*.pyx fastasgi/*.pxd)
 # What drives the compiled modules in one process. Frameworks and curl are too slow, or hang, under the sanitizers.
 ASAN_TESTS ?= $(addprefix tests/test_,parser.py chunked.py parser_differential.py http1_requests.py http1_responses.py \
 	http1_refusals.py exchange.py scope.py timeouts.py access_log.py interfaces.py mask.py frames.py frames_autobahn.py \
-	websocket.py \
-	peers.py forwarded.py proxyheader.py proxyprotocol.py clienthello.py nesting.py finalizers.py leaving.py borrowed.py)
+	websocket.py peers.py forwarded.py proxyheader.py proxyprotocol.py clienthello.py nesting.py finalizers.py leaving.py \
+	borrowed.py)
 # Those of TLS import `cryptography`. What it never frees has names in whole stacks only, which takes ten minutes or more;
 # ASAN_TLS_OPTIONS=detect_leaks=0 looks for all but leaks; ASAN_MORE=detect_leaks=0 does so in all of them, as CPython 3.12
 # and later need it, whose interned strings are never freed.

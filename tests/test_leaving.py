@@ -24,6 +24,7 @@ from wire import (
 )
 
 from fastasgi._access import AccessLog
+from fastasgi._protocol import ServerProtocol
 
 HOLD_S = 2.0  # for which a disconnect that may be none is held back
 PATIENCE_S = 5.0  # in which an application may send to nobody
@@ -353,20 +354,26 @@ async def test_timeout_write_holds_for_who_takes_nothing_of_it() -> None:
 
 
 @in_each_loop
-async def test_a_reset_behind_the_end_is_told_at_once() -> None:
+async def test_a_reset_behind_the_end_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class WatchedProtocol(ServerProtocol):
+        def eof_received(self) -> Any:
+            ended.set()
+            return super().eof_received()
+
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         waits.set()
         assert await receive() == DISCONNECT
         told.set_result(now())
 
-    waits, told = asyncio.Event(), asyncio.get_running_loop().create_future()
+    monkeypatch.setattr("fastasgi.server.ServerProtocol", WatchedProtocol)
+    waits, ended, told = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop().create_future()
     async with served(app, timeout_keep_alive=0.2) as server:
         client = await server.connect()
         await client.write(request())
         half_close(client)
         await waits.wait()
-        await asyncio.sleep(0.1)  # the server reads the end before the reset
+        await ended.wait()
         left_at = now()
         client.reset()
         assert await told - left_at < 1.0

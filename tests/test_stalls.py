@@ -124,7 +124,7 @@ async def test_c_code_that_holds_the_interpreter_is_named_afterwards(told: Calla
 async def test_what_blocks_outside_of_a_request_is_named(told: Callable[[], list[str]]) -> None:
     async with served(blocking):
         asyncio.get_running_loop().call_soon(block)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
     (line,) = told()
     assert line.partition(" s: ")[2].startswith("block (")
 
