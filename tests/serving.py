@@ -123,6 +123,17 @@ async def serving(app: Any, server_type: type[Server] = Server, **settings: Any)
             await serve
 
 
+def processes_in(folder: Path) -> list[int]:
+    """The processes whose current folder this is, but for those that have ended."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                if (entry / "cwd").readlink() == folder:
+                    found.append(int(entry.name))
+    return found
+
+
 def port_of(server: Server) -> int:
     return server.servers[0].sockets[0].getsockname()[1]
 

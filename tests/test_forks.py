@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from serving import WAIT_S, ServerProcess, fetch, signal_set
-from test_supervisor import processes_in
+from serving import WAIT_S, ServerProcess, fetch, processes_in, signal_set
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 

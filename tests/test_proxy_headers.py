@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scopes import Scopes, bound_and_connected, has_ipv6
 from starlette.requests import Request
-from test_scope import Scopes, has_ipv6
 from websocketwire import OPENING
 from wire import CLOSE, Client, Served, in_each_loop, in_loop, request, respond, served
 
@@ -145,14 +145,6 @@ async def test_the_peers_of_a_unix_socket(tmp_path: Path, trusted: str | None, i
         await ask(server, "x-forwarded-for: 1.2.3.4", "x-forwarded-proto: https")
     assert app[0]["client"] == (("1.2.3.4", 0) if is_believed else None)
     assert app[0]["scheme"] == ("https" if is_believed else "http")
-
-
-def bound_and_connected(own: Path, path: Path) -> socket.socket:
-    """A client that has bound its end to a path of its choice."""
-    sock = socket.socket(socket.AF_UNIX)
-    sock.bind(str(own))
-    sock.connect(str(path))
-    return sock
 
 
 @in_each_loop

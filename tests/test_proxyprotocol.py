@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from proxywire import INET, INET6, LOCAL, UNIX, UNSPEC, v1, v2
-from test_proxy_headers import bound_and_connected
-from test_scope import Scopes
+from scopes import Scopes, bound_and_connected
 from websocketwire import echo as echo_messages
 from websocketwire import open_websocket
 from wire import CLOSE, Client, echo, hello, in_each_loop, in_loop, request, served

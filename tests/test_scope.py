@@ -1,26 +1,13 @@
 """The HTTP connection scope (ASGI HTTP specification 2.5)."""
 
-import copy
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scopes import Scopes, has_ipv6
 from wire import CLOSE, in_each_loop, in_loop, request, respond, served
 
 each_parser = pytest.mark.parametrize("http", ["fastasgi", "httptools"])
-
-
-class Scopes(list[dict[str, Any]]):
-    """An application that keeps the scopes it is called with, and does with them what it likes."""
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.append(copy.deepcopy(scope))
-        scope["headers"].append((b"x-more", b"1"))
-        scope["extensions"]["more"] = {}
-        scope["path"] = scope["raw_path"] = scope["client"] = None
-        await respond(send, b"")
-        scope.clear()
 
 
 async def scope_of(data: bytes, **settings: Any) -> dict[str, Any]:
@@ -153,15 +140,6 @@ async def test_a_unix_socket(tmp_path: Path) -> None:
         client = await server.connect()
         await client.ask(request())
     assert (app[0]["client"], app[0]["server"]) == (None, (str(path), None))
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from load import WAIT_S, Load
-from serving import ServerProcess
+from serving import ServerProcess, processes_in
 
 from fastasgi import Config, supervisor
 from fastasgi.workerprocess import WorkerProcess, spawn_worker
@@ -63,17 +63,6 @@ def wait_until(condition: Callable[[], object], what: str, limit_s: float = WAIT
     while not condition():
         assert time.monotonic() < deadline, f"not within {limit_s:g} s: {what}"
         time.sleep(0.01)
-
-
-def processes_in(folder: Path) -> list[int]:
-    """The processes whose current folder this is, but for those that have ended."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with contextlib.suppress(OSError):
-                if (entry / "cwd").readlink() == folder:
-                    found.append(int(entry.name))
-    return found
 
 
 def processor_time_s(pid: int) -> float:
