@@ -24,21 +24,21 @@ SERVE_ARGS ?= --host 127.0.0.1 --port 8000
 PYTEST_ARGS ?= -n 4 --dist worksteal
 FUZZ_SECONDS ?= 60
 DRILL ?= 20
-DRILL_TESTS := $(addprefix tests/test_,nesting.py finalizers.py)
+DRILL_TESTS := $(addprefix tests/asgi/test_,nesting.py finalizers.py)
 
 SOURCES := setup.py pyproject.toml $(shell find fastasgi -type f ! -name '*.so' ! -path '*/__pycache__/*')
-HEADERS := $(wildcard fastasgi/*.h)
-CYTHON_SOURCES := $(wildcard fastasgi/*.pyx fastasgi/*.pxd)
+HEADERS := $(wildcard fastasgi/*/*.h)
+CYTHON_SOURCES := $(wildcard fastasgi/*.pyx fastasgi/*.pxd fastasgi/*/*.pyx fastasgi/*/*.pxd)
 # What drives the compiled modules in one process. Frameworks and curl are too slow, or hang, under the sanitizers.
-ASAN_TESTS ?= $(addprefix tests/test_,parser.py chunked.py parser_differential.py http1_requests.py http1_responses.py \
-	http1_refusals.py exchange.py scope.py timeouts.py access_log.py interfaces.py mask.py frames.py frames_autobahn.py \
-	websocket.py peers.py forwarded.py proxyheader.py proxyprotocol.py clienthello.py nesting.py finalizers.py leaving.py \
-	borrowed.py)
+ASAN_TESTS ?= tests/codecs tests/trust tests/logs/test_access_log.py tests/application/test_interfaces.py \
+	$(addprefix tests/asgi/test_,exchange.py scope.py websocket.py nesting.py finalizers.py leaving.py borrowed.py) \
+	$(addprefix tests/wires/test_,http1_requests.py http1_responses.py http1_refusals.py timeouts.py proxyprotocol.py)
 # Those of TLS import `cryptography`. What it never frees has names in whole stacks only, which takes ten minutes or more;
 # ASAN_TLS_OPTIONS=detect_leaks=0 looks for all but leaks; ASAN_MORE=detect_leaks=0 does so in all of them, as CPython 3.12
 # and later need it, whose interned strings are never freed.
 ASAN_TLS_OPTIONS ?= fast_unwind_on_malloc=0
-ASAN_TLS_TESTS ?= $(addprefix tests/test_,tls.py proxyprotocol.py nesting.py finalizers.py leaving.py borrowed.py)
+ASAN_TLS_TESTS ?= tests/sinks tests/wires/test_proxyprotocol.py \
+	$(addprefix tests/asgi/test_,nesting.py finalizers.py leaving.py borrowed.py)
 FUZZ_TARGETS := $(wildcard tests/fuzz/fuzz_*.py)
 HEADER_WARNINGS := -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wcast-qual -Wvla -Werror
 
@@ -99,7 +99,7 @@ fuzz:
 	FASTASGI_SANITIZE=1 $(MAKE) install-test VENV=$(ASAN_VENV)
 	rm -f $(ASAN_VENV)/report.*
 	for target in $(FUZZ_TARGETS); do \
-		PYTHONPATH=tests $(SANITIZED) FUZZ_SECONDS=$(FUZZ_SECONDS) $(ASAN_VENV)/bin/python $$target; \
+		PYTHONPATH=tests:tests/helpers $(SANITIZED) FUZZ_SECONDS=$(FUZZ_SECONDS) $(ASAN_VENV)/bin/python $$target; \
 		$(CHECK_REPORTS); \
 	done
 
@@ -126,7 +126,7 @@ install-test: $(VENV)/.installed $(VENV)/.requirements-test.txt
 clean:
 	rm -rf build dist *.egg-info .venv .venv-* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find fastasgi tests bench -name __pycache__ -exec rm -rf {} +
-	rm -f fastasgi/*.so
+	find fastasgi -name "*.so" -delete
 
 # A copy that an earlier build left in build/ would be installed again after its source was removed.
 $(VENV)/.installed: $(SOURCES) $(VENV)/.requirements.txt

@@ -3,7 +3,7 @@
 Environment variables:
   FASTASGI_WERROR=1    Cython's warnings and the C compiler's are errors.
   FASTASGI_SANITIZE=1  AddressSanitizer and UndefinedBehaviorSanitizer; see `make asan`. With FASTASGI_POISON.
-  FASTASGI_POISON=1    Memory that events share can't be used outside of one; see fastasgi/_poison.h.
+  FASTASGI_POISON=1    Memory that events share can't be used outside of one; see fastasgi/core/poison.h.
   FASTASGI_ANNOTATE=1  `cython -a`: build/cython/fastasgi/*.html show where C calls into Python.
 """
 
@@ -16,28 +16,8 @@ from Cython.Compiler import Options
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-MODULES = (
-    "_parser",
-    "_chunked",
-    "_encoder",
-    "_frames",
-    "_peers",
-    "_forwarded",
-    "_proxyheader",
-    "_clienthello",
-    "_access",
-    "_orphan",
-    "_core",
-    "_task",
-    "_exchange",
-    "_http",
-    "_websocket",
-    "_http1",
-    "_proxyprotocol",
-    "_protocol",
-    "_tls",
-)
-HEADERS = sorted(str(path) for path in Path("fastasgi").glob("*.h"))
+SOURCES = sorted(Path("fastasgi").rglob("*.pyx"))
+HEADERS = sorted(str(path) for path in Path("fastasgi").rglob("*.h"))
 
 DIRECTIVES = {
     "language_level": 3,
@@ -99,14 +79,14 @@ def _settings_are_newer() -> bool:
 setup(
     ext_modules=[
         Extension(
-            f"fastasgi.{name}",
-            [f"fastasgi/{name}.pyx"],
+            ".".join(source.with_suffix("").parts),
+            [str(source)],
             include_dirs=["fastasgi"],
             depends=["setup.py", *HEADERS],
             extra_compile_args=COMPILE_ARGS,
             extra_link_args=LINK_ARGS,
         )
-        for name in MODULES
+        for source in SOURCES
     ],
     cmdclass={"build_ext": CythonBuildExt},
     options={

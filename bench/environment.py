@@ -21,7 +21,7 @@ from bench.servers import SERVERS, Place
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 REQUIREMENTS = HERE / "requirements.txt"
-# For generator, applications, micro-benchmarks, builds and tests/test_bench.py. The servers name their own.
+# For generator, applications, micro-benchmarks, builds and tests/bench. The servers name their own.
 BASE_PACKAGES = [
     "locust",
     "gevent",

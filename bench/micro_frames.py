@@ -24,7 +24,7 @@ TEXT = b"x" * 32
 
 
 def _fastasgi_read(payload: bytes, opcode: int) -> Step:
-    from fastasgi._frames import FrameDecoder
+    from fastasgi.codecs.frames import FrameDecoder
 
     frame = build_frame(payload, opcode)
     feed = FrameDecoder().feed
@@ -61,7 +61,7 @@ def _websockets_read(payload: bytes, opcode: int) -> Step:
 
 
 def _fastasgi_write() -> Step:
-    from fastasgi._frames import encode_frame
+    from fastasgi.codecs.frames import encode_frame
 
     check(encode_frame("text", TEXT) == b"\x81\x20" + TEXT)
     return lambda: encode_frame("text", TEXT)

@@ -82,7 +82,7 @@ def _gunicorn_head(data: bytes) -> Step:
 
 
 def _fastasgi_chunked() -> Step:
-    from fastasgi._chunked import ChunkedBody
+    from fastasgi.codecs.chunked import ChunkedBody
 
     def step() -> bytes:
         body = ChunkedBody()

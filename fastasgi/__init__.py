@@ -11,12 +11,12 @@ TYPE_CHECKING = False  # True for type checkers, without importing typing
 if TYPE_CHECKING:
     from fastasgi import config as config
     from fastasgi import importer as importer
-    from fastasgi import lifespan as lifespan
     from fastasgi import logging as logging
     from fastasgi import middleware as middleware
     from fastasgi import server as server
     from fastasgi import supervisors as supervisors
-    from fastasgi._exchange import ClientDisconnected
+    from fastasgi.application import lifespan as lifespan
+    from fastasgi.asgi.exchange import ClientDisconnected
     from fastasgi.cli import main
     from fastasgi.config import Config
     from fastasgi.server import Server, run
@@ -25,13 +25,21 @@ __version__ = "0.1.0"
 __all__ = ["ClientDisconnected", "Config", "Server", "__version__", "main", "run"]
 
 _OBJECTS = {
-    "ClientDisconnected": "fastasgi._exchange",
+    "ClientDisconnected": "fastasgi.asgi.exchange",
     "Config": "fastasgi.config",
     "Server": "fastasgi.server",
     "main": "fastasgi.cli",
     "run": "fastasgi.server",
 }
-_MODULES = ("config", "importer", "lifespan", "logging", "middleware", "server", "supervisors")
+_MODULES = {
+    "config": "fastasgi.config",
+    "importer": "fastasgi.importer",
+    "lifespan": "fastasgi.application.lifespan",
+    "logging": "fastasgi.logging",
+    "middleware": "fastasgi.middleware",
+    "server": "fastasgi.server",
+    "supervisors": "fastasgi.supervisors",
+}
 
 if not TYPE_CHECKING:
 
@@ -42,7 +50,7 @@ if not TYPE_CHECKING:
         import importlib
 
         if name in _MODULES:
-            return importlib.import_module(f"fastasgi.{name}")
+            return importlib.import_module(_MODULES[name])
         return getattr(importlib.import_module(_OBJECTS[name]), name)
 
     class _Package(type(sys)):

@@ -20,7 +20,7 @@ from libc.string cimport memchr, memcmp, memset
 import httptools
 
 
-cdef extern from "_scan.h" nogil:
+cdef extern from "codecs/scan.h" nogil:
     ctypedef enum ScanClass:
         SCAN_VALUE
         SCAN_PATH

@@ -11,10 +11,10 @@ import click
 from fastasgi import __version__
 from fastasgi.config import Config
 from fastasgi.errors import USAGE
-from fastasgi.failures import exit_with, owned_process
-from fastasgi.reload import watched_folders, watchfiles
+from fastasgi.processes.failures import exit_with, owned_process
+from fastasgi.processes.reload import watched_folders, watchfiles
 from fastasgi.server import run_config
-from fastasgi.setting import (
+from fastasgi.settings.declaration import (
     SWITCH_WORDS,
     NotOffered,
     Setting,
@@ -26,7 +26,7 @@ from fastasgi.setting import (
     option_of,
     settings_of,
 )
-from fastasgi.sources import Given, collect, listing, make_config, take_secrets, unknown_variables
+from fastasgi.settings.sources import Given, collect, listing, make_config, take_secrets, unknown_variables
 
 
 class WrongUsage(click.ClickException):

@@ -18,28 +18,27 @@ from dataclasses import dataclass, field
 from ssl import CERT_NONE, PROTOCOL_TLS_SERVER, SSLContext
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from fastasgi._forwarded import FIELDS, Forwarding
-from fastasgi._peers import TrustedPeers, split_peers
-from fastasgi.errors import STARTUP_FAILURE as STARTUP_FAILURE
-from fastasgi.errors import AppImportError, ConfigError
-from fastasgi.importer import ImportFromStringError as ImportFromStringError
-from fastasgi.importer import call_factory, main_source
-from fastasgi.importer import import_from_string as import_from_string
-from fastasgi.interfaces import (
+from fastasgi.application.importer import ImportFromStringError as ImportFromStringError
+from fastasgi.application.importer import call_factory, main_source
+from fastasgi.application.importer import import_from_string as import_from_string
+from fastasgi.application.interfaces import (
     ASGIApp,
     detect_interface,
     from_asgi2,
     is_coroutine_callable,
     takes_no_arguments,
 )
+from fastasgi.application.wsgi import DEFAULT_THREADS, from_wsgi
+from fastasgi.errors import STARTUP_FAILURE as STARTUP_FAILURE
+from fastasgi.errors import AppImportError, ConfigError
 from fastasgi.logging import LOG_LEVELS as LOG_LEVELS
 from fastasgi.logging import LOGGING_CONFIG as LOGGING_CONFIG
 from fastasgi.logging import TRACE_LOG_LEVEL as TRACE_LOG_LEVEL
 from fastasgi.logging import LogConfig, check_access_log_format, configure_logging
 from fastasgi.middleware.message_logger import MessageLoggerMiddleware
-from fastasgi.process import check_process_settings
-from fastasgi.setting import check_settings, markdown_table, not_offered, setting
-from fastasgi.sockets import (
+from fastasgi.settings.declaration import check_settings, markdown_table, not_offered, setting
+from fastasgi.system.identity import check_process_settings
+from fastasgi.system.sockets import (
     Bind,
     SocketFile,
     adopt_descriptor,
@@ -49,13 +48,14 @@ from fastasgi.sockets import (
     parse_bind,
     systemd_sockets,
 )
-from fastasgi.tls import CIPHERS, TLS, TLSFiles, check_tls_settings
-from fastasgi.wsgi import DEFAULT_THREADS, from_wsgi
+from fastasgi.tls.contexts import CIPHERS, TLS, TLSFiles, check_tls_settings
+from fastasgi.trust.forwarded import FIELDS, Forwarding
+from fastasgi.trust.peers import TrustedPeers, split_peers
 
 if TYPE_CHECKING:
-    from fastasgi._protocol import ServerProtocol
-    from fastasgi._tls import TLSProtocol
-    from fastasgi.lifespan import Lifespan
+    from fastasgi.application.lifespan import Lifespan
+    from fastasgi.sinks.socketsink import ServerProtocol
+    from fastasgi.sinks.tlssink import TLSProtocol
 
 logger = logging.getLogger("fastasgi.error")
 
@@ -67,10 +67,10 @@ LoopFactoryType = Literal["auto", "uvloop", "asyncio", "none", "zuvloop"]
 InterfaceType = Literal["auto", "asgi3", "asgi2", "wsgi"]
 INTERFACES: list[InterfaceType] = list(get_args(InterfaceType))
 # And its mappings of these to what stands behind them, of which programs use the keys
-_PROTOCOL = "fastasgi._protocol:ServerProtocol"
+_PROTOCOL = "fastasgi.sinks.socketsink:ServerProtocol"
 HTTP_PROTOCOLS: dict[str, str] = dict.fromkeys(get_args(HTTPProtocolType), _PROTOCOL)
 WS_PROTOCOLS: dict[str, str | None] = {**dict.fromkeys(get_args(WSProtocolType), _PROTOCOL), "none": None}
-LIFESPAN: dict[str, str] = dict.fromkeys(get_args(LifespanType), "fastasgi.lifespan:Lifespan")
+LIFESPAN: dict[str, str] = dict.fromkeys(get_args(LifespanType), "fastasgi.application.lifespan:Lifespan")
 
 SSL_PROTOCOL_VERSION = int(PROTOCOL_TLS_SERVER)
 
@@ -890,8 +890,8 @@ class Config:
 
         All of HTTP and WebSockets begins there, whatever http and ws say; a class can't be set.
         """
-        from fastasgi._protocol import ServerProtocol
-        from fastasgi._tls import TLSProtocol
+        from fastasgi.sinks.socketsink import ServerProtocol
+        from fastasgi.sinks.tlssink import TLSProtocol
 
         return ServerProtocol if self.tls is None else TLSProtocol
 
@@ -908,7 +908,7 @@ class Config:
     @property
     def lifespan_class(self) -> type["Lifespan"]:
         """The class of the lifespan protocol, made with this Config."""
-        from fastasgi.lifespan import Lifespan
+        from fastasgi.application.lifespan import Lifespan
 
         return Lifespan
 

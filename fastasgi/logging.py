@@ -12,7 +12,7 @@ from configparser import ConfigParser, RawConfigParser
 from typing import IO, Any, Literal, TextIO
 
 from fastasgi.errors import ConfigError
-from fastasgi.namesakes import (
+from fastasgi.logs.namesakes import (
     NAMES,
     BuiltIn,
     pair_loggers,
@@ -297,7 +297,7 @@ def reopen_log_files(owner: tuple[int, int] = (-1, -1)) -> None:
 
 def check_access_log_format(line_format: str) -> None:
     """Raises ConfigError where the format names an atom that isn't there."""
-    from fastasgi._access import parse_format
+    from fastasgi.logs.accesslog import parse_format
 
     try:
         parse_format(line_format)

@@ -14,26 +14,26 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from fastasgi._core import WorkerContext
-from fastasgi._protocol import ServerProtocol
-from fastasgi._tls import TLSProtocol, TLSWorker
-from fastasgi.accessroute import make_access_log
 from fastasgi.config import MOST_FIELDS, MOST_HEAD_BYTES, MOST_LINE_BYTES, Config
+from fastasgi.core.contracts import WorkerContext
+from fastasgi.endpoints.health import HealthCheck
 from fastasgi.errors import STARTUP_FAILURE as STARTUP_FAILURE
 from fastasgi.errors import ConfigError
-from fastasgi.failures import exit_with
-from fastasgi.handlers import SignalHandlers, is_main_thread
-from fastasgi.health import HealthCheck
 from fastasgi.logging import log_mapping, log_process, reopen_log_files
-from fastasgi.notify import Notifier
-from fastasgi.pidfile import PidFile
-from fastasgi.process import apply_process_settings, open_standard_streams
+from fastasgi.logs.accessroute import make_access_log
+from fastasgi.processes.failures import exit_with
 from fastasgi.serverstate import ServerState as ServerState
-from fastasgi.sockets import listen_error
-from fastasgi.stalls import StallWatch
+from fastasgi.sinks.socketsink import ServerProtocol
+from fastasgi.sinks.tlssink import TLSProtocol, TLSWorker
+from fastasgi.system.handlers import SignalHandlers, is_main_thread
+from fastasgi.system.identity import apply_process_settings, open_standard_streams
+from fastasgi.system.notify import Notifier
+from fastasgi.system.pidfile import PidFile
+from fastasgi.system.sockets import listen_error
+from fastasgi.system.stalls import StallWatch
 
 if TYPE_CHECKING:
-    from fastasgi.lifespan import Lifespan
+    from fastasgi.application.lifespan import Lifespan
 
 logger = logging.getLogger("fastasgi.error")
 
@@ -576,7 +576,7 @@ def run_config(make_config: Callable[[], Config], secrets: Mapping[str, str] | N
 def _refuse_inside_worker() -> None:
     """A worker that imports the user's script anew would start servers without end."""
     specification = getattr(sys.modules["__main__"], "__spec__", None)
-    if getattr(specification, "name", None) == "fastasgi.worker":
+    if getattr(specification, "name", None) == "fastasgi.processes.child":
         raise ConfigError(
             "run() was called while a worker imports the application: put the call under "
             "if __name__ == '__main__':"
@@ -586,7 +586,7 @@ def _refuse_inside_worker() -> None:
 def _supervise(
     config: Config, make_config: Callable[[], Config], environ: dict[str, str], secrets: Mapping[str, str]
 ) -> None:
-    from fastasgi.supervisor import Supervisor
+    from fastasgi.processes.supervisor import Supervisor
 
     sys.exit(Supervisor(config, make_config, environ, secrets).run())
 

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from fastasgi._core import WorkerContext
+from fastasgi.core.contracts import WorkerContext
 
 
 class ServerState:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from serving import ServerProcess
 
-from fastasgi.namesakes import NAMES, part_loggers
+from fastasgi.logs.namesakes import NAMES, part_loggers
 
 # How long an example takes says how busy the machine is
 settings.register_profile("fastasgi", deadline=None)

@@ -16,7 +16,7 @@ from serving import ServerProcess
 import fastasgi
 from fastasgi import cli
 from fastasgi.config import Config
-from fastasgi.setting import init_values, settings_of
+from fastasgi.settings.declaration import init_values, settings_of
 
 APP = """
 async def app(scope, receive, send):

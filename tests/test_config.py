@@ -10,7 +10,7 @@ import pytest
 
 from fastasgi.config import LOGGING_CONFIG, Config, settings_document
 from fastasgi.errors import AppImportError, ConfigError
-from fastasgi.setting import NotOffered, Setting, descriptions_of
+from fastasgi.settings.declaration import NotOffered, Setting, descriptions_of
 
 
 async def app(scope, receive, send):

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from serving import ServerProcess, fetch
 
-from fastasgi.accessroute import AccessRoute
 from fastasgi.config import Config
 from fastasgi.errors import ConfigError
 from fastasgi.logging import (
@@ -23,6 +22,7 @@ from fastasgi.logging import (
     DefaultFormatter,
     reopen_log_files,
 )
+from fastasgi.logs.accessroute import AccessRoute
 
 ACCESS_ARGUMENTS = ("127.0.0.1:5000", "GET", "/a?b=c", "1.1", 404)
 

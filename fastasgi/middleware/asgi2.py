@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from fastasgi.interfaces import Receive, Scope, Send, from_asgi2
+from fastasgi.application.interfaces import Receive, Scope, Send, from_asgi2
 
 
 class ASGI2Middleware:

@@ -4,7 +4,7 @@ import itertools
 import logging
 from typing import Any
 
-from fastasgi.interfaces import ASGIApp, Message, Receive, Scope, Send
+from fastasgi.application.interfaces import ASGIApp, Message, Receive, Scope, Send
 from fastasgi.logging import TRACE_LOG_LEVEL
 
 logger = logging.getLogger("fastasgi.asgi")

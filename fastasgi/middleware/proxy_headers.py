@@ -1,8 +1,8 @@
 """Proxy headers for applications that are wrapped by hand; the server itself needs no middleware for them."""
 
-from fastasgi._forwarded import Forwarding
-from fastasgi._peers import TrustedPeers
-from fastasgi.interfaces import ASGIApp, Receive, Scope, Send
+from fastasgi.application.interfaces import ASGIApp, Receive, Scope, Send
+from fastasgi.trust.forwarded import Forwarding
+from fastasgi.trust.peers import TrustedPeers
 
 
 class ProxyHeadersMiddleware:

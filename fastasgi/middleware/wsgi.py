@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from fastasgi.interfaces import Receive, Scope, Send
-from fastasgi.wsgi import DEFAULT_THREADS, from_wsgi
+from fastasgi.application.interfaces import Receive, Scope, Send
+from fastasgi.application.wsgi import DEFAULT_THREADS, from_wsgi
 
 
 class WSGIMiddleware:

@@ -1,1 +1,1 @@
-"""What uvicorn's package of this name has for applications. The protocols are compiled: see ``_protocol``."""
+"""What uvicorn's package of this name has for applications. The protocols are compiled: see ``sinks``."""

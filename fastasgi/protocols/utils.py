@@ -3,8 +3,8 @@
 import urllib.parse
 from typing import Any
 
-from fastasgi._exchange import ClientDisconnected
-from fastasgi.interfaces import Scope
+from fastasgi.application.interfaces import Scope
+from fastasgi.asgi.exchange import ClientDisconnected
 
 __all__ = ["ClientDisconnected", "get_client_addr", "get_path_with_query_string"]
 

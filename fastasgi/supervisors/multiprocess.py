@@ -5,7 +5,7 @@ import socket
 import sys
 
 from fastasgi.config import Config
-from fastasgi.supervisor import Supervisor
+from fastasgi.processes.supervisor import Supervisor
 
 
 class Multiprocess:

@@ -93,9 +93,7 @@ def test_tracebacks_are_counted_by_what_was_logged() -> None:
 
 
 def test_a_traceback_of_the_server_is_told_from_one_that_it_has_logged() -> None:
-    head = (
-        'Traceback (most recent call last):\n  File "fastasgi/_http1.pyx", line 1, in fastasgi._http1.read\n'
-    )
+    head = 'Traceback (most recent call last):\n  File "fastasgi/wires/http1.pyx", line 1, in read\n'
     assert len(servers_own(f"{head}AttributeError: no\n")) == 1
     assert len(servers_own(f'{head}  File "/x/uvloop/loop.pyx", line 2, in run\nAttributeError\n')) == 1
     assert servers_own(f'{head}  File "/x/app.py", line 2, in app\n    fail()\nRuntimeError: yes\n') == []

@@ -1,6 +1,6 @@
 """A ClientHello has one server name however it arrives, and OpenSSL reads no other in it.
 
-Run by `make fuzz`, and for moments by tests/test_fuzz.py.
+Run by `make fuzz`, and for moments by tests/fuzz/test_fuzz.py.
 """
 
 import ssl
@@ -13,7 +13,7 @@ from clientframes import cut
 from clienthellos import client_hello, host, in_records, made, record, vector
 from fuzz.driver import main
 
-from fastasgi._clienthello import decode_client_hello
+from fastasgi.codecs.clienthello import decode_client_hello
 
 NAMES = [b"a.example", b"\xff.example", b"", b"x" * 255, b"x" * 256, b"a\0b"]
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]

@@ -1,6 +1,6 @@
 """Any bytes on a WebSocket connection have one meaning however they arrive, within the limits.
 
-Run by `make fuzz`, and for moments by tests/test_fuzz.py.
+Run by `make fuzz`, and for moments by tests/fuzz/test_fuzz.py.
 """
 
 from array import array
@@ -11,7 +11,7 @@ from clientframes import cut
 from fuzz.driver import main
 from fuzz.frames_inputs import make_settings, make_stream, mutate
 
-from fastasgi._frames import DeflateSettings, FrameDecoder, FrameEvent
+from fastasgi.codecs.frames import DeflateSettings, FrameDecoder, FrameEvent
 
 CLOSE_CODES = {*range(1000, 1004), 1005, *range(1007, 1015), *range(3000, 5000)}
 

@@ -1,6 +1,6 @@
 """Any bytes on an HTTP/1 connection end in an answer or a close: the codecs alone, and whole connections.
 
-Run by `make fuzz`, and for moments by tests/test_fuzz.py.
+Run by `make fuzz`, and for moments by tests/fuzz/test_fuzz.py.
 """
 
 from random import Random

@@ -6,8 +6,8 @@ from typing import Any
 
 from fuzz.http1_inputs import split
 
-from fastasgi._chunked import ChunkedBody
 from fastasgi._parser import ParsedHead, ParseError, parse_request_head
+from fastasgi.codecs.chunked import ChunkedBody
 
 STATUSES = {400, 414, 417, 431, 501, 505}
 

@@ -29,9 +29,9 @@ from fuzz.memory_transport import MemoryTransport
 from fuzz.socket_peer import SocketPeer
 from serving import LineRoute
 
-from fastasgi._access import AccessLog
-from fastasgi._core import WorkerContext
-from fastasgi._protocol import ServerProtocol
+from fastasgi.core.contracts import WorkerContext
+from fastasgi.logs.accesslog import AccessLog
+from fastasgi.sinks.socketsink import ServerProtocol
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 FILE_BYTES = 150_000
@@ -393,8 +393,8 @@ def is_ours(kept: object) -> bool:
     """Whether this is an object of the compiled core."""
     module = type(kept).__module__
     return isinstance(module, str) and module in (
-        "fastasgi._core", "fastasgi._http1", "fastasgi._http", "fastasgi._exchange", "fastasgi._task",
-        "fastasgi._protocol", "fastasgi._websocket",
+        "fastasgi.core.contracts", "fastasgi.core.task", "fastasgi.asgi.exchange", "fastasgi.asgi.http",
+        "fastasgi.asgi.websocket", "fastasgi.wires.http1", "fastasgi.sinks.socketsink",
     ) and type(kept).__name__ not in ("Ready", "cython_function_or_method")  # fmt: skip
 
 

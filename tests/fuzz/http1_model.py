@@ -7,9 +7,9 @@ from typing import Any
 
 from fuzz.http1_responses import WEBSOCKET
 
-from fastasgi._chunked import ChunkedBody
-from fastasgi._frames import DeflateSettings, FrameDecoder, negotiate_deflate
 from fastasgi._parser import ParsedHead, ParseError, parse_request_head
+from fastasgi.codecs.chunked import ChunkedBody
+from fastasgi.codecs.frames import DeflateSettings, FrameDecoder, negotiate_deflate
 
 HEAD_OPTIONS = {
     "max_request_line_bytes": "max_request_line_bytes",

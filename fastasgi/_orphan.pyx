@@ -1,8 +1,0 @@
-"""See _orphan.h: what the kernel does where no thread of ours gets the interpreter any more."""
-
-cdef extern from "_orphan.h" nogil:
-    int end_after_parent(unsigned int life_s)
-
-
-def end_orphan(unsigned int life_s):
-    end_after_parent(life_s)

@@ -1,0 +1,5 @@
+"""The ASGI state machines: one call of the application, whatever wire it came over.
+
+Knows the messages of ASGI, their order and what may stand in them. Must not know: HTTP versions, transports,
+how bytes lie on a wire.
+"""

@@ -1,0 +1,611 @@
+"""See http.pxd for the contracts."""
+
+import asyncio
+import errno
+import os
+import stat
+import sys
+import time
+
+from cpython.contextvars cimport PyContext_Copy
+from cpython.dict cimport PyDict_Next
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+
+from fastasgi.core.contracts cimport OUT_FLUSH, ByteSink, Connection, WorkerContext, type_name
+from fastasgi.codecs.heads cimport check_name, check_value
+from fastasgi.asgi.exchange cimport READY, Exchange, PauseCall
+
+from fastasgi.codecs.heads import FieldError
+from fastasgi.asgi.exchange import ClientDisconnected
+
+cdef extern from "Python.h":
+    PyObject* PyErr_Occurred() noexcept
+    PyObject* PyDict_GetItemWithError(object mapping, object key) noexcept
+
+CancelledError = asyncio.CancelledError
+
+cdef enum:
+    CLIENT_CLOSED_REQUEST = 499         # no status code of a response; nginx's logs have made it known
+
+cdef double PERHAPS_GONE_S = 2.0        # for a response to begin, see peer_has_ended()
+cdef double SENDS_TO_NOBODY_S = 5.0     # in which messages are dropped before send() raises
+
+cdef str HTTP_REQUEST = "http.request"
+cdef str HTTP_DISCONNECT = "http.disconnect"
+cdef str HTTP_START = "http.response.start"
+cdef str HTTP_BODY = "http.response.body"
+cdef str HTTP_TRAILERS = "http.response.trailers"
+cdef str HTTP_EARLY_HINT = "http.response.early_hint"
+cdef str HTTP_PATHSEND = "http.response.pathsend"
+cdef str HTTP_ZEROCOPYSEND = "http.response.zerocopysend"
+cdef str HTTP_DEBUG = "http.response.debug"
+
+# Fields that a recipient needs before the body, or that frame the message
+cdef frozenset NO_TRAILERS = frozenset((
+    b"connection", b"content-encoding", b"content-length", b"content-range", b"content-type", b"host", b"keep-alive",
+    b"set-cookie", b"te", b"trailer", b"transfer-encoding", b"upgrade"))
+
+
+cdef enum:
+    TYPE
+    STATUS
+    HEADERS
+    BODY
+    MORE_BODY
+    TRAILERS
+    FIELD_COUNT
+
+# The keys of the messages that every response consists of; interned, as an application's own constants are.
+cdef tuple FIELD_NAMES = tuple([sys.intern(name) for name in (
+    "type", "status", "headers", "body", "more_body", "trailers")])
+cdef PyObject* FIELDS[FIELD_COUNT]
+for field_index, field_name in enumerate(FIELD_NAMES):
+    FIELDS[field_index] = <PyObject*>field_name
+
+
+cdef class HTTPExchange(Exchange):
+
+    def __cinit__(self):
+        self.content_length = -1
+
+    # Inbound
+
+    cdef int feed_more_body(self, bytes piece) except -1:
+        if self.more_body is None:
+            self.more_body = []
+        self.more_body.append(piece)
+        return 0
+
+    cdef object next_message(self):
+        cdef object body
+        if self.disconnected or self.state == COMPLETE:
+            self.knows_of_loss = self.gone and not self.body_complete and self.state != COMPLETE
+            return {"type": HTTP_DISCONNECT}
+        if self.body is None and (not self.body_complete or self.body_received):
+            if self.wants_call and not self.body_complete:
+                self.want_body()
+            return None
+        body = self.body if self.body is not None else b""
+        if self.more_body is not None:
+            self.more_body.insert(0, body)
+            body = b"".join(self.more_body)
+            self.more_body = None
+        self.body = None
+        self.body_size = 0
+        self.body_received = self.body_complete
+        if self.wants_call and not self.body_complete:
+            self.want_body()
+        return {"type": HTTP_REQUEST, "body": body, "more_body": not self.body_received}
+
+    # Outbound
+
+    cdef object take(self, object message):
+        cdef PyObject* values[FIELD_COUNT]
+        if type(message) is not dict:
+            message = dict(message)
+        try:
+            read_message(message, values)
+            return self.take_values(message, values)
+        finally:
+            for value in values:
+                Py_XDECREF(value)
+
+    cdef object take_values(self, dict message, PyObject** values):
+        cdef object kind
+        if values[TYPE] is NULL:
+            raise KeyError("type")
+        kind = <object>values[TYPE]
+        if self.state == COMPLETE:
+            raise RuntimeError(f"Unexpected ASGI message '{kind}' sent, after response already completed.")
+        if self.gone:
+            self.send_to_nobody()
+            return PauseCall.__new__(PauseCall)
+        if self.state == EXPECT_START:
+            if kind == HTTP_START:
+                self.take_start(values)
+                return READY
+            if kind == HTTP_EARLY_HINT:
+                self.take_early_hint(message)
+                return self.sent()
+            expected = HTTP_START
+        elif self.state == EXPECT_BODY:
+            if kind == HTTP_BODY:
+                return self.take_body(values)
+            if kind == HTTP_PATHSEND or kind == HTTP_ZEROCOPYSEND:
+                return self.take_file(kind, message)
+            expected = HTTP_BODY
+        elif self.state == EXPECT_TRAILERS:
+            if kind == HTTP_TRAILERS:
+                self.take_trailers(message)
+                return self.sent()
+            expected = HTTP_TRAILERS
+        else:
+            raise RuntimeError(f"ASGI message '{kind}' sent while a file is being sent.")
+        if kind == HTTP_DEBUG:
+            # ASGI extension "Debug": for test clients, servers pass over it
+            return READY
+        raise RuntimeError(f"Expected ASGI message '{expected}', but got '{kind}'.")
+
+    cdef int take_start(self, PyObject** values) except -1:
+        if values[STATUS] is NULL:
+            raise KeyError("status")
+        cdef bint wants_trailers = values[TRAILERS] is not NULL and <object>values[TRAILERS]
+        self.begin_response(<object>values[STATUS], <object>values[HEADERS] if values[HEADERS] is not NULL else ())
+        self.wants_trailers = wants_trailers
+        return 0
+
+    cdef int begin_response(self, object given_status, object headers) except -1:
+        """Check and hold what starts the response."""
+        cdef Py_ssize_t status
+        cdef bytes name, value
+        cdef Py_ssize_t length
+        cdef bint has_coding = False
+        status = given_status if type(given_status) is int else whole_number(
+            given_status, "http.response.start: status")
+        if not 200 <= status <= 999:
+            raise ValueError(f"http.response.start: status {status} is not a final status code, 200 to 999")
+        cdef list checked = checked_headers(headers)
+        if self.state != EXPECT_START:
+            raise ClientDisconnected("the client has disconnected")     # while the headers were made
+        self.headers = checked
+        self.headers_size = 0
+        self.content_length = -1
+        self.has_date = self.has_server = self.wants_close = self.has_connection = False
+        for pair in self.headers:
+            name = <bytes>(<tuple>pair)[0]
+            value = <bytes>(<tuple>pair)[1]
+            length = len(name)
+            if length == 4:
+                self.has_date = self.has_date or is_named(name, b"date")
+            elif length == 6:
+                self.has_server = self.has_server or is_named(name, b"server")
+            elif length == 10 and is_named(name, b"connection"):
+                self.has_connection = True
+                if b"close" in [token.strip() for token in value.lower().split(b",")]:
+                    self.wants_close = True
+            elif length == 14 and is_named(name, b"content-length"):
+                if self.content_length >= 0:
+                    raise ValueError("http.response.start: content-length is given twice")
+                self.content_length = read_decimal(value, len(value))
+                if self.content_length < 0:
+                    raise ValueError(f"http.response.start: content-length {value!r} is not a number of bytes")
+            elif length == 17 and is_named(name, b"transfer-encoding"):
+                has_coding = True
+            self.headers_size += length + len(value)
+        if has_coding:
+            # The server's business (ASGI HTTP specification, "Response Start")
+            self.headers = [pair for pair in self.headers if not is_named((<tuple>pair)[0], b"transfer-encoding")]
+        self.status = <int>status
+        self.bodiless = self.is_head or status == 204 or status == 304
+        self.state = EXPECT_BODY
+        return 0
+
+    cdef object take_body(self, PyObject** values):
+        cdef object value = <object>values[BODY] if values[BODY] is not NULL else b""
+        cdef bint more = values[MORE_BODY] is not NULL and <object>values[MORE_BODY]
+        cdef bytes body = value if type(value) is bytes else as_bytes(value)
+        self.put_body(body, more)
+        if not more:
+            return self.body_sent_whole()
+        if self.blocked:
+            return self.sent()
+        self.unyielded += len(body)
+        if self.unyielded > 2 * OUT_FLUSH:
+            self.unyielded = 0
+            return PauseCall.__new__(PauseCall)
+        return READY
+
+    cdef int put_body(self, bytes body, bint more) except -1:
+        self.count_body(len(body), more)
+        if self.headers is None:
+            return self.put_data(body, more)
+        self.put_response(body, more)
+        self.headers = None
+        if self.perhaps_gone:
+            self.tell_disconnect()
+        return 0
+
+    cdef object body_sent_whole(self):
+        if self.wants_trailers:
+            self.state = EXPECT_TRAILERS
+        else:
+            self.complete()
+        return READY
+
+    cdef int count_body(self, long long n, bint more) except -1:
+        """Hold the application to the content-length it declared (RFC 9110 section 8.6)."""
+        self.body_sent += n
+        if self.content_length < 0 or self.bodiless:
+            return 0
+        if self.body_sent > self.content_length:
+            self.body_sent -= n
+            raise RuntimeError("Response content longer than Content-Length")
+        if not more and self.body_sent < self.content_length:
+            raise RuntimeError("Response content shorter than Content-Length")
+        return 0
+
+    cdef object take_file(self, str kind, dict message):
+        """http.response.pathsend and http.response.zerocopysend: a file's bytes as a piece of the body."""
+        cdef object file, given
+        cdef long long offset = 0
+        cdef long long count, most
+        cdef bint more = False
+        if kind == HTTP_PATHSEND:
+            file = open_regular(message["path"])
+        else:
+            given = message["file"]
+            # A descriptor of our own: the application may close its own once send() has returned
+            file = os.fdopen(os.dup(given.fileno() if hasattr(given, "fileno") else given), "rb", buffering=0)
+            more = message.get("more_body", False)
+            given = message.get("offset")
+            offset = file.tell() if given is None else whole_number(given, f"{kind}: offset")
+        if offset < 0:
+            raise ValueError(f"{kind}: offset {offset} is negative")
+        count = max(0, os.fstat(file.fileno()).st_size - offset)
+        if kind == HTTP_ZEROCOPYSEND:
+            given = message.get("count")
+            if given is not None:
+                most = whole_number(given, f"{kind}: count")
+                if most < 0:
+                    raise ValueError(f"{kind}: count {most} is negative")
+                count = min(count, most)
+            if message.get("offset") is None:
+                # As sendfile() does where it is given no offset
+                file.seek(offset + count)
+        self.count_body(count, more)
+        return self.put_file(file, offset, count, more)
+
+    cdef int file_sent(self, bint more) except -1:
+        self.state = EXPECT_BODY
+        if not more:
+            self.body_sent_whole()
+        elif self.perhaps_gone:
+            self.tell_disconnect()
+        return 0
+
+    cdef int take_trailers(self, dict message) except -1:
+        cdef list trailers = checked_headers(message.get("headers", ()))
+        for name, _ in trailers:
+            if name.lower() in NO_TRAILERS:
+                raise ValueError(f"http.response.trailers: {name!r} may not be a trailer (RFC 9110 section 6.5.1)")
+        self.trailers = trailers if self.trailers is None else self.trailers + trailers
+        if not message.get("more_trailers", False):
+            self.put_trailers()
+            self.complete()
+        return 0
+
+    cdef int take_early_hint(self, dict message) except -1:
+        links = checked_headers([(b"link", link) for link in message.get("links", ())])
+        return self.put_informational(103, links)
+
+    cdef int complete(self) except -1:
+        self.state = COMPLETE
+        self.count_finished()
+        self.ended()
+        if self.scope is not None:
+            self.log_access(self.status)
+        return self.release()
+
+    cdef int release(self) except -1:
+        """Nothing will come or go any more: let go whoever waits for it."""
+        if self.receivers:
+            self.wake_receivers()
+        if self.blocked:
+            self.unblock()
+        return 0
+
+    cdef int log_access(self, int status) except -1:
+        cdef dict scope = <dict>self.scope
+        self.scope = None
+        if scope is None or self.worker.access_log is None:
+            return 0
+        try:
+            self.worker.access_log.record(
+                scope, status, 0 if self.bodiless else self.body_sent, time.perf_counter() - self.started_at)
+        except Exception as error:
+            # A formatter or handler of the user's may raise; the exchange is none of its business
+            self.worker.log_error("Exception in the access log", error)
+        return 0
+
+    cdef int feed_disconnect(self) except -1:
+        self.client_left = self.state != COMPLETE
+        return self.cut_off(CLIENT_CLOSED_REQUEST)
+
+    cdef int cut_off(self, int status) except -1:
+        if self.state != COMPLETE and status:
+            self.log_access(status)
+        self.body = self.more_body = None
+        self.body_size = 0
+        return Exchange.feed_disconnect(self)
+
+    def disconnect(self):
+        """As Exchange's: the client may be there, and the response is not completed."""
+        self.shut_down = True
+        self.cut_off(self.status if self.has_begun() else 0)
+
+    cdef int peer_has_ended(self) except -1:
+        """A client that has only shut its sending side waits for the response: `nc -N`, a TLS close_notify. But most
+        have closed, which looks the same until a write fails. Frameworks such as Django and Quart drop a response once
+        they hear of a disconnect, so that they do when its first part has left, or when it is late."""
+        if self.perhaps_gone or self.disconnected:
+            return 0
+        self.perhaps_gone = True
+        if self.has_begun():
+            return self.tell_disconnect()
+        self.worker.loop.call_later(PERHAPS_GONE_S, self.expect_no_more, context=PyContext_Copy(self.worker.context))
+        return 0
+
+    def expect_no_more(self):
+        """The callback of peer_has_ended()."""
+        cdef WorkerContext worker = self.worker
+        cdef bint was = worker.enter()
+        try:
+            if not self.disconnected:
+                self.tell_disconnect()
+        finally:
+            worker.leave(was)
+
+    cdef int send_to_nobody(self) except -1:
+        """Applications are written for servers whose send() does nothing then, and an exception is an event in an error
+        tracker for each client that leaves. But nothing is to stream for ever."""
+        cdef double now = self.worker.loop.time()
+        if self.dropped_since == 0:
+            self.dropped_since = now
+        if now - self.dropped_since >= SENDS_TO_NOBODY_S or self.shut_down:
+            raise ClientDisconnected("the client has disconnected")
+        return 0
+
+    # The end of the call
+
+    cdef int returned(self, object exception) except -1:
+        if exception is None and self.state == COMPLETE:
+            return 0
+        cdef bint leaves_out = exception is None and not self.disconnected
+        cdef bint is_lost = self.knows_of_loss and issubclass(type(exception), Exception)
+        cdef bint is_fault = not is_lost and self.is_fault(exception)
+        cdef str left_out = "starting" if self.state == EXPECT_START else "completing"
+        try:
+            # First: its line in the access log is to stand before a traceback, and code of the user's may run while
+            # that is logged
+            if self.state != COMPLETE:
+                self.end_response(exception)
+        finally:
+            if is_lost:
+                # How an application ends that lacks its input, as with Starlette's ClientDisconnect: no fault of its
+                self.worker.logger.info("The client left within its request's body: %s", type_name(exception))
+            elif is_fault:
+                self.log_fault(exception)
+            elif leaves_out:
+                self.worker.logger.error(f"ASGI callable returned without {left_out} response.")
+        return 0
+
+    cdef int end_response(self, object exception) except -1:
+        """In place of an application that has returned or raised this, and has not completed its response."""
+        is_over = exception is None or issubclass(type(exception), CancelledError)
+        if self.gone or self.has_begun() or (self.disconnected and is_over):
+            return self.give_up()
+        return self.put_error(500, b"Internal Server Error")
+
+    cdef int give_up(self) except -1:
+        if self.perhaps_gone:
+            self.log_access(CLIENT_CLOSED_REQUEST)
+        elif self.has_begun():
+            self.log_access(self.status)
+        self.state = COMPLETE
+        self.reset()
+        return self.release()
+
+    cdef int put_error(self, int status, bytes body) except -1:
+        if self.gone:
+            return self.give_up()
+        self.state = EXPECT_START
+        self.body_sent = 0
+        self.taking = True              # a finalizer's send() is refused meanwhile
+        try:
+            self.begin_response(
+                status, [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")])
+            self.wants_trailers = False
+            self.put_body(body, False)
+        finally:
+            self.taking = False
+        return self.complete()
+
+    cdef int put_response(self, bytes body, bint more) except -1:
+        raise NotImplementedError
+
+    cdef int put_data(self, bytes body, bint more) except -1:
+        raise NotImplementedError
+
+    cdef int want_body(self) except -1:
+        raise NotImplementedError
+
+    cdef int put_informational(self, int status, list headers) except -1:
+        raise NotImplementedError
+
+    cdef int put_trailers(self) except -1:
+        raise NotImplementedError
+
+    cdef object put_file(self, object file, long long offset, long long count, bint more):
+        raise NotImplementedError
+
+    cdef ByteSink put_switch(self, list headers):
+        raise NotImplementedError
+
+    cdef int switch_to(self, Connection connection) except -1:
+        raise NotImplementedError
+
+    cdef int reset(self) except -1:
+        raise NotImplementedError
+
+    cdef int ended(self) except -1:
+        raise NotImplementedError
+
+
+cdef object open_regular(path):
+    """A regular file, open for reading. Anything else has no size, and might not even open at once."""
+    cdef int fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "http.response.pathsend: not a regular file", os.fspath(path))
+    except BaseException:
+        os.close(fd)
+        raise
+    return os.fdopen(fd, "rb", buffering=0)
+
+
+cdef int read_message(dict message, PyObject** values) except -1:
+    """The values of the usual keys, or NULL. Each is a reference of the caller's, also where this raises: what follows
+    may run code of the application that changes its message, beginning with the comparison of keys that are not
+    interned here. One pass compares those that are by identity."""
+    cdef PyObject* key
+    cdef PyObject* value
+    cdef Py_ssize_t position = 0
+    cdef bint has_others = False
+    cdef int i
+    for i in range(FIELD_COUNT):
+        values[i] = NULL
+    while PyDict_Next(message, &position, &key, &value):
+        for i in range(FIELD_COUNT):
+            if key is FIELDS[i]:
+                Py_INCREF(<object>value)
+                values[i] = value
+                break
+        else:
+            has_others = True
+    if has_others:
+        for i in range(FIELD_COUNT):
+            if values[i] is NULL:
+                values[i] = PyDict_GetItemWithError(message, <object>FIELDS[i])
+                if values[i] is not NULL:
+                    Py_INCREF(<object>values[i])
+                elif PyErr_Occurred() is not NULL:
+                    return -1
+    return 0
+
+
+cdef Py_ssize_t whole_number(object given, str what) except? -1:
+    if not hasattr(type(given), "__index__"):
+        raise TypeError(f"{what} is {type_name(given)}, int expected")
+    return given
+
+
+cdef bytes as_bytes(object value):
+    """A copy, so that what the application does with its buffer later changes nothing that was sent."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    raise TypeError(f"http.response.body: body is {type(value).__name__}, bytes expected")
+
+
+cdef bint is_named(bytes name, bytes lower_name) noexcept:
+    """Whether two field names of one length are the same; `lower_name` has letters and "-" only."""
+    cdef Py_ssize_t i
+    cdef const char* p = name
+    cdef const char* q = lower_name
+    for i in range(len(lower_name)):
+        if (p[i] | 0x20) != q[i]:
+            return False
+    return True
+
+
+cdef long long read_decimal(const char* p, Py_ssize_t n) noexcept nogil:
+    """The number that n digits stand for; -1 where they are none, or too many."""
+    cdef long long number = 0
+    cdef Py_ssize_t i
+    if not 0 < n <= 18:
+        return -1
+    for i in range(n):
+        if not 48 <= p[i] <= 57:
+            return -1
+        number = number * 10 + p[i] - 48
+    return number
+
+
+cdef list checked_headers(object headers):
+    cdef list checked = list(headers)
+    cdef bytes name, value
+    cdef object pair
+    cdef Py_ssize_t i
+    for i in range(len(checked)):
+        pair = checked[i]
+        if type(pair) is not tuple or len(<tuple>pair) != 2 or type((<tuple>pair)[0]) is not bytes \
+                or type((<tuple>pair)[1]) is not bytes:
+            pair = checked[i] = as_field(pair)
+        name = <bytes>(<tuple>pair)[0]
+        value = <bytes>(<tuple>pair)[1]
+        if not check_name(<char*>name, len(name)):
+            raise FieldError(f"header name {name!r} is not a token (RFC 9110 section 5.1)")
+        if not check_value(<char*>value, len(value)):
+            raise FieldError(f"header {name!r}: the value {value!r} has a CR, LF or NUL (RFC 9110 section 5.5)")
+    return checked
+
+
+cdef tuple as_field(object pair):
+    name, value = pair
+    for part in (name, value):
+        if not isinstance(part, (bytes, bytearray, memoryview)):
+            raise TypeError(f"header {name!r}: {part!r} is {type(part).__name__}, bytes expected")
+    return bytes(name), bytes(value)
+
+
+cdef dict scope_template(WorkerContext worker, str scheme, object client, object server):
+    """The keys of a connection's HTTP scopes in their order, with what is the same in all of them."""
+    return {
+        "type": "http",
+        "asgi": worker.asgi,
+        "http_version": "1.1",
+        "server": server,
+        "client": client,
+        "scheme": scheme,
+        "method": None,
+        "root_path": worker.root_path,
+        "path": None,
+        "raw_path": None,
+        "query_string": None,
+        "headers": None,
+        "state": None,
+        "extensions": None,
+    }
+
+
+cdef dict build_scope(
+    WorkerContext worker, dict template, str http_version, str method, str path, bytes raw_path, bytes query,
+    list headers, dict extensions,
+):
+    """The HTTP connection scope (ASGI HTTP specification 2.5). Every container is the request's own."""
+    cdef dict scope = template.copy()
+    scope["asgi"] = worker.asgi.copy()
+    if http_version != "1.1":
+        scope["http_version"] = http_version
+    scope["method"] = method
+    if not worker.root_path or path == "*":         # "*" is no path: RFC 9112 section 3.2.4
+        scope["path"] = path
+        scope["raw_path"] = raw_path
+    else:
+        scope["path"] = worker.root_path + path
+        scope["raw_path"] = worker.raw_root_path + raw_path
+    scope["query_string"] = query
+    scope["headers"] = headers
+    scope["state"] = worker.state.copy() if worker.state else {}
+    scope["extensions"] = extensions.copy()
+    return scope

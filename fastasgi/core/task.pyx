@@ -1,0 +1,208 @@
+"""See task.pxd for the contracts."""
+
+import asyncio
+import contextvars
+import sys
+
+from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
+from cpython.object cimport PyObject, PyObject_Call
+from cpython.weakref cimport PyWeakref_NewRef
+
+from fastasgi.core.contracts cimport WorkerContext
+
+cdef extern from *:
+    """
+    /* The context that is entered, which contextvars itself only copies; a new reference, or None. */
+    static inline PyObject *entered_context(void)
+    {
+        PyObject *context = PyThreadState_Get()->context;
+        return Py_NewRef(context ? context : Py_None);
+    }
+    """
+    object entered_context()
+
+cdef extern from "Python.h":
+    int PyGC_Disable() noexcept
+    int PyGC_Enable() noexcept
+    ctypedef struct TaskType "PyTypeObject":
+        object (*tp_new)(TaskType* kind, tuple arguments, PyObject* keywords)
+        int (*tp_init)(object task, tuple arguments, dict keywords) except -1
+
+Task = asyncio.Task
+CancelledError = asyncio.CancelledError
+
+cdef bint TASK_STARTS_EAGERLY = sys.version_info >= (3, 12)
+cdef object REGISTER_TASK = None
+cdef set REGISTRY                       # of weak references: what CPython 3.11's asyncio.all_tasks() goes through
+cdef dict REGISTRY_ATTRIBUTES
+if not TASK_STARTS_EAGERLY:
+    REGISTRY = asyncio.tasks._all_tasks.data
+    REGISTRY_ATTRIBUTES = asyncio.tasks._all_tasks.__dict__
+    REGISTER_TASK = asyncio.tasks._all_tasks.add
+
+cdef enum:
+    PENDING
+    WOKEN
+    CANCELLED
+
+
+cdef class Waiter:
+
+    def get_loop(self):
+        return self.worker.loop
+
+    def add_done_callback(self, callback, *, context=None):
+        self.wakeup = callback
+        self.context = contextvars.copy_context() if context is None else context
+        if self.state != PENDING:
+            self.call_soon()
+
+    def done(self):
+        return self.state != PENDING
+
+    def cancel(self, msg=None):
+        if self.state != PENDING:
+            return False
+        self.state = CANCELLED
+        self.cancel_message = msg
+        if self in self.waiters:
+            self.waiters.remove(self)   # it isn't while others of its list are being woken
+        self.call_soon()
+        return True
+
+    def result(self):
+        if self.state == CANCELLED:
+            raise CancelledError() if self.cancel_message is None else CancelledError(self.cancel_message)
+        if self.state == PENDING:
+            raise asyncio.InvalidStateError("Result is not ready.")
+
+    cdef int call_soon(self) except -1:
+        wakeup, self.wakeup = self.wakeup, None
+        if wakeup is not None:
+            self.worker.loop.call_soon(wakeup, self, context=self.context)
+        return 0
+
+
+cdef Waiter new_waiter(WorkerContext worker, list waiters):
+    cdef Waiter waiter = Waiter.__new__(Waiter)
+    waiter.worker = worker
+    waiter._asyncio_future_blocking = True
+    waiter.waiters = waiters
+    waiters.append(waiter)
+    return waiter
+
+
+cdef int wake_all(list waiters) except -1:
+    cdef Waiter waiter
+    cdef list woken = waiters[:]
+    waiters.clear()
+    for waiter in woken:
+        if waiter.state != PENDING:
+            continue
+        waiter.state = WOKEN
+        if waiter.worker.in_callback and waiter.wakeup is not None:
+            wakeup, waiter.wakeup = waiter.wakeup, None
+            try:
+                run_in_place(waiter.worker, waiter.context, wakeup, waiter)
+            except (KeyboardInterrupt, SystemExit):
+                pass                    # a Task raises these out of its step, but holds them too
+        else:
+            waiter.call_soon()
+    return 0
+
+
+cdef object run_in_place(WorkerContext worker, object context, object step, object argument):
+    """Run a step of a task now, as the event loop would: in its context, with no task around it."""
+    cdef object outer = leave_context(worker)
+    PyContext_Enter(context)
+    worker.in_callback = False
+    try:
+        return step(argument) if argument is not None else step()
+    finally:
+        worker.in_callback = not worker.nests
+        PyContext_Exit(context)
+        if outer is not None:
+            PyContext_Enter(outer)
+
+
+cdef object leave_context(WorkerContext worker):
+    """Leave the context of the event loop's callback that we are in; returns it, to be entered again, or None.
+
+    A context can be entered once only, so that a turn of the loop inside a task's step could not run that callback:
+    for a reader that means never again. uvloop makes no such turns.
+    """
+    cdef object context
+    if not worker.loop_is_asyncio:
+        return None
+    context = entered_context()
+    if context is not None:
+        PyContext_Exit(context)
+    return context
+
+
+cdef object start_task(WorkerContext worker, object coroutine, object context):
+    cdef object task, outer
+    if not worker.in_callback:
+        return start_soon(worker, coroutine, context)
+    worker.task_arguments["context"] = context
+    if not TASK_STARTS_EAGERLY:
+        return start_task_by_hand(worker, coroutine, context)
+    # The constructor in its two steps: it raises what the task holds too, and would lose the task
+    task = (<TaskType*>Task).tp_new(<TaskType*>Task, (), NULL)
+    outer = leave_context(worker)
+    worker.in_callback = False
+    try:
+        (<TaskType*>Task).tp_init(task, (coroutine,), worker.task_arguments)
+    except (KeyboardInterrupt, SystemExit):
+        pass
+    finally:
+        worker.in_callback = not worker.nests
+        if outer is not None:
+            PyContext_Enter(outer)
+    return task
+
+
+cdef object start_soon(WorkerContext worker, object coroutine, object context):
+    """A task as everybody else makes them, which takes its first step in the event loop's next turn."""
+    cdef dict arguments = worker.task_arguments.copy()
+    arguments["context"] = context
+    arguments.pop("eager_start", None)
+    return Task(coroutine, **arguments)
+
+
+cdef object start_task_by_hand(WorkerContext worker, object coroutine, object context):
+    """CPython 3.11 has no eager_start.
+
+    There the constructor schedules the first step by loop.call_soon, and adds the task to the WeakSet behind
+    asyncio.all_tasks(), which costs more than all the rest of it. Both are shadowed on their instances for its length:
+    the step is run here, and the task is listed for the length of the step at a fraction of the cost. The collector
+    rests meanwhile, since a finalizer may call the loop.
+    """
+    cdef object task, step, reference
+    cdef int collects = PyGC_Disable()
+    worker.loop_attributes["call_soon"] = worker.catch_step
+    REGISTRY_ATTRIBUTES["add"] = worker.pass_task
+    try:
+        task = PyObject_Call(Task, (coroutine,), worker.task_arguments)
+    finally:
+        worker.loop_attributes["call_soon"] = worker.call_soon
+        REGISTRY_ATTRIBUTES["add"] = REGISTER_TASK
+        if collects:
+            PyGC_Enable()
+    step = worker.step
+    worker.step = None
+    reference = PyWeakref_NewRef(task, None)
+    REGISTRY.add(reference)
+    try:
+        run_in_place(worker, context, step, None)
+    except (KeyboardInterrupt, SystemExit):
+        pass                            # a Task raises these out of its step, but holds them too
+    finally:
+        REGISTRY.discard(reference)
+    return task
+
+
+cdef int register_task(object task) except -1:
+    if not TASK_STARTS_EAGERLY:
+        REGISTER_TASK(task)
+    return 0

@@ -1,0 +1,227 @@
+"""The inside of a worker process: serves as its supervisor says, and ends when the supervisor is gone.
+
+A worker and its supervisor talk over one socket pair. The worker sends single bytes: READY once it accepts
+connections, BEAT whenever its event loop has turned, RETIRE instead of BEAT when it wants a successor. While
+it starts, or its loop does not turn, it sends lines too: STANDS and where it stands. The supervisor first
+sends a spawned worker its order, later STOP, SUCCEEDED or HURRY; the end of its stream says that it has died.
+
+SIGTERM has a worker ask for a successor, so that one sent to it alone loses nothing, and one sent to all
+processes at once is no second one. SIGUSR1 reopens log files; SIGUSR2 writes the stacks of all threads to
+stderr.
+"""
+
+import contextlib
+import logging
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from fastasgi.application.importer import import_main, keep_application_frames
+from fastasgi.config import Config
+from fastasgi.errors import FAILURE, STARTUP_FAILURE, FastasgiError
+from fastasgi.logging import reopen_log_files
+from fastasgi.processes.failures import ended_by_exit, exit_with, owned_process
+from fastasgi.server import Server
+from fastasgi.system.handlers import SignalHandlers
+from fastasgi.system.identity import apply_process_settings
+from fastasgi.system.orphan import end_orphan
+from fastasgi.system.sockets import inherited_socket
+from fastasgi.system.stalls import STALL_S, StartWatch, where_main_thread_stands
+
+logger = logging.getLogger("fastasgi.error")
+
+READY, BEAT, RETIRE = b"r", b".", b"m"  # from worker to supervisor
+STANDS = b"w"  # from worker to supervisor: begins a line of text
+STOP = b"t"  # from supervisor to worker: stop gracefully
+SUCCEEDED = b"s"  # from supervisor to worker: stop accepting now, another serves your sockets
+HURRY = b"h"  # from supervisor to worker: stop at once
+
+# Blocked where a worker starts, until it handles them
+HELD_SIGNALS = (
+    signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2,
+)  # fmt: skip
+
+ORPHAN_GRACE_S = 2.0  # for requests, once the supervisor is gone
+ORPHAN_LIFE_S = 4  # at the most
+
+
+class WorkerServer(Server):
+    """A Server that tells its supervisor how it fares. Signals are handled here from before the start on."""
+
+    def __init__(self, config: Config, control: socket.socket) -> None:
+        super().__init__(config)
+        self._control = control
+        self._is_retiring = False
+        self._start_watch = StartWatch(STALL_S, self._on_slow_start)
+
+    def _on_slow_start(self, spent_s: float) -> None:
+        lifespan = getattr(self, "lifespan", None)
+        self._tell_where(where_main_thread_stands(None if lifespan is None else lifespan.waiting))
+
+    def _on_stall(self, stall_s: float, where: str, is_new: bool) -> None:
+        super()._on_stall(stall_s, where, is_new)
+        self._tell_where(where)
+
+    def _tell_where(self, where: str) -> None:
+        self._tell(STANDS + where.encode(errors="replace") + b"\n")
+
+    def _tell(self, message: bytes) -> None:
+        # A supervisor that does not read is suspended, which does not matter, or gone, which watch() sees
+        with contextlib.suppress(OSError):
+            self._control.send(message, socket.MSG_DONTWAIT)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then tell the supervisor."""
+        await super().startup(sockets)
+        self._start_watch.end()
+        self._tell(READY)
+
+    def _tick(self) -> None:
+        super()._tick()
+        self._tell(RETIRE if self._is_retiring else BEAT)
+
+    def _stop_at_max_requests(self) -> None:
+        self._retire()
+
+    def _retire(self) -> None:
+        if not self._is_retiring:
+            self._is_retiring = True
+            self._tell(RETIRE)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM: ask for a successor; before the start is done, stop once it is. HURRY alone breaks off."""
+        if self.started:
+            self._retire()
+        else:
+            self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Does nothing: ``serve`` has set the handlers."""
+        yield
+
+    def watch(self) -> None:
+        """Follow the supervisor, in a thread of its own: a busy event loop must not keep an orphan alive."""
+        while True:
+            try:
+                command = self._control.recv(1)
+            except OSError:
+                command = b""
+            if command == STOP:
+                self.should_exit = True
+            if command == SUCCEEDED:
+                self.is_succeeded = True
+                self.should_exit = True
+            if command == HURRY:
+                self.should_exit = True
+                self.force_exit = True
+            if not command:
+                break
+        self.config.timeout_graceful_shutdown = min(ORPHAN_GRACE_S, self.config.grace_timeout_s)
+        self.config.timeout_drain = 0
+        self.should_exit = True
+        time.sleep(ORPHAN_LIFE_S)
+        os._exit(1)
+
+
+def handle_signals() -> SignalHandlers:
+    """Handle what has been held back until now. SIGTERM still ends the process: an import may take long."""
+    handlers = SignalHandlers()
+    # A terminal sends SIGINT, SIGHUP and SIGQUIT to supervisor and workers; the supervisor decides
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        # Programs that the application starts ignore what is ignored here, and nothing else
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            handlers.set(number, lambda *_: None)
+            signal.siginterrupt(number, False)
+    handlers.set(signal.SIGUSR1, lambda *_: reopen_log_files())
+    handlers.write_stacks(signal.SIGUSR2)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
+    return handlers
+
+
+def serve(
+    config: Config,
+    slot: int,
+    sockets: list[socket.socket],
+    control: socket.socket,
+    handlers: SignalHandlers,
+) -> None:
+    """Serve until told to stop; the exit code is SystemExit's, or 0. handlers are of ``handle_signals``."""
+    server = WorkerServer(config, control)
+    threading.Thread(target=server.watch, name="fastasgi-supervisor-watch", daemon=True).start()
+    try:
+        apply_process_settings(config, slot)
+        end_orphan(ORPHAN_LIFE_S)
+        if not config.loaded:
+            _load(config)
+        handlers.set(signal.SIGTERM, server.handle_exit)
+        server.run(sockets)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        exit_with(error)
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
+
+
+def _load(config: Config) -> None:
+    try:
+        config.load()
+    except FastasgiError:
+        raise
+    except SystemExit as error:
+        logger.error("%s", ended_by_exit(error))
+        raise
+    except BaseException as error:
+        # Where the user reads the log, not on stderr alone
+        keep_application_frames(error)
+        logger.error("The application could not be loaded\n", exc_info=error)
+        sys.exit(FAILURE)
+
+
+def _receive_order(control: socket.socket) -> dict[str, Any]:
+    with control.makefile("rb", buffering=0) as stream:
+        size = int.from_bytes(_read(stream, 4), "big")
+        order: dict[str, Any] = pickle.loads(_read(stream, size))
+    return order
+
+
+def _read(stream: Any, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = stream.read(size - len(data))
+        if not piece:
+            sys.exit(1)  # the supervisor has died meanwhile
+        data += piece
+    return data
+
+
+def main() -> None:
+    """What a spawned worker runs: ``python -m fastasgi.processes.child FD SIGNAL...``, signals to ignore."""
+    descriptor, *ignored = map(int, sys.argv[1:])
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+    handlers = handle_signals()
+    control = inherited_socket(descriptor)
+    order = _receive_order(control)
+    sys.path[:] = order["sys_path"]
+    sys.argv[:] = order["argv"]
+    try:
+        if order["main"] is not None:
+            import_main(order["main"])
+        config = Config.with_tls_files(order["tls_files"], **pickle.loads(order["settings"]))
+    except FastasgiError as error:
+        exit_with(error)
+    serve(config, order["slot"], [inherited_socket(fd) for fd in order["sockets"]], control, handlers)
+
+
+if __name__ == "__main__":
+    with owned_process():
+        main()

@@ -1,0 +1,5 @@
+"""What a setting is, and where settings come from.
+
+Knows declarations, the command line, the environment and TOML. Must not know: which settings there are: see
+``config``.
+"""

@@ -1,0 +1,4 @@
+"""Where a connection's bytes come from and go to: an asyncio transport, plain or in TLS records.
+
+Knows transports, sockets, OpenSSL. Must not know: what the bytes mean.
+"""

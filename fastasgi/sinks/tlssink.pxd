@@ -1,0 +1,82 @@
+"""TLS on an asyncio transport, by OpenSSL as the ssl module wraps it: SSLObject between two MemoryBIO.
+
+Must not know: certificates and settings (see tls), what the decrypted bytes mean.
+"""
+
+from fastasgi.codecs.clienthello cimport ClientHello
+from fastasgi.core.contracts cimport Connection, ReadBuffer
+from fastasgi.sinks.socketsink cimport SocketSink
+
+
+cdef class Span:
+    """Memory that an object of the ssl module reads or writes while it is called, by the buffer protocol.
+
+    One a call: what Python code that runs meanwhile has encrypted or decrypted is another's.
+    """
+
+    cdef:
+        char* p                         # borrows
+        Py_ssize_t n                    # bytes
+
+
+cdef class TLSWorker:
+    """What the TLS connections of one worker share. Each of these is used by one event at a time."""
+
+    cdef:
+        object source                   # a tls.TLS, see Source in tlssink.pyi
+        ReadBuffer records              # where the next read from the network goes
+
+
+cdef class TLSHandshake(Connection):
+    """Holds a connection's place, and its deadline, until it is known what is spoken over TLS."""
+
+    cdef bint is_draining               # the deadline is that of a worker which is to end
+
+
+cdef class TLSSink(SocketSink):
+    """A sink whose bytes go to the transport in TLS records, and the methods of that transport's protocol.
+
+    Records are given to OpenSSL one by one, so that it never has to say that it wants more, and keeps memory for one
+    record only. Plain text beyond what the transport takes waits in `backlog`, and is encrypted when that has room.
+    """
+
+    cdef:
+        TLSWorker tls_worker
+        bint is_open                    # open_wire() has been called: what comes is TLS
+        ClientHello hello               # the one that is coming, where its name has to be known first; or None
+        object tls                      # ssl.SSLObject; None before its first bytes, and once the connection is lost
+        bint calls_back                 # OpenSSL hands the name of a ClientHello to a callback of the user's
+        object incoming                 # ssl.MemoryBIO
+        object outgoing                 # ssl.MemoryBIO
+        bint established                # the handshake is done
+        bint peer_is_done               # by close_notify, or without
+        bint keeps_half                 # and yet the connection wants to send
+        object backlog                  # collections.deque of bytes to encrypt, or None. Not None: blocked is set
+        Py_ssize_t backlog_size         # bytes
+        Py_ssize_t backlog_at           # bytes of its first object that have been encrypted
+
+        # Of the read under way, what is not decrypted; both NULL between two reads
+        char* records_at
+        char* records_end
+        # The record that is coming in
+        unsigned char[5] header         # RFC 8446 section 5.1: type, version, length
+        int header_length               # bytes of it that have come
+        int body_left                   # bytes of its body that have not
+
+    cdef int take(self, char* p, Py_ssize_t n) except -1
+    cdef int take_records(self) except -1
+    cdef int wrap(self, str name) except -1
+    cdef int refuse_hello(self, ClientHello hello) except -1
+    cdef Py_ssize_t follow_record(self, const char* p, Py_ssize_t n) noexcept
+    cdef bint shake(self) except -1
+    cdef int establish(self) except -1
+    cdef Py_ssize_t decrypt(self, char* p, Py_ssize_t room) except -2
+    cdef int deliver(self, ReadBuffer plain, Py_ssize_t n) except -1
+    cdef int peer_has_ended(self) except -1
+    cdef int refuse_plain(self, bint is_head) except -1
+    cdef int give_up(self, str reason) except -1
+    cdef int break_off(self, object error) except -1
+    cdef bytes encrypt(self, const char* p, Py_ssize_t n)
+    cdef int send_records(self) except -1
+    cdef int pump(self) except -1
+    cdef int say_end(self) except -1

@@ -1,0 +1,540 @@
+"""See tlssink.pxd for the contracts."""
+
+import asyncio
+import ssl
+from collections import deque
+
+from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+
+from fastasgi.codecs.clienthello cimport ClientHello, is_retry_request
+from fastasgi.core.contracts cimport END, END_GENTLY, READ_SIZE, ByteSink, Connection, ReadBuffer, WorkerContext, unlent
+from fastasgi.wires.http1 cimport HTTP1Connection
+from fastasgi._parser cimport is_of_head
+from fastasgi.sinks.socketsink cimport SocketSink
+
+cdef enum:
+    MOST_PLAIN = 16384                  # bytes of plain text in a record (RFC 8446 section 5.1)
+    MOST_RECORD = 18432                 # bytes of a record's body (RFC 5246 section 6.2.3; TLS 1.3 allows fewer)
+    PUMP_SIZE = 262144                  # bytes encrypted before the transport is asked whether it takes more
+    CONTROL_LIMIT = 65536               # bytes of OpenSSL's own answers that wait for a peer which reads nothing
+
+cdef double LINGER_S = 2.0              # how long a refused connection waits for its peer to close
+
+WantRead = ssl.SSLWantReadError
+MemoryBIO = ssl.MemoryBIO
+
+
+cdef class Span:
+
+    def __len__(self):
+        return self.n
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, self.p, self.n, 0, flags)
+
+
+cdef Span new_span(const char* p, Py_ssize_t n):
+    cdef Span span = Span.__new__(Span)
+    span.p = <char*>p
+    span.n = n
+    return span
+
+
+cdef class TLSWorker:
+
+    def __init__(self, source):
+        self.source = source
+        self.records = ReadBuffer()
+
+
+cdef class TLSHandshake(Connection):
+
+    def __cinit__(self, WorkerContext worker, TLSSink sink):
+        self.worker = worker
+        self.sink = sink
+        self.set_deadline(worker.tls_handshake_timeout_s)
+        worker.connections.add(self)
+
+    cdef int receive(self, char* p, Py_ssize_t n) except -1:
+        cdef TLSSink sink = self.sink
+        return sink.take(p, n)              # what followed a PROXY header
+
+    cdef int eof(self) except -1:
+        return self.sink.abort()
+
+    cdef int lost(self) except -1:
+        self.deadline = 0
+        self.sink = None
+        self.worker.connections.discard(self)
+        return self.worker.note_idle()
+
+    cdef int writable(self) except -1:
+        return 0
+
+    cdef int drain_and_close(self, double delay_s) except -1:
+        if self.expect_first_request():
+            self.is_draining = True
+        return 0
+
+    cdef int expire(self) except -1:
+        cdef ByteSink sink = self.sink
+        if sink is None:
+            return 0
+        if not sink.closing:
+            self.worker.logger.info(
+                "TLS handshake of %s failed: %s", self.peer(),
+                "the server is stopping" if self.is_draining else "not done within ssl_handshake_timeout")
+        return sink.abort()
+
+
+cdef class TLSSink(SocketSink):
+
+    def __cinit__(self, WorkerContext worker, TLSWorker tls_worker):
+        self.tls_worker = tls_worker
+
+    # --- asyncio.BufferedProtocol ---
+
+    cdef Connection open_wire(self):
+        self.is_open = True
+        self.connection = TLSHandshake(self.worker, self)
+        if self.worker.draining:
+            self.connection.drain_and_close(0)
+        return self.connection
+
+    def get_buffer(self, Py_ssize_t sizehint):
+        self.give_back()                # of a read that brought nothing
+        self.tls_worker.records = unlent(self.tls_worker.records)
+        return self.lend(self.tls_worker.records)
+
+    def buffer_updated(self, Py_ssize_t n):
+        cdef WorkerContext worker = self.worker
+        cdef ReadBuffer records = self.tls_worker.records if self.reading is None else self.reading
+        cdef bint was = worker.enter()
+        self.reading = None
+        records.lent = True
+        try:
+            self.take(records.p, n)
+        finally:
+            records.give_back()
+            worker.leave(was)
+
+    def eof_received(self):
+        cdef WorkerContext worker = self.worker
+        self.give_back()
+        cdef bint was = worker.enter()
+        try:
+            if not self.peer_is_done:
+                self.peer_has_ended()
+        finally:
+            worker.leave(was)
+        return self.keeps_half or self.backlog is not None
+
+    def connection_lost(self, exception):
+        self.tls = self.incoming = self.outgoing = self.backlog = self.hello = None
+        self.backlog_size = 0
+        SocketSink.connection_lost(self, exception)
+
+    def resume_writing(self):
+        self.blocked = False
+        if not self.writing:            # else whoever writes goes on
+            self.send_records()
+            self.after_write()
+        if not self.blocked:
+            SocketSink.resume_writing(self)
+
+    # --- Bytes in ---
+
+    cdef int take(self, char* p, Py_ssize_t n) except -1:
+        cdef Connection before
+        cdef bytes joined
+        if self.closing or self.peer_is_done:
+            return 0
+        if not self.is_open:
+            before = self.connection
+            return before.receive(p, n)     # a PROXY header is due, which comes before TLS
+        if self.records_at < self.records_end:
+            # Inside another take() of this connection, see ReadBuffer: what that has left comes first
+            joined = self.records_at[:self.records_end - self.records_at] + p[:n]
+            self.records_at = self.records_end
+            return self.take(PyBytes_AS_STRING(joined), len(joined))
+        if not self.established and self.hello is None:
+            if self.header_length == 0 and b"A"[0] <= p[0] <= b"Z"[0]:
+                return self.refuse_plain(is_of_head(p, n))
+            if self.tls is None:
+                if self.tls_worker.source.needs_name:
+                    self.hello = ClientHello()
+                else:
+                    self.wrap(None)
+        self.records_at = p
+        self.records_end = p + n
+        try:
+            self.take_records()
+        finally:
+            self.records_at = self.records_end = NULL
+        if self.closing:
+            return 0
+        if self.tls is not None and self.outgoing.pending:
+            # Answers to key updates and the like
+            if not self.blocked:
+                self.send_records()
+            elif self.outgoing.pending > CONTROL_LIMIT:
+                return self.break_off("the peer asks for answers and does not read them")
+        if self.peer_is_done and not self.closing:
+            return self.peer_has_ended()
+        return 0
+
+    cdef int take_records(self) except -1:
+        cdef WorkerContext worker = self.worker
+        cdef Py_ssize_t total = 0           # bytes of plain text that have not been delivered
+        cdef Py_ssize_t got, n
+        cdef ReadBuffer plain = None
+        cdef ClientHello hello
+        cdef bytearray records              # keeps alive what records_at points to
+        while self.records_at < self.records_end:
+            if self.hello is not None:
+                hello = self.hello
+                if not hello.feed(self.records_at, self.records_end - self.records_at):
+                    return 0
+                self.hello = None
+                if hello.fault is not None:
+                    return self.refuse_hello(hello)
+                if self.tls is None:
+                    self.wrap(hello.name)
+                records = hello.records
+                self.records_at = PyByteArray_AS_STRING(records)
+                self.records_end = self.records_at + len(records)
+            n = self.follow_record(self.records_at, self.records_end - self.records_at)
+            self.records_at += n
+            self.incoming.write(new_span(self.records_at - n, n))
+            if self.header_length:
+                break                   # the record goes on in the next read
+            if not self.established:
+                if not self.shake():
+                    return 0
+                continue
+            if total == 0:
+                if plain is not None:
+                    plain.give_back()
+                plain = worker.read_buffer_for(self.connection.direct_bytes)
+            got = self.decrypt(plain.p + total, READ_SIZE - total)
+            if got < 0:
+                break
+            total += got
+            if READ_SIZE - total < MOST_PLAIN:
+                self.deliver(plain, total)
+                total = 0
+                if self.closing or self.tls is None:
+                    return 0
+        if total:
+            self.deliver(plain, total)
+        elif plain is not None:
+            plain.give_back()
+        return 0
+
+    cdef int wrap(self, str name) except -1:
+        context = self.tls_worker.source.context_for(name)
+        self.incoming = MemoryBIO()
+        self.outgoing = MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, True)
+        self.calls_back = context.sni_callback is not None
+        return 0
+
+    cdef int refuse_hello(self, ClientHello hello) except -1:
+        cdef bytes alert = b"\x15\3\3\0\2\2%c" % hello.alert     # fatal (RFC 8446 section 6)
+        SocketSink.write(self, alert, len(alert))
+        return self.give_up(hello.fault)
+
+    cdef Py_ssize_t follow_record(self, const char* p, Py_ssize_t n) noexcept:
+        """How many of n bytes belong to the current record. header_length is 0 after its last one.
+
+        What can't be a record is taken whole: OpenSSL is to refuse it, before more of it is waited for.
+        """
+        cdef Py_ssize_t used = 0
+        cdef Py_ssize_t body
+        while self.header_length < 5:
+            if used == n:
+                return n
+            self.header[self.header_length] = <unsigned char>p[used]
+            self.header_length += 1
+            used += 1
+            if self.header_length == 5:
+                self.body_left = self.header[3] << 8 | self.header[4]
+                if not 20 <= self.header[0] <= 24 or self.header[1] != 3 or self.body_left > MOST_RECORD:
+                    self.header_length = 0
+                    return n
+        body = min(n - used, self.body_left)
+        self.body_left -= <int>body
+        if self.body_left == 0:
+            self.header_length = 0
+        return used + body
+
+    cdef bint shake(self) except -1:
+        """Go on with the handshake; returns whether to go on reading."""
+        try:
+            self.tls.do_handshake()
+        except WantRead:
+            self.send_records()
+            return True
+        except OSError as error:
+            self.send_records()
+            self.give_up(getattr(error, "verify_message", None) or getattr(error, "reason", None) or str(error))
+            return False
+        self.send_records()
+        if self.tls.session_reused:
+            fault = self.tls_worker.source.fault_of_resumed(self.tls)
+            if fault is not None:
+                self.give_up(fault)
+                return False
+        self.establish()
+        return self.established
+
+    cdef int establish(self) except -1:
+        cdef WorkerContext worker = self.worker
+        cdef Connection handshake = self.connection
+        cdef Connection connection
+        if handshake is None:
+            return 0                    # lost meanwhile
+        connection = HTTP1Connection(worker, self)
+        self.established = True
+        worker.connections.discard(handshake)
+        handshake.sink = None
+        handshake.deadline = 0          # the tick may hold it
+        self.connection = connection
+        if worker.draining:
+            connection.drain_and_close(0)
+        return 0
+
+    cdef Py_ssize_t decrypt(self, char* p, Py_ssize_t room) except -2:
+        """Plain text of the record that has come; -1 where nothing more is to be read."""
+        try:
+            got = self.tls.read(room, new_span(p, room))
+        except WantRead:
+            return 0                    # a record of the protocol's own
+        except OSError as error:
+            self.send_records()
+            self.break_off(error)
+            return -1
+        if got == 0:
+            self.peer_is_done = True    # close_notify
+            return -1
+        return got
+
+    cdef int deliver(self, ReadBuffer plain, Py_ssize_t n) except -1:
+        cdef Connection connection = self.connection    # keeps it alive: another may take its place meanwhile
+        try:
+            return 0 if connection is None else connection.receive(plain.p, n)
+        finally:
+            plain.give_back()
+
+    cdef int peer_has_ended(self) except -1:
+        cdef Connection connection = self.connection
+        self.peer_is_done = True
+        self.keeps_half = connection.eof() == 1
+        if not self.keeps_half:
+            self.end()
+        return 0
+
+    cdef int refuse_plain(self, bint is_head) except -1:
+        """Answer a client that speaks HTTP without TLS, in its own way."""
+        cdef WorkerContext worker = self.worker
+        cdef Connection connection = self.connection
+        cdef bytes body = b"This port speaks TLS: use https.\n"
+        cdef bytes text = (
+            b"HTTP/1.1 400 Bad Request\r\n%bcontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
+            b"content-length: %d\r\n\r\n%b" % (worker.default_lines, len(body), b"" if is_head else body))
+        SocketSink.write(self, text, len(text))
+        connection.log_refusal(None, 400, 0 if is_head else len(body), -1)
+        if worker.tells_refusal():
+            worker.logger.warning("Request of %s refused with 400: plain HTTP where TLS is spoken", connection.peer())
+        connection.set_deadline(LINGER_S)
+        return SocketSink.end_gently(self)
+
+    cdef int give_up(self, str reason) except -1:
+        """The handshake has failed. The peer may still be sending, and is to get what OpenSSL tells it.
+
+        OpenSSL's object goes at once: its session, of which no end was said, is resumed no more.
+        """
+        cdef Connection connection = self.connection
+        if connection is None:
+            return 0                    # lost meanwhile
+        self.worker.logger.info(
+            "TLS handshake of %s failed: %s", connection.peer(), reason.lower().replace("_", " "))
+        self.tls = self.incoming = self.outgoing = None
+        connection.set_deadline(LINGER_S)
+        return SocketSink.end_gently(self)
+
+    cdef int break_off(self, object error) except -1:
+        """The peer breaks the protocol, or has told us that we do."""
+        if not self.closing:
+            self.worker.logger.debug("TLS connection of %s broken off: %s", self.connection.peer(), error)
+        return self.abort()
+
+    # --- Bytes out ---
+
+    cdef bytes encrypt(self, const char* p, Py_ssize_t n):
+        """At most MOST_PLAIN bytes as a record, behind whatever else OpenSSL has to send."""
+        self.tls.write(new_span(p, n))
+        return self.outgoing.read()
+
+    cdef int send_records(self) except -1:
+        """Send what OpenSSL has to say of itself. A write under way takes it along."""
+        cdef bytes records
+        if self.tls is None or self.writing:
+            return 0
+        records = self.outgoing.read()
+        if not records:
+            return 0
+        # The ssl module decodes the name in C, and what isn't ASCII ends up in sys.unraisablehook
+        if self.calls_back and not self.established and is_retry_request(records, len(records)):
+            self.hello = ClientHello(True)
+        self.writing = True
+        try:
+            SocketSink.write(self, PyBytes_AS_STRING(records), len(records))
+        finally:
+            self.writing = False
+        return self.after_write()
+
+    cdef int after_write(self) except -1:
+        if self.backlog is not None and not self.blocked:
+            self.writing = True
+            try:
+                self.pump()
+            finally:
+                self.writing = False
+        if self.backlog is not None and self.out_length == 0:
+            return 0                    # resume_writing() comes back here
+        return SocketSink.after_write(self)
+
+    cdef int write(self, const char* p, Py_ssize_t n) except -1:
+        cdef bytes records
+        cdef list parts
+        cdef Py_ssize_t at = 0
+        if self.tls is None:
+            return 0
+        if self.backlog is not None:
+            self.backlog.append(PyBytes_FromStringAndSize(p, n))
+            self.backlog_size += n
+            return 0
+        try:
+            if n <= MOST_PLAIN:
+                records = self.encrypt(p, n)
+                return SocketSink.write(self, PyBytes_AS_STRING(records), len(records)) if records else 0
+            parts = []
+            while at < n:
+                parts.append(self.encrypt(p + at, min(n - at, MOST_PLAIN)))
+                at += MOST_PLAIN
+        except OSError as error:
+            return self.break_off(error)
+        return SocketSink.writelines(self, parts)
+
+    cdef int writelines(self, list parts) except -1:
+        if self.tls is None:
+            return 0
+        if self.backlog is None:
+            self.backlog = deque()
+        for part in parts:
+            if part:
+                self.backlog.append(part)
+                self.backlog_size += len(<bytes>part)
+        if not self.blocked:
+            self.pump()
+        elif self.backlog_size == 0:
+            self.backlog = None
+        return 0
+
+    cdef int pump(self) except -1:
+        """Encrypt and write the backlog for as long as the transport takes it."""
+        cdef list parts
+        cdef bytes first
+        cdef Py_ssize_t n, size
+        while self.backlog_size and not self.blocked:
+            if self.transport is None or self.transport.is_closing():
+                self.backlog_size = 0
+                break
+            parts = []
+            size = 0
+            while self.backlog_size and size < PUMP_SIZE:
+                first = self.backlog[0]
+                n = min(len(first) - self.backlog_at, MOST_PLAIN)
+                try:
+                    parts.append(self.encrypt(PyBytes_AS_STRING(first) + self.backlog_at, n))
+                except OSError as error:
+                    self.backlog = None
+                    self.backlog_size = self.backlog_at = 0
+                    return self.break_off(error)
+                if self.backlog is None:
+                    return 0            # aborted meanwhile
+                size += n
+                self.backlog_size -= n
+                self.backlog_at += n
+                if self.backlog_at == len(first):
+                    self.backlog_at = 0
+                    self.backlog.popleft()
+            SocketSink.writelines(self, parts)
+        if self.backlog_size == 0:
+            self.backlog = None
+            self.backlog_at = 0
+        return 0
+
+    cdef Py_ssize_t unsent(self) except -1:
+        return SocketSink.unsent(self) + self.backlog_size
+
+    # --- The end ---
+
+    cdef int end(self) except -1:
+        if self.puts_off(END):
+            return 0
+        self.flush()
+        self.closing = True
+        if self.backlog is not None:
+            self.ending = END
+            return 0
+        self.say_end()
+        return SocketSink.end(self)
+
+    cdef int end_gently(self) except -1:
+        if self.puts_off(END_GENTLY) or self.ending == END_GENTLY:
+            return 0
+        if self.closing:
+            return self.end()
+        self.flush()
+        self.closing = True
+        if self.backlog is not None:
+            self.ending = END_GENTLY
+            return 0
+        self.say_end()
+        self.closing = False            # SocketSink's own condition
+        return SocketSink.end_gently(self)
+
+    cdef int say_end(self) except -1:
+        """Send close_notify (RFC 8446 section 6.1). Nobody waits for the peer's."""
+        if self.tls is None or not self.established or self.transport.is_closing():
+            return 0
+        try:
+            self.tls.unwrap()
+        except OSError:
+            pass                        # it has not come yet, or the protocol has failed
+        return self.send_records()
+
+    cdef int abort(self) except -1:
+        self.backlog = None
+        self.backlog_size = self.backlog_at = 0
+        return SocketSink.abort(self)
+
+    cdef object extra_info(self, str name):
+        if name == "tls":
+            return self.tls_worker.source.extension(self.tls)
+        if name == "sslcontext":
+            return self.tls.context
+        return SocketSink.extra_info(self, name)
+
+
+class TLSProtocol(TLSSink, asyncio.BufferedProtocol):
+    """What the event loop makes for each connection: TLSProtocol(worker, tls_worker).
+
+    asyncio's own loop tells a buffered protocol by this base class.
+    """
+
+    __slots__ = ()

@@ -1,0 +1,34 @@
+"""What proxies say of a request in its header: X-Forwarded-* and Forwarded (RFC 7239), and who is believed.
+
+Proxies append to these fields, so each is read from its end, up to the first hop that is not trusted: what stands left
+of that may be anything. Knows the grammar of the fields and what they mean for an ASGI scope. Must not know: HTTP's own
+grammar, connections.
+"""
+
+from fastasgi.trust.peers cimport Address, TrustedPeers
+
+
+cdef struct Piece:
+    const char* p               # borrows from a field's value; NULL: not given
+    Py_ssize_t n                # bytes; 0: none, or empty
+
+
+cdef struct Hop:                # where the walk from the nearest proxy toward the client has come to
+    int number                  # 1: what the nearest proxy says; 0: nobody says anything
+    bint has_client
+    Address client              # as the proxy at this hop saw it
+    int port                    # 0: not told
+    Piece proto                 # of Forwarded
+    Piece host
+
+
+cdef class Forwarding:
+    """Which peers are trusted, and what of theirs is believed."""
+
+    cdef:
+        readonly TrustedPeers trusted
+        readonly frozenset believed     # lower-case names of fields
+        readonly bint strips            # requests of other peers lose these fields, and all that are named as such
+
+    cdef int believe(self, dict scope) except -1        # changes the scope of a trusted peer's request
+    cdef list without_forwarded(self, list headers)     # the headers that an untrusted peer's request keeps

@@ -1,0 +1,18 @@
+"""What comes before all else on a connection where the PROXY protocol is on: for whom it was made.
+
+Takes the header off, tells the sink the client's addresses, and hands the sink over to whoever speaks next. Must not
+know: the header's form, what is spoken behind it.
+"""
+
+from fastasgi.codecs.proxyheader cimport ProxyHeader
+from fastasgi.core.contracts cimport Connection
+
+
+cdef class ProxyProtocolConnection(Connection):
+    cdef:
+        bint peer_is_trusted            # it has to send a header; any other peer must not
+        bytearray held                  # what has come of a header; None: nothing
+
+    cdef int tell_addresses(self, ProxyHeader* header) except -1
+    cdef int hand_over(self, char* p, Py_ssize_t n) except -1
+    cdef int refuse(self, str reason) except -1
