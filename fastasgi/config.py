@@ -78,8 +78,6 @@ DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 DEFAULT_TRUSTED = "127.0.0.1, ::1"
 DEFAULT_FORWARDED = "x-forwarded-for, x-forwarded-proto"
 HEAD_BYTES = 65536
-# What stands for "no limit", since a head is kept in memory
-MOST_LINE_BYTES, MOST_HEAD_BYTES, MOST_FIELDS = 2**20, 2**22, 32768
 GRACE_TIMEOUT_S = 20.0
 RELOAD_GRACE_S = 1.0  # the same where a developer waits
 

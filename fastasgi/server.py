@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from fastasgi.config import MOST_FIELDS, MOST_HEAD_BYTES, MOST_LINE_BYTES, Config
+from fastasgi.config import Config
 from fastasgi.core.contracts import WorkerContext
 from fastasgi.endpoints.health import HealthCheck
 from fastasgi.errors import STARTUP_FAILURE as STARTUP_FAILURE
@@ -31,6 +31,7 @@ from fastasgi.system.notify import Notifier
 from fastasgi.system.pidfile import PidFile
 from fastasgi.system.sockets import listen_error
 from fastasgi.system.stalls import StallWatch
+from fastasgi.wires.opening import Opening
 
 if TYPE_CHECKING:
     from fastasgi.application.lifespan import Lifespan
@@ -240,37 +241,15 @@ class Server:
         context = WorkerContext(
             asyncio.get_running_loop(),
             app,
+            config,
             state=self.lifespan.state,
-            root_path=config.root_path,
-            http=config.http,
-            headers=config.encoded_headers,
-            date_header=config.date_header,
-            keep_alive_timeout_s=config.timeout_keep_alive,
-            head_timeout_s=config.timeout_request_head,
-            body_timeout_s=config.timeout_request_body,
-            write_timeout_s=config.timeout_write,
-            max_request_line_bytes=config.limit_request_line or MOST_LINE_BYTES,
-            max_head_bytes=config.limit_request_head or MOST_HEAD_BYTES,
-            max_header_count=config.limit_request_fields or MOST_FIELDS,
-            max_body_bytes=config.limit_request_body,
-            max_concurrency=config.limit_concurrency or 0,
-            max_requests=self._max_requests(),
-            header_underscores=config.header_underscores or "allow",
             logger=logger,
             access_log=make_access_log(config.access_log, config.access_log_format),
-            asgi_version=config.asgi_version,
-            ws=config.serves_websockets,
-            ws_max_size=config.ws_max_size or sys.maxsize,
-            ws_max_queue=config.ws_max_queue or sys.maxsize,
-            ws_ping_interval_s=config.ws_ping_interval or 0,
-            ws_ping_timeout_s=config.ws_ping_timeout or 0,
-            ws_per_message_deflate=config.ws_per_message_deflate,
-            tls_handshake_timeout_s=config.ssl_handshake_timeout if config.is_ssl else 0,
-            passes_limits=None if health is None else health.is_asked,
-            forwarding=config.forwarding,
-            proxy_peers=config.proxy_peers,
         )
-        context.on_max_requests = self._stop_at_max_requests
+        context.opener = Opening(context, config)
+        context.passes_limits = None if health is None else health.is_asked
+        context.registry.max_requests = self._max_requests()
+        context.registry.on_max_requests = self._stop_at_max_requests
         return context
 
     def _max_requests(self) -> int:
@@ -403,12 +382,12 @@ class Server:
             (context.cancel, PHASE_TIMEOUT_S, "Cancelling %d request(s), graceful shutdown is over."),
             (context.abort, FORCED_PHASE_TIMEOUT_S, "Giving up %d request(s) that ignore cancellation."),
         ]
-        idle = asyncio.create_task(context.wait_idle())
+        idle = asyncio.create_task(context.registry.wait_idle())
         notice = asyncio.get_running_loop().call_later(NOTICE_AFTER_S, self._log_waiting, context)
         try:
             for begin, timeout_s, message in phases:
-                if message and context.exchange_count:
-                    logger.error(message, context.exchange_count)
+                if message and context.registry.exchange_count:
+                    logger.error(message, context.registry.exchange_count)
                 begin()
                 self._tick_soon()
                 if await self._is_done(idle, timeout_s, FORCED_PHASE_TIMEOUT_S):
@@ -423,8 +402,8 @@ class Server:
     def _log_waiting(self, context: WorkerContext) -> None:
         logger.info(
             "Waiting for %d connection(s) and %d request(s) to end. (CTRL+C to force quit)",
-            context.connection_count,
-            context.exchange_count,
+            context.registry.connection_count,
+            context.registry.exchange_count,
         )
 
     async def _stop_lifespan(self, ends_at: float) -> None:

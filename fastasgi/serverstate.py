@@ -22,14 +22,14 @@ class ServerState:
     @property
     def total_requests(self) -> int:
         """Requests whose application call has begun since the start; uvicorn counts those that have ended."""
-        return 0 if self._context is None else self._context.request_count
+        return 0 if self._context is None else self._context.registry.request_count
 
     @property
     def connections(self) -> set[Any]:
         """The open connections, for their number: they have no attributes that programs may use."""
-        return set() if self._context is None else self._context.open_connections()
+        return set() if self._context is None else self._context.registry.open_connections()
 
     @property
     def tasks(self) -> "set[asyncio.Task[None]]":
         """The tasks of the application calls that wait for something; others are done before one can look."""
-        return set() if self._context is None else self._context.running_tasks()
+        return set() if self._context is None else self._context.registry.running_tasks()

@@ -20,6 +20,7 @@ cdef class Exchange:
         bint gone                       # it has: nothing of the response reaches it
         bint is_unfinished              # counted in worker.unfinished_count
         bint blocked                    # the client reads too slowly: send() waits
+        Py_ssize_t unyielded            # bytes sent since the application last let others run
         bint taking                     # take() runs, and may run code of the application that calls send()
 
     cdef int start(self) except -1      # call the application, and run it up to its first suspension
@@ -27,7 +28,7 @@ cdef class Exchange:
     cdef inline void count_finished(self) noexcept:
         if self.is_unfinished:
             self.is_unfinished = False
-            self.worker.unfinished_count -= 1
+            self.worker.registry.unfinished_count -= 1
     cdef int wake_receivers(self) except -1
     cdef int wake_senders(self) except -1
     cdef inline int unblock(self) except -1:
@@ -38,11 +39,17 @@ cdef class Exchange:
     cdef int send_to_nobody(self) except -1         # send() after the client has gone; may raise ClientDisconnected
     # What send() does in the event loop's thread, one at a time; errors are raised.
     cdef object take(self, object message)
-    cdef object sent(self)              # what take() returns, after its message is with the wire
+    # What take() returns after its message is with the wire; the second one for a message of so many bytes, so that an
+    # application which sends without end to a client that reads lets others run.
+    cdef object sent(self)
+    cdef object sent_bytes(self, Py_ssize_t size)
     cdef object next_message(self)      # what receive() gives now; None: it has to wait
     cdef int returned(self, object exception) except -1      # after the call; exception: what it raised, or None
     cdef bint is_fault(self, object exception) except -1        # the application's: no client's leaving is behind it
-    cdef int log_fault(self, object exception) except -1
+    # For the error log: the exception of an application at fault, or else what a call has left out that returned early
+    cdef int tell_end(self, object exception, bint is_fault, str left_out) except -1
+    # For a shutdown: end what would not end by itself within the grace time
+    cdef int begin_shutdown(self) except -1
 
 
 cdef class Ready:
@@ -62,3 +69,7 @@ cdef class PauseCall:
     """What send() returns to an application that has sent much without a pause: others run before it goes on."""
 
     cdef bint paused
+
+
+# Of an application's message; a copy, so that what it does with its buffer later changes nothing that was sent.
+cdef bytes as_bytes(str kind, str key, object value)

@@ -10,7 +10,8 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from fastasgi.core.contracts cimport WorkerContext
-from fastasgi.core.task cimport new_waiter, register_task, start_task, wake_all
+from fastasgi.core.registry cimport Registry
+from fastasgi.core.task cimport new_waiter, register_task, wake_all
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident() noexcept
@@ -27,6 +28,7 @@ MEMBERS = BaseExceptionGroup.exceptions
 
 cdef enum:
     MOST_EXCEPTIONS = 10000             # that are looked at for one failure; with more it is an error
+    YIELD_SIZE = 262144                 # bytes sent without a wait after which others run
 
 
 class ClientDisconnected(ConnectionError):
@@ -108,7 +110,7 @@ cdef PyObject* receive_call_next(PyObject* self) except? NULL:
     if message is None:
         if exchange.receivers is None:
             exchange.receivers = []
-        message = new_waiter(exchange.worker, exchange.receivers)
+        message = new_waiter(exchange.worker.tasks, exchange.receivers)
         Py_INCREF(message)
         return <PyObject*>message
     call.done = True
@@ -138,7 +140,7 @@ cdef class SendCall:
             raise StopIteration
         if self.exchange.senders is None:
             self.exchange.senders = []
-        return new_waiter(self.exchange.worker, self.exchange.senders)
+        return new_waiter(self.exchange.worker.tasks, self.exchange.senders)
 
     def send(self, value):
         return next(self)
@@ -221,6 +223,7 @@ cdef class Exchange:
 
     cdef int start(self) except -1:
         cdef WorkerContext worker = self.worker
+        cdef Registry registry = worker.registry
         cdef object context = PyContext_Copy(worker.context)
         cdef dict scope = self.scope
         # Before the call: the application may do with its scope what it likes
@@ -232,27 +235,27 @@ cdef class Exchange:
                 return self.returned(error)
         else:
             coroutine = call_app(worker.app, scope, PyMethod_New(RECEIVE, self), PyMethod_New(SEND, self))
-        worker.exchange_count += 1
-        worker.unfinished_count += 1
+        registry.exchange_count += 1
+        registry.unfinished_count += 1
         self.is_unfinished = True
-        task = start_task(worker, coroutine, context)
+        task = worker.tasks.start(coroutine, context)
         if task.done():
             return self.finish(task)
         register_task(task)
         self.task = task
-        worker.suspended.add(self)
+        registry.suspended.add(self)
         task.add_done_callback(self.on_task_done, context=PyContext_Copy(worker.context))
         return 0
 
     def on_task_done(self, task):
         self.task = None
-        self.worker.suspended.discard(self)
+        self.worker.registry.suspended.discard(self)
         self.finish(task)
-        self.worker.note_idle()
+        self.worker.registry.note_idle()
 
     cdef int finish(self, object task) except -1:
         cdef object exception
-        self.worker.exchange_count -= 1
+        self.worker.registry.exchange_count -= 1
         self.count_finished()
         try:
             exception = task.exception()
@@ -270,8 +273,15 @@ cdef class Exchange:
             return False
         return not caused_by_disconnect(exception)
 
-    cdef int log_fault(self, object exception) except -1:
-        return self.worker.log_error("Exception in ASGI application\n", exception)
+    cdef int tell_end(self, object exception, bint is_fault, str left_out) except -1:
+        if is_fault:
+            return self.worker.logger.log_error("Exception in ASGI application\n", exception)
+        if left_out is not None:
+            self.worker.logger.error(f"ASGI callable returned without {left_out}.")
+        return 0
+
+    cdef int begin_shutdown(self) except -1:
+        return 0
 
     cdef object next_message(self):
         raise NotImplementedError
@@ -336,6 +346,15 @@ cdef class Exchange:
             return call
         return READY
 
+    cdef object sent_bytes(self, Py_ssize_t size):
+        if self.blocked:
+            return self.sent()
+        self.unyielded += size
+        if self.unyielded > YIELD_SIZE:
+            self.unyielded = 0
+            return PauseCall.__new__(PauseCall)
+        return READY
+
     def disconnect(self):
         """Tell the application that its client has gone, whether or not it has."""
         self.feed_disconnect()
@@ -344,6 +363,14 @@ cdef class Exchange:
         """Cancel the application's task."""
         if self.task is not None:
             self.task.cancel()
+
+
+cdef bytes as_bytes(str kind, str key, object value):
+    if type(value) is bytes:
+        return value
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    raise TypeError(f"{kind}: {key} is {type(value).__name__}, bytes expected")
 
 
 cdef dict private_copy(dict scope):

@@ -1,18 +1,23 @@
 """An exchange of the http.* messages (ASGI HTTP specification 2.5): their order, and what may stand in them.
 
-Must not know: what a sink is for, transports, HTTP versions, chunking, stream identifiers. A wire's stream object
-extends HTTPExchange with the hooks at its end.
+Knows which fields an application's head must not decide. Must not know: sinks, transports, HTTP versions, how a message
+is framed, stream identifiers. A wire's stream object extends HTTPExchange with the hooks at its end.
 """
 
 from cpython.object cimport PyObject
 
 from fastasgi.asgi.exchange cimport Exchange
-from fastasgi.core.contracts cimport ByteSink, Connection, WorkerContext
 
 
 cdef enum:
+    BODY_HIGH = 65536                   # bytes the application has not received at which a wire stops to read more
+    DISCARD_LIMIT = 1048576             # bytes of a body nobody wants that are read to keep a connection
+
+
+cdef enum:                              # of HTTPExchange.state: which message is due; only http writes it
     EXPECT_START
-    EXPECT_BODY
+    START_HELD                          # the start message is held until the first piece of the body: both leave together
+    EXPECT_BODY                         # the head is with the wire
     EXPECT_TRAILERS
     SENDING_FILE
     COMPLETE
@@ -28,17 +33,17 @@ cdef class HTTPExchange(Exchange):
         bint body_received              # the application has the message with more_body False
         bint knows_of_loss              # it has heard that its client went before it had sent the whole body
         bint wants_call                 # the wire waits for want_body()
+        bint expects_continue           # 100 Continue is due when the application asks for the body (RFC 9110 10.1.1)
 
         # Outbound
         int state                       # EXPECT_START and on
         int status
         bint is_head                    # the method is HEAD
         bint bodiless                   # HEAD, 204 or 304: body bytes are not sent
-        list headers                    # checked (bytes, bytes) tuples, without transfer-encoding
+        list headers                    # of START_HELD: checked (bytes, bytes) tuples, without transfer-encoding
         Py_ssize_t headers_size         # bytes of names and values
         long long content_length        # that the application declared; -1: none
         long long body_sent             # bytes given to the wire
-        Py_ssize_t unyielded            # bytes sent since the application last let others run
         bint has_date
         bint has_server
         bint wants_close                # the application sent "connection: close"
@@ -46,6 +51,7 @@ cdef class HTTPExchange(Exchange):
         bint wants_trailers             # the start message promised trailers
         list trailers
         double started_at               # time.perf_counter of the head's arrival, where the access log is on
+        Exchange websocket              # this request opens a WebSocket, and the application talks to that; or None
         bint shut_down                  # by the server: send() raises
         readonly bint client_left       # before the response was complete
         bint perhaps_gone               # the client has sent all it will: it waits for the response, or has gone
@@ -67,8 +73,20 @@ cdef class HTTPExchange(Exchange):
             self.wake_receivers()
         return 0
 
+    # Before a piece of the body is fed: the application may answer, and the wire end, while it takes that.
+    cdef inline void expect_piece(self, bint is_last) noexcept:
+        self.expects_continue = False
+        if is_last:
+            self.body_complete = True
+            self.wants_call = False
+    # After a piece: whether the wire is to read no more until want_body(), since the application has much to receive.
+    cdef inline bint is_full(self) noexcept:
+        self.wants_call = not self.body_complete and self.body_size > BODY_HIGH
+        return self.wants_call
+
     cdef inline bint has_begun(self) noexcept:  # a part of the response is with the wire
-        return self.state != EXPECT_START and self.headers is None
+        return self.state > START_HELD
+    cdef int ask_for_body(self) except -1
     cdef object take_values(self, dict message, PyObject** values)      # values: see read_message()
     cdef int take_start(self, PyObject** values) except -1
     cdef object take_body(self, PyObject** values)
@@ -87,6 +105,9 @@ cdef class HTTPExchange(Exchange):
     # The client can't be reached any more. The access log says this status of an incomplete response; 0: nothing
     cdef int cut_off(self, int status) except -1
     cdef int peer_has_ended(self) except -1     # behind the whole request
+    # The WebSocket that the client asks for is accepted with these fields; has_date and has_server are of them.
+    cdef int switch_to(self, list headers, Exchange websocket) except -1
+    cdef int abandon(self) except -1            # nobody waits for the response any more
     cdef int log_access(self, int status) except -1      # once
     cdef int put_error(self, int status, bytes body) except -1   # answer in the application's place, and close
 
@@ -97,19 +118,13 @@ cdef class HTTPExchange(Exchange):
     cdef int put_informational(self, int status, list headers) except -1
     cdef int put_trailers(self) except -1       # self.trailers
     cdef object put_file(self, object file, long long offset, long long count, bint more)   # closes it; an awaitable
-    # The client's switch of protocols is accepted with these fields; has_date and has_server are of them. The sink
-    # carries the other protocol from here on; switch_to() then gives it its connection, and that the bytes which have
-    # come already.
-    cdef ByteSink put_switch(self, list headers)
-    cdef int switch_to(self, Connection connection) except -1
-    cdef int reset(self) except -1              # the response can't be completed
+    # See switch_to(): a MessageConnection for this WebSocketExchange gets the sink, and the bytes which have come already
+    cdef int put_switch(self, list headers, Exchange websocket) except -1
+    # The response can't be completed; has_begun: a part of it is with the wire
+    cdef int reset(self, bint has_begun) except -1
     cdef int ended(self) except -1              # the response is complete
 
 
 # An application's number, of which a float is none; raises TypeError, where `what` names it
 cdef Py_ssize_t whole_number(object given, str what) except? -1
 cdef list checked_headers(object headers)       # of (bytes, bytes) tuples; raises for what may not go on a wire
-cdef dict scope_template(WorkerContext worker, str scheme, object client, object server)
-cdef dict build_scope(
-    WorkerContext worker, dict template, str http_version, str method, str path, bytes raw_path, bytes query,
-    list headers, dict extensions)

@@ -12,9 +12,10 @@ from cpython.dict cimport PyDict_Next
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 
-from fastasgi.core.contracts cimport OUT_FLUSH, ByteSink, Connection, WorkerContext, type_name
+from fastasgi.core.contracts cimport WorkerContext
+from fastasgi.core.errorlog cimport type_name
 from fastasgi.codecs.heads cimport check_name, check_value
-from fastasgi.asgi.exchange cimport READY, Exchange, PauseCall
+from fastasgi.asgi.exchange cimport READY, Exchange, PauseCall, as_bytes
 
 from fastasgi.codecs.heads import FieldError
 from fastasgi.asgi.exchange import ClientDisconnected
@@ -84,7 +85,7 @@ cdef class HTTPExchange(Exchange):
             return {"type": HTTP_DISCONNECT}
         if self.body is None and (not self.body_complete or self.body_received):
             if self.wants_call and not self.body_complete:
-                self.want_body()
+                self.ask_for_body()
             return None
         body = self.body if self.body is not None else b""
         if self.more_body is not None:
@@ -95,10 +96,22 @@ cdef class HTTPExchange(Exchange):
         self.body_size = 0
         self.body_received = self.body_complete
         if self.wants_call and not self.body_complete:
-            self.want_body()
+            self.ask_for_body()
         return {"type": HTTP_REQUEST, "body": body, "more_body": not self.body_received}
 
+    cdef int ask_for_body(self) except -1:
+        self.wants_call = False
+        if self.expects_continue:
+            self.expects_continue = False
+            # RFC 9110 sections 10.1.1 and 15.2: due once asked for, but not once the response has begun
+            if not (self.has_begun() or self.gone):
+                self.put_informational(100, [])
+        return self.want_body()
+
     # Outbound
+
+    cdef int start(self) except -1:
+        return Exchange.start(self) if self.websocket is None else self.websocket.start()
 
     cdef object take(self, object message):
         cdef PyObject* values[FIELD_COUNT]
@@ -129,7 +142,7 @@ cdef class HTTPExchange(Exchange):
                 self.take_early_hint(message)
                 return self.sent()
             expected = HTTP_START
-        elif self.state == EXPECT_BODY:
+        elif self.state == START_HELD or self.state == EXPECT_BODY:
             if kind == HTTP_BODY:
                 return self.take_body(values)
             if kind == HTTP_PATHSEND or kind == HTTP_ZEROCOPYSEND:
@@ -198,30 +211,23 @@ cdef class HTTPExchange(Exchange):
             self.headers = [pair for pair in self.headers if not is_named((<tuple>pair)[0], b"transfer-encoding")]
         self.status = <int>status
         self.bodiless = self.is_head or status == 204 or status == 304
-        self.state = EXPECT_BODY
+        self.state = START_HELD
         return 0
 
     cdef object take_body(self, PyObject** values):
         cdef object value = <object>values[BODY] if values[BODY] is not NULL else b""
         cdef bint more = values[MORE_BODY] is not NULL and <object>values[MORE_BODY]
-        cdef bytes body = value if type(value) is bytes else as_bytes(value)
+        cdef bytes body = value if type(value) is bytes else as_bytes(HTTP_BODY, "body", value)
         self.put_body(body, more)
-        if not more:
-            return self.body_sent_whole()
-        if self.blocked:
-            return self.sent()
-        self.unyielded += len(body)
-        if self.unyielded > 2 * OUT_FLUSH:
-            self.unyielded = 0
-            return PauseCall.__new__(PauseCall)
-        return READY
+        return self.sent_bytes(len(body)) if more else self.body_sent_whole()
 
     cdef int put_body(self, bytes body, bint more) except -1:
         self.count_body(len(body), more)
-        if self.headers is None:
+        if self.state != START_HELD:
             return self.put_data(body, more)
         self.put_response(body, more)
         self.headers = None
+        self.state = EXPECT_BODY
         if self.perhaps_gone:
             self.tell_disconnect()
         return 0
@@ -274,7 +280,16 @@ cdef class HTTPExchange(Exchange):
                 # As sendfile() does where it is given no offset
                 file.seek(offset + count)
         self.count_body(count, more)
-        return self.put_file(file, offset, count, more)
+        if self.state == START_HELD:
+            if self.content_length < 0 and not more and not self.wants_trailers and (self.is_head or not self.bodiless):
+                length = b"%d" % count
+                self.headers.append((b"content-length", length))
+                self.headers_size += 14 + len(length)
+                self.content_length = count
+            self.put_response(b"", True)
+            self.headers = None
+        self.state = SENDING_FILE
+        return self.put_file(file, offset, 0 if self.bodiless else count, more)
 
     cdef int file_sent(self, bint more) except -1:
         self.state = EXPECT_BODY
@@ -315,6 +330,18 @@ cdef class HTTPExchange(Exchange):
             self.unblock()
         return 0
 
+    cdef int switch_to(self, list headers, Exchange websocket) except -1:
+        self.state = COMPLETE
+        return self.put_switch(headers, websocket)
+
+    cdef int abandon(self) except -1:
+        self.disconnected = self.gone = True
+        return self.give_up()
+
+    cdef int begin_shutdown(self) except -1:
+        # A request has its grace time; what opens a WebSocket ends as that does
+        return self.websocket.begin_shutdown() if self.websocket is not None and self.worker.ends_websockets else 0
+
     cdef int log_access(self, int status) except -1:
         cdef dict scope = <dict>self.scope
         self.scope = None
@@ -325,10 +352,14 @@ cdef class HTTPExchange(Exchange):
                 scope, status, 0 if self.bodiless else self.body_sent, time.perf_counter() - self.started_at)
         except Exception as error:
             # A formatter or handler of the user's may raise; the exchange is none of its business
-            self.worker.log_error("Exception in the access log", error)
+            self.worker.logger.log_error("Exception in the access log", error)
         return 0
 
     cdef int feed_disconnect(self) except -1:
+        if self.websocket is not None:
+            self.disconnected = self.gone = True
+            self.release()
+            return self.websocket.feed_disconnect()
         self.client_left = self.state != COMPLETE
         return self.cut_off(CLIENT_CLOSED_REQUEST)
 
@@ -381,10 +412,11 @@ cdef class HTTPExchange(Exchange):
     cdef int returned(self, object exception) except -1:
         if exception is None and self.state == COMPLETE:
             return 0
-        cdef bint leaves_out = exception is None and not self.disconnected
         cdef bint is_lost = self.knows_of_loss and issubclass(type(exception), Exception)
         cdef bint is_fault = not is_lost and self.is_fault(exception)
-        cdef str left_out = "starting" if self.state == EXPECT_START else "completing"
+        cdef str left_out = None
+        if exception is None and not self.disconnected:
+            left_out = "starting response" if self.state == EXPECT_START else "completing response"
         try:
             # First: its line in the access log is to stand before a traceback, and code of the user's may run while
             # that is logged
@@ -394,10 +426,8 @@ cdef class HTTPExchange(Exchange):
             if is_lost:
                 # How an application ends that lacks its input, as with Starlette's ClientDisconnect: no fault of its
                 self.worker.logger.info("The client left within its request's body: %s", type_name(exception))
-            elif is_fault:
-                self.log_fault(exception)
-            elif leaves_out:
-                self.worker.logger.error(f"ASGI callable returned without {left_out} response.")
+            else:
+                self.tell_end(exception, is_fault, left_out)
         return 0
 
     cdef int end_response(self, object exception) except -1:
@@ -412,8 +442,9 @@ cdef class HTTPExchange(Exchange):
             self.log_access(CLIENT_CLOSED_REQUEST)
         elif self.has_begun():
             self.log_access(self.status)
+        cdef bint has_begun = self.has_begun()
         self.state = COMPLETE
-        self.reset()
+        self.reset(has_begun)
         return self.release()
 
     cdef int put_error(self, int status, bytes body) except -1:
@@ -449,13 +480,10 @@ cdef class HTTPExchange(Exchange):
     cdef object put_file(self, object file, long long offset, long long count, bint more):
         raise NotImplementedError
 
-    cdef ByteSink put_switch(self, list headers):
+    cdef int put_switch(self, list headers, Exchange websocket) except -1:
         raise NotImplementedError
 
-    cdef int switch_to(self, Connection connection) except -1:
-        raise NotImplementedError
-
-    cdef int reset(self) except -1:
+    cdef int reset(self, bint has_begun) except -1:
         raise NotImplementedError
 
     cdef int ended(self) except -1:
@@ -510,13 +538,6 @@ cdef Py_ssize_t whole_number(object given, str what) except? -1:
     return given
 
 
-cdef bytes as_bytes(object value):
-    """A copy, so that what the application does with its buffer later changes nothing that was sent."""
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value)
-    raise TypeError(f"http.response.body: body is {type(value).__name__}, bytes expected")
-
-
 cdef bint is_named(bytes name, bytes lower_name) noexcept:
     """Whether two field names of one length are the same; `lower_name` has letters and "-" only."""
     cdef Py_ssize_t i
@@ -566,46 +587,3 @@ cdef tuple as_field(object pair):
         if not isinstance(part, (bytes, bytearray, memoryview)):
             raise TypeError(f"header {name!r}: {part!r} is {type(part).__name__}, bytes expected")
     return bytes(name), bytes(value)
-
-
-cdef dict scope_template(WorkerContext worker, str scheme, object client, object server):
-    """The keys of a connection's HTTP scopes in their order, with what is the same in all of them."""
-    return {
-        "type": "http",
-        "asgi": worker.asgi,
-        "http_version": "1.1",
-        "server": server,
-        "client": client,
-        "scheme": scheme,
-        "method": None,
-        "root_path": worker.root_path,
-        "path": None,
-        "raw_path": None,
-        "query_string": None,
-        "headers": None,
-        "state": None,
-        "extensions": None,
-    }
-
-
-cdef dict build_scope(
-    WorkerContext worker, dict template, str http_version, str method, str path, bytes raw_path, bytes query,
-    list headers, dict extensions,
-):
-    """The HTTP connection scope (ASGI HTTP specification 2.5). Every container is the request's own."""
-    cdef dict scope = template.copy()
-    scope["asgi"] = worker.asgi.copy()
-    if http_version != "1.1":
-        scope["http_version"] = http_version
-    scope["method"] = method
-    if not worker.root_path or path == "*":         # "*" is no path: RFC 9112 section 3.2.4
-        scope["path"] = path
-        scope["raw_path"] = raw_path
-    else:
-        scope["path"] = worker.root_path + path
-        scope["raw_path"] = worker.raw_root_path + raw_path
-    scope["query_string"] = query
-    scope["headers"] = headers
-    scope["state"] = worker.state.copy() if worker.state else {}
-    scope["extensions"] = extensions.copy()
-    return scope

@@ -23,12 +23,15 @@ cdef enum:
     FAILED = 16
 
 
-cdef enum:                              # RFC 6455 section 7.4.1
+cdef enum:                              # RFC 6455 section 7.4.1, and its registry
+    CLOSE_NORMAL = 1000
     CLOSE_PROTOCOL_ERROR = 1002
     CLOSE_NO_STATUS = 1005              # never on the wire: a Close frame without a code
+    CLOSE_ABNORMAL = 1006               # never on the wire: the connection was lost
     CLOSE_INVALID_DATA = 1007
     CLOSE_TOO_BIG = 1009
     CLOSE_INTERNAL_ERROR = 1011
+    CLOSE_SERVICE_RESTART = 1012
 
 
 cdef enum:

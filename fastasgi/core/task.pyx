@@ -3,12 +3,11 @@
 import asyncio
 import contextvars
 import sys
+import weakref
 
 from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject, PyObject_Call
 from cpython.weakref cimport PyWeakref_NewRef
-
-from fastasgi.core.contracts cimport WorkerContext
 
 cdef extern from *:
     """
@@ -46,10 +45,124 @@ cdef enum:
     CANCELLED
 
 
+cdef class TaskStarter:
+
+    def __init__(self, loop):
+        self.loop = loop
+        self.loop_is_asyncio = isinstance(loop, asyncio.BaseEventLoop)
+        self.call_soon = loop.call_soon
+        self.catch_step = self.keep_step
+        self.pass_task = self.keep_task
+        self.loop_attributes = loop.__dict__
+        self.task_arguments = {"loop": loop, "context": None}
+        if TASK_STARTS_EAGERLY:
+            self.task_arguments["eager_start"] = True
+        else:
+            # A name of its own would be formatted at once for every task
+            self.task_arguments["name"] = "fastasgi"
+
+    def keep_step(self, step, *arguments, context=None):
+        """Takes the place of loop.call_soon while a Task is made on CPython 3.11."""
+        if self.step is not None or arguments:
+            return self.call_soon(step, *arguments, context=context)
+        self.step = step
+
+    def keep_task(self, task):
+        """Takes the place of the WeakSet's add() meanwhile; another thread may be making a task for its own loop."""
+        if task.get_loop() is not self.loop:
+            weakref.WeakSet.add(asyncio.tasks._all_tasks, task)
+
+    cdef object run_in_place(self, object context, object step, object argument):
+        """Run a step of a task now, as the event loop would: in its context, with no task around it."""
+        cdef object outer = self.leave_context()
+        PyContext_Enter(context)
+        self.in_callback = False
+        try:
+            return step(argument) if argument is not None else step()
+        finally:
+            self.in_callback = not self.nests
+            PyContext_Exit(context)
+            if outer is not None:
+                PyContext_Enter(outer)
+
+    cdef object leave_context(self):
+        """Leave the context of the event loop's callback that we are in; returns it, to be entered again, or None.
+
+        A context can be entered once only, so that a turn of the loop inside a task's step could not run that callback:
+        for a reader that means never again. uvloop makes no such turns.
+        """
+        cdef object context
+        if not self.loop_is_asyncio:
+            return None
+        context = entered_context()
+        if context is not None:
+            PyContext_Exit(context)
+        return context
+
+    cdef object start(self, object coroutine, object context):
+        cdef object task, outer
+        if not self.in_callback:
+            return self.start_soon(coroutine, context)
+        self.task_arguments["context"] = context
+        if not TASK_STARTS_EAGERLY:
+            return self.start_by_hand(coroutine, context)
+        # The constructor in its two steps: it raises what the task holds too, and would lose the task
+        task = (<TaskType*>Task).tp_new(<TaskType*>Task, (), NULL)
+        outer = self.leave_context()
+        self.in_callback = False
+        try:
+            (<TaskType*>Task).tp_init(task, (coroutine,), self.task_arguments)
+        except (KeyboardInterrupt, SystemExit):
+            pass
+        finally:
+            self.in_callback = not self.nests
+            if outer is not None:
+                PyContext_Enter(outer)
+        return task
+
+    cdef object start_soon(self, object coroutine, object context):
+        """A task as everybody else makes them, which takes its first step in the event loop's next turn."""
+        cdef dict arguments = self.task_arguments.copy()
+        arguments["context"] = context
+        arguments.pop("eager_start", None)
+        return Task(coroutine, **arguments)
+
+    cdef object start_by_hand(self, object coroutine, object context):
+        """CPython 3.11 has no eager_start.
+
+        There the constructor schedules the first step by loop.call_soon, and adds the task to the WeakSet behind
+        asyncio.all_tasks(), which costs more than all the rest of it. Both are shadowed on their instances for its length:
+        the step is run here, and the task is listed for the length of the step at a fraction of the cost. The collector
+        rests meanwhile, since a finalizer may call the loop.
+        """
+        cdef object task, step, reference
+        cdef int collects = PyGC_Disable()
+        self.loop_attributes["call_soon"] = self.catch_step
+        REGISTRY_ATTRIBUTES["add"] = self.pass_task
+        try:
+            task = PyObject_Call(Task, (coroutine,), self.task_arguments)
+        finally:
+            self.loop_attributes["call_soon"] = self.call_soon
+            REGISTRY_ATTRIBUTES["add"] = REGISTER_TASK
+            if collects:
+                PyGC_Enable()
+        step = self.step
+        self.step = None
+        reference = PyWeakref_NewRef(task, None)
+        REGISTRY.add(reference)
+        try:
+            self.run_in_place(context, step, None)
+        except (KeyboardInterrupt, SystemExit):
+            pass                            # a Task raises these out of its step, but holds them too
+        finally:
+            REGISTRY.discard(reference)
+        return task
+
+
 cdef class Waiter:
 
     def get_loop(self):
-        return self.worker.loop
+        return self.tasks.loop
 
     def add_done_callback(self, callback, *, context=None):
         self.wakeup = callback
@@ -79,13 +192,13 @@ cdef class Waiter:
     cdef int call_soon(self) except -1:
         wakeup, self.wakeup = self.wakeup, None
         if wakeup is not None:
-            self.worker.loop.call_soon(wakeup, self, context=self.context)
+            self.tasks.loop.call_soon(wakeup, self, context=self.context)
         return 0
 
 
-cdef Waiter new_waiter(WorkerContext worker, list waiters):
+cdef Waiter new_waiter(TaskStarter tasks, list waiters):
     cdef Waiter waiter = Waiter.__new__(Waiter)
-    waiter.worker = worker
+    waiter.tasks = tasks
     waiter._asyncio_future_blocking = True
     waiter.waiters = waiters
     waiters.append(waiter)
@@ -100,106 +213,15 @@ cdef int wake_all(list waiters) except -1:
         if waiter.state != PENDING:
             continue
         waiter.state = WOKEN
-        if waiter.worker.in_callback and waiter.wakeup is not None:
+        if waiter.tasks.in_callback and waiter.wakeup is not None:
             wakeup, waiter.wakeup = waiter.wakeup, None
             try:
-                run_in_place(waiter.worker, waiter.context, wakeup, waiter)
+                waiter.tasks.run_in_place(waiter.context, wakeup, waiter)
             except (KeyboardInterrupt, SystemExit):
                 pass                    # a Task raises these out of its step, but holds them too
         else:
             waiter.call_soon()
     return 0
-
-
-cdef object run_in_place(WorkerContext worker, object context, object step, object argument):
-    """Run a step of a task now, as the event loop would: in its context, with no task around it."""
-    cdef object outer = leave_context(worker)
-    PyContext_Enter(context)
-    worker.in_callback = False
-    try:
-        return step(argument) if argument is not None else step()
-    finally:
-        worker.in_callback = not worker.nests
-        PyContext_Exit(context)
-        if outer is not None:
-            PyContext_Enter(outer)
-
-
-cdef object leave_context(WorkerContext worker):
-    """Leave the context of the event loop's callback that we are in; returns it, to be entered again, or None.
-
-    A context can be entered once only, so that a turn of the loop inside a task's step could not run that callback:
-    for a reader that means never again. uvloop makes no such turns.
-    """
-    cdef object context
-    if not worker.loop_is_asyncio:
-        return None
-    context = entered_context()
-    if context is not None:
-        PyContext_Exit(context)
-    return context
-
-
-cdef object start_task(WorkerContext worker, object coroutine, object context):
-    cdef object task, outer
-    if not worker.in_callback:
-        return start_soon(worker, coroutine, context)
-    worker.task_arguments["context"] = context
-    if not TASK_STARTS_EAGERLY:
-        return start_task_by_hand(worker, coroutine, context)
-    # The constructor in its two steps: it raises what the task holds too, and would lose the task
-    task = (<TaskType*>Task).tp_new(<TaskType*>Task, (), NULL)
-    outer = leave_context(worker)
-    worker.in_callback = False
-    try:
-        (<TaskType*>Task).tp_init(task, (coroutine,), worker.task_arguments)
-    except (KeyboardInterrupt, SystemExit):
-        pass
-    finally:
-        worker.in_callback = not worker.nests
-        if outer is not None:
-            PyContext_Enter(outer)
-    return task
-
-
-cdef object start_soon(WorkerContext worker, object coroutine, object context):
-    """A task as everybody else makes them, which takes its first step in the event loop's next turn."""
-    cdef dict arguments = worker.task_arguments.copy()
-    arguments["context"] = context
-    arguments.pop("eager_start", None)
-    return Task(coroutine, **arguments)
-
-
-cdef object start_task_by_hand(WorkerContext worker, object coroutine, object context):
-    """CPython 3.11 has no eager_start.
-
-    There the constructor schedules the first step by loop.call_soon, and adds the task to the WeakSet behind
-    asyncio.all_tasks(), which costs more than all the rest of it. Both are shadowed on their instances for its length:
-    the step is run here, and the task is listed for the length of the step at a fraction of the cost. The collector
-    rests meanwhile, since a finalizer may call the loop.
-    """
-    cdef object task, step, reference
-    cdef int collects = PyGC_Disable()
-    worker.loop_attributes["call_soon"] = worker.catch_step
-    REGISTRY_ATTRIBUTES["add"] = worker.pass_task
-    try:
-        task = PyObject_Call(Task, (coroutine,), worker.task_arguments)
-    finally:
-        worker.loop_attributes["call_soon"] = worker.call_soon
-        REGISTRY_ATTRIBUTES["add"] = REGISTER_TASK
-        if collects:
-            PyGC_Enable()
-    step = worker.step
-    worker.step = None
-    reference = PyWeakref_NewRef(task, None)
-    REGISTRY.add(reference)
-    try:
-        run_in_place(worker, context, step, None)
-    except (KeyboardInterrupt, SystemExit):
-        pass                            # a Task raises these out of its step, but holds them too
-    finally:
-        REGISTRY.discard(reference)
-    return task
 
 
 cdef int register_task(object task) except -1:

@@ -3,7 +3,8 @@
 Must not know: what the bytes mean.
 """
 
-from fastasgi.core.contracts cimport ByteSink, Connection, ReadBuffer
+from fastasgi.core.contracts cimport ByteSink, Connection
+from fastasgi.core.memory cimport ReadBuffer
 
 
 cdef class SocketSink(ByteSink):

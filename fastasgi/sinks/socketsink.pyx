@@ -6,10 +6,9 @@ import os
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from fastasgi.core.contracts cimport (
-    END, END_GENTLY, NOT_ENDING, PEER_IS_GONE, PEER_STAYS, ByteSink, Connection, ReadBuffer, WorkerContext,
+    END, END_GENTLY, NOT_ENDING, PEER_IS_GONE, PEER_STAYS, ByteSink, Connection, WorkerContext,
 )
-from fastasgi.wires.http1 cimport HTTP1Connection
-from fastasgi.wires.proxyprotocol cimport ProxyProtocolConnection
+from fastasgi.core.memory cimport ReadBuffer
 
 cdef extern from "sinks/send.h" nogil:
     ptrdiff_t send_now(int socket, const char* p, size_t n)
@@ -33,21 +32,16 @@ cdef class SocketSink(ByteSink):
 
     def connection_made(self, transport):
         self.transport = transport
-        if self.worker.proxy_peers is None:
-            self.open_wire()
-            return
-        self.connection = ProxyProtocolConnection(self.worker, self)
-        if self.worker.draining:
-            self.connection.drain_and_close(0)
+        self.worker.opener.open_first(self)
 
     def get_buffer(self, Py_ssize_t sizehint):
         self.give_back()                # of a read that brought nothing
-        return self.lend(self.worker.read_buffer_for(self.connection.direct_bytes))
+        return self.lend(self.worker.memory.buffer_for(self.connection.direct_bytes))
 
     cdef ReadBuffer lend(self, ReadBuffer buffer):
         """To the event loop. asyncio's may be turned, by a signal handler or a finalizer, before it calls back;
         uvloop's can't be, and often reads nothing, so that the buffers of its idle connections would add up."""
-        buffer.lent = self.worker.loop_is_asyncio
+        buffer.lent = self.worker.tasks.loop_is_asyncio
         if buffer.lent:
             self.reading = buffer
         return buffer
@@ -56,7 +50,7 @@ cdef class SocketSink(ByteSink):
         cdef WorkerContext worker = self.worker
         # Kept alive: others may take their places meanwhile
         cdef Connection connection = self.connection
-        cdef ReadBuffer buffer = worker.read_buffer if self.reading is None else self.reading
+        cdef ReadBuffer buffer = worker.memory.read_buffer if self.reading is None else self.reading
         cdef bint was = worker.enter()
         self.reading = None
         buffer.lent = True
@@ -138,7 +132,7 @@ cdef class SocketSink(ByteSink):
         self.transport_holds = True
         if self.transport.is_closing():
             return 0
-        if not self.worker.loop_is_asyncio:
+        if not self.worker.tasks.loop_is_asyncio:
             self.transport.writelines(parts)
             return 0
         # asyncio's own writelines() never pauses the protocol on CPython 3.12.0 to 3.12.8 (CVE-2024-12254)
@@ -223,12 +217,6 @@ cdef class SocketSink(ByteSink):
     cdef int carry(self, Connection connection) except -1:
         self.connection = connection
         return 0
-
-    cdef Connection open_wire(self):
-        self.connection = HTTP1Connection(self.worker, self)
-        if self.worker.draining:
-            self.connection.drain_and_close(0)
-        return self.connection
 
     # --- Files ---
 

@@ -4,7 +4,8 @@ Must not know: certificates and settings (see tls), what the decrypted bytes mea
 """
 
 from fastasgi.codecs.clienthello cimport ClientHello
-from fastasgi.core.contracts cimport Connection, ReadBuffer
+from fastasgi.core.contracts cimport Connection
+from fastasgi.core.memory cimport ReadBuffer
 from fastasgi.sinks.socketsink cimport SocketSink
 
 
@@ -42,7 +43,7 @@ cdef class TLSSink(SocketSink):
 
     cdef:
         TLSWorker tls_worker
-        bint is_open                    # open_wire() has been called: what comes is TLS
+        bint is_open                    # secure() has been called: what comes is TLS
         ClientHello hello               # the one that is coming, where its name has to be known first; or None
         object tls                      # ssl.SSLObject; None before its first bytes, and once the connection is lost
         bint calls_back                 # OpenSSL hands the name of a ClientHello to a callback of the user's
@@ -63,8 +64,8 @@ cdef class TLSSink(SocketSink):
         int header_length               # bytes of it that have come
         int body_left                   # bytes of its body that have not
 
-    cdef int take(self, char* p, Py_ssize_t n) except -1
-    cdef int take_records(self) except -1
+    cdef int feed(self, char* p, Py_ssize_t n) except -1        # bytes from the network
+    cdef int feed_records(self) except -1
     cdef int wrap(self, str name) except -1
     cdef int refuse_hello(self, ClientHello hello) except -1
     cdef Py_ssize_t follow_record(self, const char* p, Py_ssize_t n) noexcept
@@ -73,7 +74,7 @@ cdef class TLSSink(SocketSink):
     cdef Py_ssize_t decrypt(self, char* p, Py_ssize_t room) except -2
     cdef int deliver(self, ReadBuffer plain, Py_ssize_t n) except -1
     cdef int peer_has_ended(self) except -1
-    cdef int refuse_plain(self, bint is_head) except -1
+    cdef int refuse_plain(self, const char* p, Py_ssize_t n) except -1
     cdef int give_up(self, str reason) except -1
     cdef int break_off(self, object error) except -1
     cdef bytes encrypt(self, const char* p, Py_ssize_t n)

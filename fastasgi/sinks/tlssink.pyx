@@ -9,9 +9,8 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from fastasgi.codecs.clienthello cimport ClientHello, is_retry_request
-from fastasgi.core.contracts cimport END, END_GENTLY, READ_SIZE, ByteSink, Connection, ReadBuffer, WorkerContext, unlent
-from fastasgi.wires.http1 cimport HTTP1Connection
-from fastasgi._parser cimport is_of_head
+from fastasgi.core.contracts cimport END, END_GENTLY, ByteSink, Connection, WorkerContext
+from fastasgi.core.memory cimport READ_SIZE, ReadBuffer, unlent
 from fastasgi.sinks.socketsink cimport SocketSink
 
 cdef enum:
@@ -19,8 +18,6 @@ cdef enum:
     MOST_RECORD = 18432                 # bytes of a record's body (RFC 5246 section 6.2.3; TLS 1.3 allows fewer)
     PUMP_SIZE = 262144                  # bytes encrypted before the transport is asked whether it takes more
     CONTROL_LIMIT = 65536               # bytes of OpenSSL's own answers that wait for a peer which reads nothing
-
-cdef double LINGER_S = 2.0              # how long a refused connection waits for its peer to close
 
 WantRead = ssl.SSLWantReadError
 MemoryBIO = ssl.MemoryBIO
@@ -51,27 +48,12 @@ cdef class TLSWorker:
 
 cdef class TLSHandshake(Connection):
 
-    def __cinit__(self, WorkerContext worker, TLSSink sink):
-        self.worker = worker
-        self.sink = sink
-        self.set_deadline(worker.tls_handshake_timeout_s)
-        worker.connections.add(self)
-
     cdef int receive(self, char* p, Py_ssize_t n) except -1:
         cdef TLSSink sink = self.sink
-        return sink.take(p, n)              # what followed a PROXY header
+        return sink.feed(p, n)              # what followed a PROXY header
 
     cdef int eof(self) except -1:
         return self.sink.abort()
-
-    cdef int lost(self) except -1:
-        self.deadline = 0
-        self.sink = None
-        self.worker.connections.discard(self)
-        return self.worker.note_idle()
-
-    cdef int writable(self) except -1:
-        return 0
 
     cdef int drain_and_close(self, double delay_s) except -1:
         if self.expect_first_request():
@@ -96,12 +78,11 @@ cdef class TLSSink(SocketSink):
 
     # --- asyncio.BufferedProtocol ---
 
-    cdef Connection open_wire(self):
+    cdef Connection secure(self):
+        cdef TLSHandshake handshake = TLSHandshake.__new__(TLSHandshake)
         self.is_open = True
-        self.connection = TLSHandshake(self.worker, self)
-        if self.worker.draining:
-            self.connection.drain_and_close(0)
-        return self.connection
+        handshake.begin_on(self.worker, self, self.worker.limits.ssl_handshake_timeout)
+        return handshake
 
     def get_buffer(self, Py_ssize_t sizehint):
         self.give_back()                # of a read that brought nothing
@@ -115,7 +96,7 @@ cdef class TLSSink(SocketSink):
         self.reading = None
         records.lent = True
         try:
-            self.take(records.p, n)
+            self.feed(records.p, n)
         finally:
             records.give_back()
             worker.leave(was)
@@ -146,7 +127,7 @@ cdef class TLSSink(SocketSink):
 
     # --- Bytes in ---
 
-    cdef int take(self, char* p, Py_ssize_t n) except -1:
+    cdef int feed(self, char* p, Py_ssize_t n) except -1:
         cdef Connection before
         cdef bytes joined
         if self.closing or self.peer_is_done:
@@ -155,13 +136,13 @@ cdef class TLSSink(SocketSink):
             before = self.connection
             return before.receive(p, n)     # a PROXY header is due, which comes before TLS
         if self.records_at < self.records_end:
-            # Inside another take() of this connection, see ReadBuffer: what that has left comes first
+            # Inside another feed() of this connection, see ReadBuffer: what that has left comes first
             joined = self.records_at[:self.records_end - self.records_at] + p[:n]
             self.records_at = self.records_end
-            return self.take(PyBytes_AS_STRING(joined), len(joined))
+            return self.feed(PyBytes_AS_STRING(joined), len(joined))
         if not self.established and self.hello is None:
             if self.header_length == 0 and b"A"[0] <= p[0] <= b"Z"[0]:
-                return self.refuse_plain(is_of_head(p, n))
+                return self.refuse_plain(p, n)
             if self.tls is None:
                 if self.tls_worker.source.needs_name:
                     self.hello = ClientHello()
@@ -170,7 +151,7 @@ cdef class TLSSink(SocketSink):
         self.records_at = p
         self.records_end = p + n
         try:
-            self.take_records()
+            self.feed_records()
         finally:
             self.records_at = self.records_end = NULL
         if self.closing:
@@ -185,7 +166,7 @@ cdef class TLSSink(SocketSink):
             return self.peer_has_ended()
         return 0
 
-    cdef int take_records(self) except -1:
+    cdef int feed_records(self) except -1:
         cdef WorkerContext worker = self.worker
         cdef Py_ssize_t total = 0           # bytes of plain text that have not been delivered
         cdef Py_ssize_t got, n
@@ -217,7 +198,7 @@ cdef class TLSSink(SocketSink):
             if total == 0:
                 if plain is not None:
                     plain.give_back()
-                plain = worker.read_buffer_for(self.connection.direct_bytes)
+                plain = worker.memory.buffer_for(self.connection.direct_bytes)
             got = self.decrypt(plain.p + total, READ_SIZE - total)
             if got < 0:
                 break
@@ -291,19 +272,12 @@ cdef class TLSSink(SocketSink):
         return self.established
 
     cdef int establish(self) except -1:
-        cdef WorkerContext worker = self.worker
         cdef Connection handshake = self.connection
-        cdef Connection connection
         if handshake is None:
             return 0                    # lost meanwhile
-        connection = HTTP1Connection(worker, self)
         self.established = True
-        worker.connections.discard(handshake)
-        handshake.sink = None
-        handshake.deadline = 0          # the tick may hold it
-        self.connection = connection
-        if worker.draining:
-            connection.drain_and_close(0)
+        handshake.leave_sink()
+        self.worker.opener.open_wire(self, self.tls.selected_alpn_protocol())
         return 0
 
     cdef Py_ssize_t decrypt(self, char* p, Py_ssize_t room) except -2:
@@ -336,19 +310,12 @@ cdef class TLSSink(SocketSink):
             self.end()
         return 0
 
-    cdef int refuse_plain(self, bint is_head) except -1:
-        """Answer a client that speaks HTTP without TLS, in its own way."""
-        cdef WorkerContext worker = self.worker
+    cdef int refuse_plain(self, const char* p, Py_ssize_t n) except -1:
+        """Answer a client that speaks without TLS, in its own way."""
         cdef Connection connection = self.connection
-        cdef bytes body = b"This port speaks TLS: use https.\n"
-        cdef bytes text = (
-            b"HTTP/1.1 400 Bad Request\r\n%bcontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
-            b"content-length: %d\r\n\r\n%b" % (worker.default_lines, len(body), b"" if is_head else body))
-        SocketSink.write(self, text, len(text))
-        connection.log_refusal(None, 400, 0 if is_head else len(body), -1)
-        if worker.tells_refusal():
-            worker.logger.warning("Request of %s refused with 400: plain HTTP where TLS is spoken", connection.peer())
-        connection.set_deadline(LINGER_S)
+        cdef bytes answer = self.worker.opener.refuse_plain(connection, p, n)
+        SocketSink.write(self, answer, len(answer))
+        connection.expect_close()
         return SocketSink.end_gently(self)
 
     cdef int give_up(self, str reason) except -1:
@@ -362,7 +329,7 @@ cdef class TLSSink(SocketSink):
         self.worker.logger.info(
             "TLS handshake of %s failed: %s", connection.peer(), reason.lower().replace("_", " "))
         self.tls = self.incoming = self.outgoing = None
-        connection.set_deadline(LINGER_S)
+        connection.expect_close()
         return SocketSink.end_gently(self)
 
     cdef int break_off(self, object error) except -1:

@@ -4,34 +4,36 @@ import os
 import time
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.contextvars cimport PyContext_Copy
-from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
-from libc.string cimport memchr, memcpy
+from cpython.mem cimport PyMem_RawFree
+from libc.string cimport memchr
 
-from fastasgi.codecs.chunked cimport chunked_decode, chunked_reset
-from fastasgi.core.contracts cimport (
-    JOIN_LIMIT, PEER_HAS_ENDED, PEER_IS_GONE, ByteSink, Connection, WorkerContext, unknown_scope,
+from fastasgi._parser cimport (
+    HeadParser, LlhttpHeadParser, RequestHead, has_forwarded, headers_of, is_of_head, method_of, path_of, skip_blank_lines,
+    unlent_parser,
 )
+from fastasgi.asgi.exchange cimport Exchange
+from fastasgi.asgi.http cimport DISCARD_LIMIT, HTTPExchange
+from fastasgi.asgi.httpconnection cimport TOO_BUSY, TOO_LARGE, HTTPConnection
+from fastasgi.codecs.chunked cimport chunked_decode, chunked_reset
 from fastasgi.codecs.heads cimport (
     CHUNK_HEAD_ROOM, fields_size, put_bytes, put_chunk_head, put_decimal, put_fields, status_line,
 )
-from fastasgi.trust.forwarded cimport Forwarding
-from fastasgi.asgi.http cimport COMPLETE, SENDING_FILE, HTTPExchange, build_scope, scope_template
-from fastasgi._parser cimport (
-    HeadParser, RequestHead, has_forwarded, headers_of, is_of_head, method_of, path_of, skip_blank_lines, unlent_parser,
+from fastasgi.core.contracts cimport (
+    JOIN_LIMIT, PEER_HAS_ENDED, PEER_IS_GONE, ByteSink, Connection, Wire, WorkerContext, unknown_scope,
 )
-from fastasgi.asgi.websocket cimport Handshake, WebSocketExchange, accept_key, read_handshake, websocket_scope
+from fastasgi.wires.handshake cimport Handshake, accept_key, read_handshake, refused
+from fastasgi.wires.websocket cimport WebSocketConnection, new_websocket
 
 from fastasgi.asgi.exchange import ClientDisconnected
+from fastasgi.codecs.heads import reason_phrase
+
+# What stands for "no limit", since a head is kept in memory
+MOST_LINE_BYTES, MOST_HEAD_BYTES, MOST_FIELDS = 2**20, 2**22, 32768
 
 cdef enum:
     REQUESTS_A_TURN = 64                # pipelined requests answered before other connections have their turn
-    BODY_HIGH = 65536                   # bytes the application has not received at which reading pauses
-    DISCARD_LIMIT = 1048576             # bytes of a body nobody wants that are read to keep the connection
     DIRECT_MIN = 65536                  # bytes still to come from which a read gets an object of its own
     FILE_PIECE = 262144                 # bytes of a file read at once where the kernel can't send it
-
-cdef double LINGER_S = 2.0              # how long a closing connection waits for its peer to close
 
 cdef dict EXTENSIONS_1_0 = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
 cdef dict EXTENSIONS_1_1 = {
@@ -42,16 +44,68 @@ cdef dict EXTENSIONS_1_1 = {
 }
 
 
-cdef inline char* put_default_lines(char* p, HTTP1Exchange exchange) noexcept:
-    """Write the server's own fields, but not those that the application has sent."""
-    cdef WorkerContext worker = exchange.worker
-    if not (exchange.has_date or exchange.has_server):
-        return put_bytes(p, worker.default_lines)
-    if not exchange.has_server:
-        p = put_bytes(p, worker.server_line)
-    if not exchange.has_date:
-        p = put_bytes(p, worker.date_line)
-    return put_bytes(p, worker.lines_without_server)
+cdef class HTTP1Wire(Wire):
+
+    def __init__(self, config):
+        Wire.__init__(self, alpn="http/1.1")
+        parser = LlhttpHeadParser if config.http == "httptools" else HeadParser
+        self.parser = parser(
+            max_request_line_bytes=config.limit_request_line or MOST_LINE_BYTES,
+            max_head_bytes=config.limit_request_head or MOST_HEAD_BYTES,
+            max_header_count=config.limit_request_fields or MOST_FIELDS,
+            underscores=config.header_underscores or "allow",
+        )
+
+    cdef Connection open(self, WorkerContext worker, ByteSink sink):
+        cdef HTTP1Connection connection = HTTP1Connection.__new__(HTTP1Connection)
+        connection.wire = self
+        connection.begin_on(worker, sink, worker.limits.timeout_request_head)
+        return connection
+
+    cdef bytes refuse_plain(self, Connection connection, const char* p, Py_ssize_t n):
+        cdef WorkerContext worker = connection.worker
+        cdef bytes text = b"" if is_of_head(p, n) else b"This port speaks TLS: use https.\n"
+        connection.log_refusal(None, 400, len(text), -1)
+        if worker.logger.tells_refusal():
+            worker.logger.warning("Request of %s refused with 400: plain HTTP where TLS is spoken", connection.peer())
+        return error_response(worker, 400, b"This port speaks TLS: use https.\n", is_of_head(p, n), [])
+
+    cdef int note_old_handshake(self, HTTP1Connection connection) except -1:
+        if not self.has_seen_old_handshake:
+            self.has_seen_old_handshake = True
+            connection.worker.logger.warning(
+                "A WebSocket handshake came in HTTP/1.0, which has none: it is a plain request to the application. "
+                "Behind nginx, set proxy_http_version 1.1.")
+        return 0
+
+
+cdef inline char* put_head(
+    char* p, WorkerContext worker, bytes line, bint without_server, bint without_date, list fields,
+) noexcept:
+    """A response's head without its last CRLF, at most head_size() bytes. Fields that the application has sent replace the
+    server's own."""
+    return put_fields(worker.fields.put(put_bytes(p, line), without_server, without_date), fields)
+
+
+cdef inline Py_ssize_t head_size(WorkerContext worker, bytes line, list fields) noexcept:
+    return len(line) + len(worker.fields.lines) + fields_size(fields)
+
+
+cdef bytes error_response(WorkerContext worker, int status, bytes text, bint is_head, list fields):
+    """A whole response in an application's place, which says that it is the connection's last."""
+    cdef bytes line = status_line(status)
+    cdef bytes response
+    cdef char* p
+    fields = fields + [
+        (b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close"),
+        (b"content-length", b"%d" % len(text)),
+    ]
+    if is_head:
+        text = b""
+    response = PyBytes_FromStringAndSize(NULL, head_size(worker, line, fields) + 2 + len(text))
+    p = put_bytes(put_head(PyBytes_AS_STRING(response), worker, line, False, False, fields), b"\r\n")
+    put_bytes(p, text)
+    return response
 
 
 cdef class HTTP1Exchange(HTTPExchange):
@@ -65,32 +119,21 @@ cdef class HTTP1Exchange(HTTPExchange):
         cdef ByteSink sink = self.open_sink()
         cdef HTTP1Connection connection = self.connection
         cdef WorkerContext worker = self.worker
-        cdef Py_ssize_t body_length = len(body)
-        cdef bint adds_length = False
         cdef bytes line = status_line(self.status)
+        cdef bint adds_length = self.decide_framing(more)
         cdef char* p
-        if self.status == 204 and self.content_length >= 0:
-            self.drop_content_length()
-        if not (self.bodiless or self.content_length >= 0):
-            if self.wants_trailers or more:
-                self.chunked = self.minor_version == 1
-                if not self.chunked:
-                    # Without a length or chunks, the end of the connection ends the body (RFC 9112 section 6.3)
-                    connection.keep_alive = False
-            else:
-                adds_length = True
         if connection.keep_alive and not connection.may_keep_alive(self):
             connection.keep_alive = False
         if self.has_connection and not self.wants_close and not connection.keep_alive:
-            self.drop_connection()
-
+            # "keep-alive" may not contradict the "close" that we send (RFC 9112 section 9.6)
+            self.drop_field(b"connection")
         p = sink.reserve(
-            len(line) + len(worker.default_lines) + self.headers_size + 4 * len(self.headers) + 128
-            + (body_length if body_length <= JOIN_LIMIT else 0))
-        p = put_fields(put_default_lines(put_bytes(p, line), self), self.headers)
+            len(line) + len(worker.fields.lines) + self.headers_size + 4 * len(self.headers) + 128
+            + (len(body) if len(body) <= JOIN_LIMIT else 0))
+        p = put_head(p, worker, line, self.has_server, self.has_date, self.headers)
         if adds_length:
             p = put_bytes(p, b"content-length: ")
-            p = put_decimal(p, body_length)
+            p = put_decimal(p, len(body))
             p = put_bytes(p, b"\r\n")
         elif self.chunked:
             p = put_bytes(p, b"transfer-encoding: chunked\r\n")
@@ -103,6 +146,21 @@ cdef class HTTP1Exchange(HTTPExchange):
         p[1] = b"\n"
         sink.commit(p + 2)
         return self.put_data(body, more)
+
+    cdef bint decide_framing(self, bint more) except -1:
+        """How the end of the body is told (RFC 9112 section 6.3). Returns whether content-length is to be added."""
+        if self.status == 204 and self.content_length >= 0:
+            # RFC 9110 section 8.6: not in a 204
+            self.drop_field(b"content-length")
+            self.content_length = -1
+        if self.bodiless or self.content_length >= 0:
+            return False
+        if not (more or self.wants_trailers):
+            return True
+        self.chunked = self.minor_version == 1
+        if not self.chunked:
+            self.connection.keep_alive = False      # the end of the connection ends the body
+        return False
 
     cdef int put_data(self, bytes body, bint more) except -1:
         cdef ByteSink sink = self.open_sink()
@@ -130,28 +188,14 @@ cdef class HTTP1Exchange(HTTPExchange):
             self.blocked = sink.blocked
         return 0
 
-    cdef int drop_content_length(self) except -1:
-        """RFC 9110 section 8.6: not in a 204."""
-        self.headers = [pair for pair in self.headers if pair[0].lower() != b"content-length"]
-        self.content_length = -1
-        return 0
-
-    cdef int drop_connection(self) except -1:
-        """The application's "keep-alive" may not contradict the "close" that we send (RFC 9112 section 9.6)."""
-        self.headers = [pair for pair in self.headers if pair[0].lower() != b"connection"]
+    cdef int drop_field(self, bytes name) except -1:
+        self.headers = [pair for pair in self.headers if pair[0].lower() != name]
         return 0
 
     cdef int want_body(self) except -1:
         cdef HTTP1Connection connection = self.connection
-        self.wants_call = False
         if connection is None:
             return 0
-        if self.expects_continue:
-            self.expects_continue = False
-            # RFC 9110 sections 10.1.1 and 15.2: due once asked for, but not once the response has begun
-            if not self.has_begun():
-                connection.sink.put(b"HTTP/1.1 100 Continue\r\n\r\n", 25)
-                connection.sink.push(True)
         connection.resume_reading()
         return connection.watch_client()
 
@@ -177,19 +221,23 @@ cdef class HTTP1Exchange(HTTPExchange):
         return 0
 
     cdef object put_file(self, object file, long long offset, long long count, bint more):
-        cdef ByteSink sink = self.open_sink()
-        if self.headers is not None:
-            if self.content_length < 0 and not more and not self.wants_trailers and (self.is_head or not self.bodiless):
-                length = b"%d" % count
-                self.headers.append((b"content-length", length))
-                self.headers_size += 14 + len(length)
-                self.content_length = count
-            self.put_response(b"", True)
-            self.headers = None
-        self.state = SENDING_FILE
-        return send_file(self, sink, file, offset, 0 if self.bodiless else count, more)
+        return send_file(self, self.open_sink(), file, offset, count, more)
 
-    cdef int reset(self) except -1:
+    cdef int put_switch(self, list headers, Exchange websocket) except -1:
+        cdef ByteSink sink = self.open_sink()
+        cdef HTTP1Connection connection = self.connection
+        cdef bytes line = b"HTTP/1.1 101 Switching Protocols\r\n"
+        cdef list fields = [
+            (b"upgrade", b"websocket"), (b"connection", b"Upgrade"),
+            (b"sec-websocket-accept", accept_key(self.websocket_key)), *headers,
+        ]
+        cdef WebSocketConnection successor = new_websocket(websocket)
+        cdef char* p = sink.reserve(head_size(self.worker, line, fields) + 2)
+        sink.commit(put_bytes(put_head(p, self.worker, line, self.has_server, self.has_date, fields), b"\r\n"))
+        self.connection = None
+        return connection.switch_to(successor)
+
+    cdef int reset(self, bint has_begun) except -1:
         cdef HTTP1Connection connection = self.connection
         self.connection = None
         if connection is None:
@@ -197,14 +245,11 @@ cdef class HTTP1Exchange(HTTPExchange):
         connection.exchange = None
         connection.keep_alive = False
         cdef bint ends_with_connection = self.content_length < 0 and not self.chunked and not self.bodiless
-        if ends_with_connection and self.status and self.headers is None:
+        if ends_with_connection and has_begun:
             # An orderly end would pass for the end of the body
             connection.state = READ_NOTHING
             return connection.sink.reset()
         return connection.close()
-
-    cdef int begins_shutdown(self) except -1:
-        return 0                        # it has its grace time
 
     cdef int ended(self) except -1:
         cdef HTTP1Connection connection = self.connection
@@ -247,53 +292,7 @@ async def send_file(HTTP1Exchange exchange, ByteSink sink, file, offset, count, 
     exchange.file_sent(more)
 
 
-cdef class HTTP1Handshake(HTTP1Exchange):
-
-    cdef int start(self) except -1:
-        return self.websocket.start()
-
-    cdef int feed_disconnect(self) except -1:
-        self.disconnected = self.gone = True
-        self.release()
-        return self.websocket.feed_disconnect()
-
-    cdef int begins_shutdown(self) except -1:
-        cdef WebSocketExchange websocket = self.websocket
-        return websocket.end() if self.worker.ends_websockets else 0
-
-    cdef int log_access(self, int status) except -1:
-        return 0                        # the websocket does, in its own form
-
-    cdef ByteSink put_switch(self, list headers):
-        cdef WorkerContext worker = self.worker
-        cdef ByteSink sink = self.open_sink()
-        cdef bytes accept = accept_key(self.key)
-        cdef bytes line = b"HTTP/1.1 101 Switching Protocols\r\n"
-        cdef bytes switch = b"upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: "
-        cdef char* p = sink.reserve(
-            len(line) + len(worker.default_lines) + len(switch) + len(accept) + 4 + fields_size(headers))
-        p = put_bytes(put_bytes(put_default_lines(put_bytes(p, line), self), switch), accept)
-        p = put_fields(put_bytes(p, b"\r\n"), headers)
-        sink.commit(put_bytes(p, b"\r\n"))
-        self.state = COMPLETE
-        return sink
-
-    cdef int switch_to(self, Connection connection) except -1:
-        cdef HTTP1Connection http1 = self.connection
-        self.connection = None
-        return connection.lost() if http1 is None else http1.switch_to(connection)
-
-
-cdef class HTTP1Connection(Connection):
-
-    def __cinit__(self, WorkerContext worker, ByteSink sink):
-        self.worker = worker
-        self.sink = sink
-        self.set_deadline(worker.head_timeout_s)
-        worker.connections.add(self)
-
-    def __dealloc__(self):
-        PyMem_RawFree(self.held)
+cdef class HTTP1Connection(HTTPConnection):
 
     # --- Bytes in ---
 
@@ -311,10 +310,7 @@ cdef class HTTP1Connection(Connection):
             if not self.is_worth_parsing(p, n):
                 return self.hold(p, n)
             self.hold(p, n)
-            p = block = self.held
-            n = self.held_length
-            self.held = NULL
-            self.held_length = self.held_capacity = 0
+            p = block = self.detach_held(&n)
         try:
             self.process(p, n)
         finally:
@@ -324,11 +320,11 @@ cdef class HTTP1Connection(Connection):
     cdef bint is_worth_parsing(self, const char* p, Py_ssize_t n) noexcept:
         """Whether more bytes behind the held ones can change anything: a head is parsed again only when it has grown
         by a line or past a limit, so that bytes that come one by one cost no more than a parse a line."""
-        cdef Py_ssize_t line_limit = self.worker.parser.max_request_line_bytes
+        cdef Py_ssize_t line_limit = self.wire.parser.max_request_line_bytes
         cdef Py_ssize_t length = self.held_length + n
-        if self.exchange is not None or self.sink.blocked or self.resume_is_scheduled:
+        if self.resume_is_scheduled or not self.may_begin():
             return False
-        if memchr(p, 10, n) is not NULL or self.blank_bytes + length > self.worker.max_head_bytes:
+        if memchr(p, 10, n) is not NULL or self.blank_bytes + length > self.wire.parser.max_head_bytes:
             return True
         return self.held_length <= line_limit < length
 
@@ -351,9 +347,7 @@ cdef class HTTP1Connection(Connection):
             sink.corked = was_corked
         if sink.out_length:
             sink.flush()
-        if self.successor is not None:
-            return 0
-        if self.peer_is_done:
+        if self.peer_is_done and self.sink is not None:
             self.settle_eof()
         return 0
 
@@ -363,7 +357,7 @@ cdef class HTTP1Connection(Connection):
         cdef HTTP1Exchange exchange     # keeps it alive: its response may be complete while it starts
         while self.at < self.end:
             if self.state == READ_HEAD:
-                if self.exchange is not None or self.sink.blocked or self.sink.closing:
+                if not self.may_begin():
                     return 0
                 requests += 1
                 if requests > REQUESTS_A_TURN:
@@ -385,25 +379,15 @@ cdef class HTTP1Connection(Connection):
         return 0
 
     cdef int hold(self, char* p, Py_ssize_t n) except -1:
-        cdef Py_ssize_t capacity
-        cdef char* block
-        if self.held_length + n > self.held_capacity:
-            capacity = max(self.held_length + n, min(2 * self.held_capacity, self.worker.max_head_bytes))
-            block = <char*>PyMem_RawRealloc(self.held, capacity)
-            if block is NULL:
-                raise MemoryError()
-            self.held = block
-            self.held_capacity = capacity
-        memcpy(self.held + self.held_length, p, n)
-        self.held_length += n
-        if self.exchange is None and not self.sink.blocked and not self.resume_is_scheduled:
+        self.hold_bytes(p, n, self.wire.parser.max_head_bytes)
+        if self.may_begin() and not self.resume_is_scheduled:
             # A CR in front may become an empty line, which is no part of a head
             if not self.reading_head and self.held[0] != c"\r":
                 self.reading_head = True
                 if self.scope_template is not None:
-                    self.set_deadline(self.worker.head_timeout_s)
+                    self.set_deadline(self.worker.limits.timeout_request_head)
                 # That of a first head runs since the connection was made
-        elif self.held_length > self.worker.max_head_bytes:
+        elif self.holds_much():
             self.pause_reading()
             self.watches_peer = self.exchange is not None
         return 0
@@ -414,58 +398,32 @@ cdef class HTTP1Connection(Connection):
         self.schedule_resume()
         return self.hold(p, self.end - p)
 
-    cdef int pause_reading(self) except -1:
-        if not self.paused:
-            self.paused = True
-            self.sink.pause_reading()
-        return 0
-
     cdef int resume_reading(self) except -1:
-        if self.paused and self.sink is not None:
-            self.paused = False
+        if self.paused:
             self.watches_peer = self.peer_is_done
-            self.sink.resume_reading()
-        return 0
-
-    cdef int schedule_resume(self) except -1:
-        if not self.resume_is_scheduled:
-            self.resume_is_scheduled = True
-            self.worker.loop.call_soon(self.resume, context=PyContext_Copy(self.worker.context))
-        return 0
-
-    def resume(self):
-        """Go on with held bytes, in a turn of the event loop of its own."""
-        cdef WorkerContext worker = self.worker
-        cdef bint was = worker.enter()
-        self.resume_is_scheduled = False
-        try:
-            self.resume_held()
-        finally:
-            worker.leave(was)
+        return HTTPConnection.resume_reading(self)
 
     cdef int resume_held(self) except -1:
-        cdef char* block = self.held
-        cdef Py_ssize_t n = self.held_length
-        if self.sink is None or self.exchange is not None or self.state == READ_NOTHING or self.sink.blocked:
+        cdef char* block
+        cdef Py_ssize_t n
+        if self.sink is None or self.state == READ_NOTHING or not self.may_begin():
             return 0
-        if n == 0 or self.beginning:
+        if self.held_length == 0 or self.beginning:
             return 0
-        self.held = NULL
-        self.held_length = self.held_capacity = 0
+        block = self.detach_held(&n)
         try:
             self.process(block, n)
         finally:
             PyMem_RawFree(block)
         self.watches_peer = self.exchange is not None and (self.peer_is_done or (self.paused and self.held_length > 0))
-        if self.held_length <= self.worker.max_head_bytes and (
-                self.exchange is None or not self.exchange.wants_call):
+        if not self.holds_much() and (self.exchange is None or not self.exchange.wants_call):
             self.resume_reading()
         return 0
 
     # --- Requests ---
 
     cdef bint read_head(self) except -1:
-        cdef HeadParser parser = unlent_parser(self.worker.parser)
+        cdef HeadParser parser = unlent_parser(self.wire.parser)
         cdef RequestHead* head = &parser.head
         cdef char* at = self.at
         cdef Py_ssize_t n = 0
@@ -496,7 +454,7 @@ cdef class HTTP1Connection(Connection):
         cdef Py_ssize_t n = skip_blank_lines(self.at, self.end, &begun)
         self.at += n
         self.blank_bytes += n
-        if self.blank_bytes > self.worker.max_head_bytes:
+        if self.blank_bytes > self.wire.parser.max_head_bytes:
             self.refuse(431, "too many empty lines before the request line", False, None, 0)
             return False
         return begun
@@ -512,101 +470,79 @@ cdef class HTTP1Connection(Connection):
 
     cdef int begin(self, HeadParser parser) except -1:
         cdef RequestHead* head = &parser.head
-        cdef WorkerContext worker = self.worker
         cdef HTTP1Exchange exchange
         cdef Handshake handshake = None
         cdef str method = method_of(head)
         cdef bint is_head = method == "HEAD"
+        cdef dict scope
         self.deadline = 0
         self.unsent = 0
         self.reading_head = False
         self.blank_bytes = 0
         self.keep_alive = head.keep_alive
-        if worker.max_body_bytes and head.content_length > worker.max_body_bytes:
-            return self.refuse_begun(413, "the body is larger than limit_request_body", parser, is_head)
-        if head.upgrade and worker.ws and method == "GET":
-            handshake = read_handshake(headers_of(parser))
-            if handshake is not None and head.minor_version == 0:
-                worker.note_old_handshake()
-                handshake = None        # RFC 9110 section 7.8: a request like any other
-            if handshake is not None and handshake.status == 0 and (head.content_length > 0 or head.chunked):
-                # Behind it bytes would mean one thing here and another to a proxy
-                return self.refuse_begun(400, "a WebSocket handshake has no body", parser, False)
-            if handshake is not None and handshake.status:
-                return self.refuse_begun(handshake.status, handshake.reason, parser, False)
-            if handshake is not None and worker.ends_websockets:
-                return self.refuse_begun(503, "the server is stopping", parser, False)
-        if worker.max_concurrency and worker.unfinished_count >= worker.max_concurrency and (
-                worker.passes_limits is None or handshake is not None
-                or not worker.passes_limits(self.new_scope(parser))):
-            return self.refuse_begun(503, "limit_concurrency is reached", parser, is_head)
-        exchange = self.new_exchange(parser, handshake)
+        scope = self.scope_of(parser, method)
         if self.state == READ_NOTHING:
             return 0                    # ended or lost while the addresses were asked for
+        if self.exceeds_body_limit(head.content_length):
+            return self.refuse_begun(413, TOO_LARGE, scope, is_head)
+        if head.upgrade and self.worker.limits.serves_websockets and method == "GET":
+            handshake = self.asked_handshake(head, scope)
+            if handshake is not None and handshake.status:
+                return self.refuse_begun(handshake.status, handshake.reason, scope, False)
+        if self.is_too_busy(scope, handshake is not None):
+            return self.refuse_begun(503, TOO_BUSY, scope, is_head)
+        exchange = HTTP1Exchange.__new__(HTTP1Exchange)
+        exchange.connection = self
+        exchange.minor_version = head.minor_version
+        exchange.is_head = is_head
+        if handshake is None:
+            self.begin_request(exchange, scope)
+        else:
+            exchange.websocket_key = handshake.key
+            self.begin_websocket(exchange, scope, handshake.subprotocols, handshake.deflate)
+        self.begin_body(exchange, head)
+        self.exchange = exchange
+        self.watch_client()
+        self.start_is_due = True
+        return self.count_request(exchange)
+
+    cdef Handshake asked_handshake(self, const RequestHead* head, dict scope):
+        """A refused one has its status. None: the request asks for no WebSocket."""
+        cdef Handshake handshake = read_handshake(scope["headers"])
+        if handshake is None:
+            return None
+        if head.minor_version == 0:
+            self.wire.note_old_handshake(self)
+            return None                 # RFC 9110 section 7.8: a request like any other
+        if handshake.status == 0 and (head.content_length > 0 or head.chunked):
+            # Behind it bytes would mean one thing here and another to a proxy
+            return refused(handshake, 400, "a WebSocket handshake has no body")
+        if handshake.status == 0 and self.worker.ends_websockets:
+            return refused(handshake, 503, "the server is stopping")
+        return handshake
+
+    cdef int begin_body(self, HTTP1Exchange exchange, const RequestHead* head) except -1:
         self.body_read = 0
         if head.content_length > 0:
             self.state = READ_LENGTH
             self.body_left = head.content_length
-            exchange.expects_continue = exchange.wants_call = head.expect_continue
         elif head.chunked:
             self.state = READ_CHUNKS
             chunked_reset(&self.chunks)
-            exchange.expects_continue = exchange.wants_call = head.expect_continue
         else:
             exchange.body_complete = True
-        if worker.access_log is not None:
-            exchange.started_at = time.perf_counter()
-        exchange.is_head = is_head
-        self.exchange = exchange
-        self.watch_client()
-        self.start_is_due = True
-        worker.request_count += 1
-        if worker.request_count == worker.max_requests and worker.on_max_requests is not None:
-            worker.on_max_requests()
+            return 0
+        exchange.expects_continue = exchange.wants_call = head.expect_continue
         return 0
 
-    cdef HTTP1Exchange new_exchange(self, HeadParser parser, Handshake handshake):
+    cdef dict scope_of(self, HeadParser parser, str method):
         cdef RequestHead* head = &parser.head
-        cdef HTTP1Handshake opening
-        cdef HTTP1Exchange exchange
-        cdef dict scope = self.new_scope(parser)
-        if handshake is None:
-            exchange = HTTP1Exchange.__new__(HTTP1Exchange)
-        else:
-            exchange = opening = HTTP1Handshake.__new__(HTTP1Handshake)
-        exchange.worker = self.worker
-        exchange.connection = self
-        exchange.minor_version = head.minor_version
-        if handshake is None:
-            exchange.scope = scope
-            if self.tls is not None:
-                scope["extensions"]["tls"] = self.tls.copy()
-            return exchange
-        opening.key = handshake.key
-        opening.websocket = WebSocketExchange.__new__(WebSocketExchange)
-        opening.websocket.worker = self.worker
-        opening.websocket.request = opening
-        opening.websocket.deflate = handshake.deflate
-        opening.websocket.scope = websocket_scope(scope, handshake.subprotocols)
-        if self.tls is not None:
-            opening.websocket.scope["extensions"]["tls"] = self.tls.copy()
-        return exchange
-
-    cdef dict new_scope(self, HeadParser parser):
-        cdef RequestHead* head = &parser.head
-        cdef dict scope
-        if self.scope_template is None:
-            self.find_addresses()
-        scope = build_scope(
-            self.worker, self.scope_template, "1.1" if head.minor_version else "1.0", method_of(head), path_of(head),
+        return self.new_scope(
+            "1.1" if head.minor_version else "1.0", method, path_of(head),
             PyBytes_FromStringAndSize(head.path.p, head.path.n),
             PyBytes_FromStringAndSize(head.query.p, head.query.n),
-            headers_of(parser), EXTENSIONS_1_1 if head.minor_version else EXTENSIONS_1_0)
-        if self.believes_forwarded and has_forwarded(head):
-            self.worker.forwarding.believe(scope)
-        elif self.strips_forwarded:
-            scope["headers"] = self.worker.forwarding.without_forwarded(scope["headers"])
-        return scope
+            headers_of(parser), self.worker.forwarding is not None and has_forwarded(head),
+            EXTENSIONS_1_1 if head.minor_version else EXTENSIONS_1_0)
 
     cdef dict refused_scope(self, const RequestHead* head):
         if self.worker.access_log is None or self.sink is None:
@@ -623,69 +559,38 @@ cdef class HTTP1Connection(Connection):
 
     cdef int switch_to(self, Connection connection) except -1:
         """Hand the sink over, and what of the other protocol has been read."""
-        cdef char* held = self.held
-        cdef Py_ssize_t n = self.held_length
+        cdef Py_ssize_t n
+        cdef char* rest
+        cdef char* held = self.detach_held(&n)
         cdef ByteSink sink = self.sink
-        self.resume_reading()
-        self.exchange = None
-        self.state = READ_NOTHING
-        self.deadline = 0
-        self.successor = connection
-        self.held = NULL
-        self.held_length = self.held_capacity = 0
-        self.worker.connections.discard(self)
-        self.sink = None
-        sink.carry(connection)
-        if not sink.corked:
-            sink.flush()
         try:
-            if n:
-                connection.receive(held, n)
+            self.resume_reading()
+            self.exchange = None
+            self.state = READ_NOTHING
+            self.leave_sink()
+            connection.begin_on(self.worker, sink, self.worker.limits.ws_ping_interval)
+            if not sink.corked:
+                sink.flush()
+            connection.inherit(0, held, n)
         finally:
             PyMem_RawFree(held)
-        if self.at < self.end:
-            held = self.at
-            n = self.end - held
-            self.at = self.end
-            connection.receive(held, n)
-        return 0
-
-    cdef int find_addresses(self) except -1:
-        """client and server of the scope: (host, port), or of a unix socket None and (path, None)."""
-        cdef Forwarding forwarding = self.worker.forwarding
-        cdef ByteSink sink = self.sink
-        peer = sink.extra_info("peername")
-        own = sink.extra_info("sockname")
-        client = (peer[0], peer[1]) if isinstance(peer, (tuple, list)) else None
-        if isinstance(own, (tuple, list)):
-            server = (own[0], own[1])
-        else:
-            server = (os.fsdecode(own), None) if own else None
-        self.tls = sink.extra_info("tls")
-        self.scope_template = scope_template(self.worker, "http" if self.tls is None else "https", client, server)
-        if forwarding is not None:
-            self.believes_forwarded = not sink.hides_client and forwarding.trusted.has_peer(peer, own)
-            self.strips_forwarded = forwarding.strips and not self.believes_forwarded
-        return 0
+        rest = self.at
+        self.at = self.end
+        return connection.inherit(0, rest, self.end - rest)
 
     cdef int read_body(self) except -1:
         cdef char* p = self.at
         cdef Py_ssize_t n = min(<int64_t>(self.end - p), self.body_left)
-        cdef HTTP1Exchange exchange = self.exchange
-        cdef bytes piece
+        cdef bint is_last = n == self.body_left
         self.at = p + n
         self.body_left -= n
         self.body_read += n
-        if exchange is not None:
-            piece = self.worker.take_read(p, n) if self.at == self.end else PyBytes_FromStringAndSize(p, n)
-            self.body_arrives(exchange, self.body_left == 0)
-            exchange.feed_body(piece)
-            self.after_feed()
-        elif self.body_read > DISCARD_LIMIT and self.body_left:
-            self.at = self.end
-            return self.close()
-        elif self.body_left == 0:
-            self.end_body()
+        if self.exchange is None:
+            self.discard(is_last)
+        elif self.at == self.end:
+            self.feed(self.worker.memory.object_of(p, n), is_last)
+        else:
+            self.feed(PyBytes_FromStringAndSize(p, n), is_last)
         if self.state == READ_LENGTH:
             self.direct_bytes = self.body_left if self.exchange is not None and self.body_left >= DIRECT_MIN else 0
             self.watch_client()
@@ -695,48 +600,43 @@ cdef class HTTP1Connection(Connection):
         cdef char* p = self.at
         cdef Py_ssize_t body
         cdef Py_ssize_t n = chunked_decode(&self.chunks, p, self.end - p, &body)
-        cdef Py_ssize_t limit = self.worker.max_body_bytes
-        cdef HTTP1Exchange exchange = self.exchange
         if n < 0:
             self.at = self.end
             return self.refuse_body(400, "malformed chunked body")
         self.at = p + n
         self.body_read += body
-        if limit and self.body_read > limit and exchange is not None:
+        if self.exchange is None:
+            self.discard(self.chunks.done)
+        elif self.exceeds_body_limit(self.body_read):
             self.at = self.end
-            return self.refuse_body(413, "the body is larger than limit_request_body")
-        if exchange is not None:
-            self.body_arrives(exchange, self.chunks.done)
-            if body:
-                exchange.feed_body(PyBytes_FromStringAndSize(p, body))
-                self.after_feed()
-            elif self.chunks.done:
-                exchange.feed_end()
-        elif self.body_read > DISCARD_LIMIT:
-            self.at = self.end
-            return self.close()
-        elif self.chunks.done:
-            self.end_body()
+            return self.refuse_body(413, TOO_LARGE)
+        else:
+            self.feed(PyBytes_FromStringAndSize(p, body) if body else None, self.chunks.done)
         if self.state == READ_CHUNKS:
             self.watch_client()
         return 0
 
-    cdef int body_arrives(self, HTTP1Exchange exchange, bint all_of_it) except -1:
-        """Before a piece is fed: the application may answer, and close, while it takes that."""
-        exchange.expects_continue = False
-        if all_of_it:
-            exchange.body_complete = True
-            exchange.wants_call = False
+    cdef int feed(self, bytes piece, bint is_last) except -1:
+        """A piece of the body, or None, is the application's, which may be gone afterwards."""
+        cdef HTTP1Exchange exchange = self.exchange
+        exchange.expect_piece(is_last)
+        if is_last:
             self.end_body()
+        if piece is not None:
+            exchange.feed_body(piece)
+            if self.exchange is exchange and exchange.is_full():
+                self.pause_reading()
+        elif is_last:
+            exchange.feed_end()
         return 0
 
-    cdef int after_feed(self) except -1:
-        """Stop reading when the application has much left to receive; it may be gone by now."""
-        cdef HTTP1Exchange exchange = self.exchange
-        if exchange is not None and not exchange.body_complete:
-            exchange.wants_call = exchange.body_size > BODY_HIGH
-            if exchange.wants_call:
-                self.pause_reading()
+    cdef int discard(self, bint is_last) except -1:
+        """A piece of a body that nobody wants any more has come."""
+        if is_last:
+            return self.end_body()
+        if self.body_read > DISCARD_LIMIT:
+            self.at = self.end
+            return self.close()
         return 0
 
     cdef int end_body(self) except -1:
@@ -749,7 +649,7 @@ cdef class HTTP1Connection(Connection):
 
     cdef bint may_keep_alive(self, HTTP1Exchange exchange) noexcept:
         """Whether another request may follow. What is left of this one's body must be worth reading to its end."""
-        if exchange.wants_close or self.worker.draining or self.worker.keep_alive_timeout_s <= 0:
+        if exchange.wants_close or self.worker.draining or self.worker.limits.timeout_keep_alive <= 0:
             return False
         if exchange.body_complete:
             return True
@@ -766,9 +666,9 @@ cdef class HTTP1Connection(Connection):
             return self.close()
         self.sink.push(True)
         self.watch_client()
-        if self.paused and self.held_length <= self.worker.max_head_bytes:
+        if not self.holds_much():
             self.resume_reading()
-        if self.receiving and not self.worker.nests:
+        if self.receiving and not self.worker.tasks.nests:
             return 0                    # advance() goes on
         if self.at < self.end:
             self.put_off_rest()
@@ -780,38 +680,32 @@ cdef class HTTP1Connection(Connection):
 
     cdef int refuse(self, int status, str reason, bint is_head, dict scope, double started_at) except -1:
         """Answer in the application's place, and close: what follows on this connection can't be trusted."""
-        cdef ByteSink sink = self.sink
-        cdef bytes line = status_line(status)
-        cdef bytes text = line[13:len(line) - 2]
-        cdef bytes offered
-        if sink is None:
+        cdef WorkerContext worker = self.worker
+        cdef bytes text = reason_phrase(status).encode()
+        cdef bytes response
+        cdef list fields = []
+        if self.sink is None:
             return 0
         self.log_refusal(
             scope, status, 0 if is_head else len(text), time.perf_counter() - started_at if started_at else -1)
-        if self.worker.tells_refusal():
-            self.worker.logger.warning("Request of %s refused with %d: %s", self.peer(), status, reason)
-        sink.put(line, len(line))
-        sink.put(self.worker.default_lines, len(self.worker.default_lines))
+        if worker.logger.tells_refusal():
+            worker.logger.warning("Request of %s refused with %d: %s", self.peer(), status, reason)
         if status == 503:
-            sink.put(b"retry-after: 1\r\n", 16)
+            fields = [(b"retry-after", b"1")]
         elif status == 426:
             # RFC 9110 section 15.5.22, RFC 6455 section 4.4
-            offered = b"upgrade: websocket\r\nsec-websocket-version: 13\r\n"
-            sink.put(offered, len(offered))
-        text = b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (
-            len(text), b"" if is_head else text)
-        sink.put(text, len(text))
+            fields = [(b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")]
+        response = error_response(worker, status, text, is_head, fields)
+        self.sink.put(response, len(response))
         self.keep_alive = False
         return self.linger()
 
-    cdef int refuse_begun(self, int status, str reason, HeadParser parser, bint is_head) except -1:
-        """The same, of a request whose head is understood."""
-        if self.worker.access_log is None:
-            return self.refuse(status, reason, is_head, None, 0)
-        return self.refuse(status, reason, is_head, self.new_scope(parser), time.perf_counter())
+    cdef int refuse_begun(self, int status, str reason, dict scope, bint is_head) except -1:
+        """As refuse(), a request whose head is understood."""
+        return self.refuse(status, reason, is_head, scope, time.perf_counter())
 
     cdef int refuse_body(self, int status, str reason) except -1:
-        """The same, once the application may be running."""
+        """As refuse(), once the application may be running."""
         cdef HTTP1Exchange exchange = self.exchange
         cdef bint nothing_sent = exchange is None or not exchange.has_begun()
         cdef dict scope = None
@@ -828,7 +722,7 @@ cdef class HTTP1Connection(Connection):
             return 0                    # lost while the application heard of it
         if nothing_sent and exchange is not None:
             return self.refuse(status, reason, exchange.is_head, scope, exchange.started_at)
-        if self.worker.tells_refusal():
+        if self.worker.logger.tells_refusal():
             self.worker.logger.warning("Connection of %s closed in a request's body: %s", self.peer(), reason)
         return self.close()
 
@@ -840,23 +734,24 @@ cdef class HTTP1Connection(Connection):
         if sink is None:
             return 0
         if sink.blocked:
-            return self.watch_progress(sink.unsent())
+            self.unsent = sink.unsent()
+            return self.watch_progress()
         self.unsent = 0
         if exchange is None:
-            self.set_deadline(self.worker.keep_alive_timeout_s)
+            self.set_deadline(self.worker.limits.timeout_keep_alive)
         elif (self.state == READ_LENGTH or self.state == READ_CHUNKS) and not (
                 self.paused or exchange.expects_continue or exchange.has_begun()):
-            self.set_deadline(self.worker.body_timeout_s)
+            self.set_deadline(self.worker.limits.timeout_request_body)
         else:
             self.deadline = 0
         return 0
 
-    cdef int watch_progress(self, Py_ssize_t unsent) except -1:
-        """The client has taken all but this much just now: it has timeout_write to take more, and is looked at each
-        tick, since its system takes what it has room for a moment later."""
-        self.unsent = unsent
-        self.stalls_at = self.worker.now + self.worker.write_timeout_s
-        self.deadline = self.worker.now if self.worker.write_timeout_s > 0 else 0
+    cdef int watch_progress(self) except -1:
+        """The client has taken all but `unsent` just now: it has timeout_write to take more, and is looked at each tick,
+        since its system takes what it has room for a moment later."""
+        cdef double timeout_s = self.worker.limits.timeout_write
+        self.stalls_at = self.worker.now + timeout_s
+        self.deadline = self.worker.now if timeout_s > 0 else 0
         return 0
 
     cdef int close(self) except -1:
@@ -867,7 +762,7 @@ cdef class HTTP1Connection(Connection):
         if self.sink is None:
             return 0
         self.unsent = 0
-        self.set_deadline(LINGER_S)
+        self.expect_close()
         return self.sink.end()
 
     cdef int linger(self) except -1:
@@ -878,7 +773,7 @@ cdef class HTTP1Connection(Connection):
         if self.sink is None:
             return 0
         self.unsent = 0
-        self.set_deadline(LINGER_S)
+        self.expect_close()
         self.resume_reading()
         return self.sink.end_gently()
 
@@ -892,7 +787,7 @@ cdef class HTTP1Connection(Connection):
         """Whether the peer, which sends nothing more, may wait for answers: 1, or 0 where the connection ends now."""
         cdef HTTP1Exchange exchange = self.exchange
         if exchange is not None:
-            if exchange.body_complete and not isinstance(exchange, HTTP1Handshake):
+            if exchange.body_complete and exchange.websocket is None:
                 self.watches_peer = True
                 exchange.peer_has_ended()
                 return 1
@@ -920,19 +815,15 @@ cdef class HTTP1Connection(Connection):
             self.exchange.peer_has_ended()
         return 0
 
-    cdef int lost(self) except -1:
+    cdef int on_lost(self) except -1:
         cdef HTTP1Exchange exchange = self.exchange
         self.state = READ_NOTHING
         self.start_is_due = False
-        self.deadline = 0
-        self.watches_peer = False
-        self.sink = None
         self.exchange = None
-        self.worker.connections.discard(self)
         if exchange is not None:
             exchange.connection = None
             exchange.feed_disconnect()
-        return self.worker.note_idle()
+        return 0
 
     cdef int stalled(self) except -1:
         return self.watch_client() if self.state != READ_NOTHING else 0
@@ -950,7 +841,7 @@ cdef class HTTP1Connection(Connection):
     cdef int drain_and_close(self, double delay_s) except -1:
         cdef HTTP1Exchange exchange = self.exchange
         if exchange is not None:
-            return exchange.begins_shutdown()
+            return exchange.begin_shutdown()
         if self.state == READ_NOTHING:
             return 0
         if self.scope_template is not None and not self.reading_head:
@@ -969,16 +860,15 @@ cdef class HTTP1Connection(Connection):
         if self.sink is None:
             return 0
         if unsent or self.sink.blocked:
-            if unsent != self.unsent:
-                # A slow client has its time again for as long as it takes something
-                return self.watch_progress(unsent)
+            if self.has_taken(unsent):
+                return self.watch_progress()
             if self.worker.now < self.stalls_at:
                 self.deadline = self.worker.now
                 return 0
         elif self.unsent and self.state == READ_NOTHING:
             # What it has to take before it closes too has only now gone
             self.unsent = 0
-            self.set_deadline(LINGER_S)
+            self.expect_close()
             return 0
         elif self.unsent and not self.reading_head:
             return self.watch_client()
@@ -993,7 +883,7 @@ cdef class HTTP1Connection(Connection):
             return self.refuse_body(408, "it did not arrive within timeout_request_body")
         if self.reading_head:
             is_head = is_of_head(self.held, self.held_length)
-            parser = unlent_parser(self.worker.parser)
+            parser = unlent_parser(self.wire.parser)
             parser.parse(self.held, self.held + self.held_length, self.blank_bytes)
             return self.refuse(
                 408, "the head did not arrive within timeout_request_head", is_head,

@@ -5,14 +5,19 @@ know: the header's form, what is spoken behind it.
 """
 
 from fastasgi.codecs.proxyheader cimport ProxyHeader
-from fastasgi.core.contracts cimport Connection
+from fastasgi.core.contracts cimport ByteSink, Connection, WorkerContext
+from fastasgi.trust.peers cimport TrustedPeers
 
 
 cdef class ProxyProtocolConnection(Connection):
     cdef:
         bint peer_is_trusted            # it has to send a header; any other peer must not
-        bytearray held                  # what has come of a header; None: nothing
 
+    cdef int read(self, char* p, Py_ssize_t n) except -1
     cdef int tell_addresses(self, ProxyHeader* header) except -1
     cdef int hand_over(self, char* p, Py_ssize_t n) except -1
     cdef int refuse(self, str reason) except -1
+
+
+# A new connection, which has the sink
+cdef ProxyProtocolConnection open_proxy_protocol(WorkerContext worker, ByteSink sink, TrustedPeers peers)

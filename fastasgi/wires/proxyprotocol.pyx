@@ -2,36 +2,41 @@
 
 import os
 
-from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.mem cimport PyMem_RawFree
 
-from fastasgi.core.contracts cimport ByteSink, Connection, WorkerContext
-from fastasgi.trust.peers cimport address_text
 from fastasgi.codecs.proxyheader cimport (
-    PROXIED_INET, PROXIED_UNIX, ProxyHeader, begins_as_proxy_header, read_proxy_header,
+    MAX_PROXY_HEADER, PROXIED_INET, PROXIED_UNIX, ProxyHeader, begins_as_proxy_header, read_proxy_header,
 )
+from fastasgi.core.contracts cimport ByteSink, Connection, WorkerContext
+from fastasgi.trust.peers cimport TrustedPeers, address_text
+
+
+cdef ProxyProtocolConnection open_proxy_protocol(WorkerContext worker, ByteSink sink, TrustedPeers peers):
+    cdef ProxyProtocolConnection connection = ProxyProtocolConnection.__new__(ProxyProtocolConnection)
+    connection.peer_is_trusted = peers.has_peer(sink.extra_info("peername"), sink.extra_info("sockname"))
+    connection.begin_on(worker, sink, worker.limits.timeout_request_head)
+    return connection
 
 
 cdef class ProxyProtocolConnection(Connection):
 
-    def __cinit__(self, WorkerContext worker, ByteSink sink):
-        self.worker = worker
-        self.sink = sink
-        self.peer_is_trusted = worker.proxy_peers.has_peer(sink.extra_info("peername"), sink.extra_info("sockname"))
-        self.set_deadline(worker.head_timeout_s)
-        worker.connections.add(self)
-
     cdef int receive(self, char* p, Py_ssize_t n) except -1:
-        cdef bytearray held = self.held         # keeps alive what p points to, and in no other call grows
+        """A header comes in one piece nearly always: what is held is joined with what comes, and read again."""
+        cdef char* joined = NULL
+        if self.sink.closing:
+            return 0
+        if self.held_length:
+            self.hold_bytes(p, n, MAX_PROXY_HEADER)
+            p = joined = self.detach_held(&n)
+        try:
+            return self.read(p, n)
+        finally:
+            PyMem_RawFree(joined)
+
+    cdef int read(self, char* p, Py_ssize_t n) except -1:
         cdef ProxyHeader header
         cdef Py_ssize_t consumed
         cdef int begins
-        if self.sink.closing:
-            return 0
-        if held is not None:
-            self.held = None
-            held += p[:n]
-            p = PyByteArray_AS_STRING(held)
-            n = len(held)
         if self.peer_is_trusted:
             consumed = read_proxy_header(p, n, &header)
             if consumed < 0:
@@ -45,8 +50,7 @@ cdef class ProxyProtocolConnection(Connection):
                 return self.refuse("a PROXY header of a peer that proxy_protocol does not name")
             if begins == 0:
                 return self.hand_over(p, n)
-        self.held = bytearray(p[:n]) if held is None else held
-        return 0
+        return self.hold_bytes(p, n, MAX_PROXY_HEADER)
 
     cdef int tell_addresses(self, ProxyHeader* header) except -1:
         cdef ByteSink sink = self.sink
@@ -65,31 +69,22 @@ cdef class ProxyProtocolConnection(Connection):
         return 0
 
     cdef int hand_over(self, char* p, Py_ssize_t n) except -1:
+        cdef WorkerContext worker = self.worker
         cdef ByteSink sink = self.sink
-        cdef Connection successor
+        # The head's time runs since the connection was made
+        cdef double deadline = self.deadline
         if sink is None:
             return 0                    # lost meanwhile
-        self.sink = None
-        self.held = None
-        self.worker.connections.discard(self)
-        successor = sink.open_wire()
-        # The head's time runs since the connection was made
-        if 0 < self.deadline < successor.deadline:
-            successor.deadline = self.deadline
-        self.deadline = 0
-        if n:
-            successor.receive(p, n)
-        return 0
+        self.leave_sink()
+        return worker.opener.open_behind_proxy(sink).inherit(deadline, p, n)
 
     cdef int refuse(self, str reason) except -1:
         cdef ByteSink sink = self.sink
         if sink is None:
             return 0
-        peer = sink.extra_info("peername")
         # Without a name it has gone: that is how HAProxy's health checks end
-        if peer is not None and self.worker.tells_refusal():
-            name = "%s:%d" % tuple(peer[:2]) if isinstance(peer, (tuple, list)) else "a unix socket"
-            self.worker.logger.warning("Connection of %s closed: %s", name, reason)
+        if sink.extra_info("peername") is not None and self.worker.logger.tells_refusal():
+            self.worker.logger.warning("Connection of %s closed: %s", self.peer(), reason)
         self.deadline = 0
         return sink.abort()
 
@@ -97,20 +92,7 @@ cdef class ProxyProtocolConnection(Connection):
 
     cdef int eof(self) except -1:
         # A peer that has sent nothing has looked whether we listen
-        if self.held is not None:
-            return self.refuse("it has ended within its PROXY header")
-        self.sink.end()
-        return 0
-
-    cdef int lost(self) except -1:
-        self.deadline = 0
-        self.sink = None
-        self.held = None
-        self.worker.connections.discard(self)
-        return self.worker.note_idle()
-
-    cdef int writable(self) except -1:
-        return 0
+        return self.refuse("it has ended within its PROXY header") if self.held_length else self.sink.end()
 
     cdef int drain_and_close(self, double delay_s) except -1:
         self.expect_first_request()
@@ -119,6 +101,6 @@ cdef class ProxyProtocolConnection(Connection):
     cdef int expire(self) except -1:
         if self.sink is None:
             return 0
-        if self.held is None:
+        if self.held_length == 0:
             return self.sink.end()
         return self.refuse("its PROXY header did not arrive within timeout_request_head")

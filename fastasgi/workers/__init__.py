@@ -27,13 +27,14 @@ from gunicorn.workers.base import Worker  # type: ignore
 
 from fastasgi.application.interfaces import ASGIApp, Message, Receive, Scope, Send
 from fastasgi.asgi.exchange import ClientDisconnected
-from fastasgi.config import MOST_FIELDS, MOST_LINE_BYTES, Config
+from fastasgi.config import Config
 from fastasgi.errors import AppImportError, ConfigError, FastasgiError
 from fastasgi.logging import LOG_LEVELS
 from fastasgi.logs.namesakes import pair_loggers
 from fastasgi.server import Server
 from fastasgi.system.handlers import SignalHandlers
 from fastasgi.tls.contexts import TLS, TLSFiles
+from fastasgi.wires.http1 import MOST_FIELDS, MOST_LINE_BYTES
 
 HEARTBEAT_INTERVAL_S = 1.0  # at the most
 

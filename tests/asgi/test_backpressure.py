@@ -256,14 +256,14 @@ async def test_nothing_is_left_for_the_garbage_collector(path: str) -> None:
 
     async with served(app) as server:
         await use(server)
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
         gc.collect()
         gc.disable()
         try:
             before = kept()
             for _ in range(10):
                 await use(server)
-            await server.context.wait_idle()
+            await server.context.registry.wait_idle()
             await asyncio.sleep(0)
             assert kept() == before
         finally:

@@ -302,7 +302,7 @@ async def test_receive_and_send_in_asyncios_wrappers(wrap: Any) -> None:
     async with served(app) as server:
         client = await server.connect()
         await client.write(request("POST / HTTP/1.1", "content-length: 3", body=b"a"))
-        while server.context.exchange_count == 0:
+        while server.context.registry.exchange_count == 0:
             await asyncio.sleep(0)
         await client.write(b"bc")
         assert (await client.response()).body == b"ok"
@@ -397,7 +397,7 @@ async def test_concurrent_receives_each_get_a_message_once() -> None:
             await waiting.wait()
             waiting.clear()
         client.close()
-        while server.context.exchange_count:
+        while server.context.registry.exchange_count:
             await asyncio.sleep(0)
     assert all(messages.pop() == DISCONNECT for messages in results.values())
     bodies = [message["body"] for messages in results.values() for message in messages]
@@ -775,7 +775,7 @@ async def test_the_rest_of_a_body_is_dropped_with_its_client(caplog: pytest.LogC
         client = await server.connect()
         await client.write(request("POST / HTTP/1.1", "content-length: 10", body=b"abc"))
         client.close()
-        while server.context.connection_count:
+        while server.context.registry.connection_count:
             await asyncio.sleep(0)
         left.set()
         assert await outcome is None
@@ -829,7 +829,7 @@ async def test_a_response_to_a_client_whose_reset_was_not_seen(
         client.reset()
         await asyncio.sleep(0)
         go_on.set()
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert error_records(caplog) == []
 
 
@@ -850,9 +850,9 @@ async def test_an_application_that_ignores_its_clients_leaving_is_let_run(
         await client.write(request())
         await waits.wait()
         client.reset()
-        while server.context.connection_count:
+        while server.context.registry.connection_count:
             await asyncio.sleep(0)
-        assert server.context.exchange_count == 1
+        assert server.context.registry.exchange_count == 1
         go_on.set()
         assert await outcome is None
     assert error_records(caplog) == []
@@ -881,7 +881,7 @@ async def test_no_traceback_where_the_client_of_a_stream_leaves(
         await client.write(request())
         await client.reader.readuntil(b"piece")
         client.reset()
-        while server.context.connection_count:
+        while server.context.registry.connection_count:
             await asyncio.sleep(0)
         for _ in range(10):  # it sends on, to nobody
             await asyncio.sleep(0)
@@ -1106,7 +1106,7 @@ async def test_whatever_can_not_be_logged_takes_no_response(
             monkeypatch.setattr(logging.getLogger("fastasgi.error"), "handlers", [BrokenHandler()])
         answer = await server.talk(GET)
         monkeypatch.undo()
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     if ends == "in the body":
         assert answer.endswith(b"\r\n\r\n2\r\nok\r\n")
     else:
@@ -1246,7 +1246,7 @@ async def test_an_application_that_exits_at_once_has_failed_in_its_request_only(
     async with served(app) as server:
         assert await server.talk(GET) == SERVER_ERROR
         assert await server.talk(GET) == SERVER_ERROR
-        assert server.context.exchange_count == 0
+        assert server.context.registry.exchange_count == 0
     gc.collect()
     assert len(error_records(caplog)) == 2
 
@@ -1318,7 +1318,7 @@ async def test_work_behind_the_response_does_not_hold_up_the_next_request() -> N
         for path in ("/a", "/b", "/c"):
             assert (await client.ask(request(f"GET {path} HTTP/1.1"))).body == path.encode()
         assert done == ["/b", "/c"]
-        assert server.context.exchange_count == 1
+        assert server.context.registry.exchange_count == 1
         go_on.set()
     assert done == ["/b", "/c", "/a"]
 
@@ -1358,7 +1358,7 @@ async def test_work_behind_the_response_outlives_the_connection() -> None:
     outcome = Outcome()
     async with served(app) as server:
         assert await server.talk(GET) == OK
-        while server.context.connection_count:
+        while server.context.registry.connection_count:
             await asyncio.sleep(0)
         go_on.set()
         assert await outcome is None

@@ -82,7 +82,7 @@ async def test_a_reset_is_told_at_once(caplog: pytest.LogCaptureFixture) -> None
         left_at = now()
         client.reset()
         assert await told - left_at < 0.5
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert messages == [DISCONNECT, DISCONNECT]
     assert error_records(caplog) == []
 
@@ -103,7 +103,7 @@ async def test_an_end_before_the_response_is_told_after_the_hold(caplog: pytest.
         left_at = now()
         client.close()
         assert HOLD_S - 0.1 < await told - left_at < HOLD_S + 0.5
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert error_records(caplog) == []
 
 
@@ -150,7 +150,7 @@ async def test_send_does_nothing_for_a_while_and_then_raises(
         await send(MORE)
         if hears:
             assert await receive() == DISCONNECT
-        while server.context.connection_count:
+        while server.context.registry.connection_count:
             await send(MORE)
             await asyncio.sleep(0)
         turns = 0
@@ -180,7 +180,7 @@ async def test_send_does_nothing_for_a_while_and_then_raises(
         await client.reader.readuntil(b"piece")
         leave(client, how)
         await raised.wait()
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert error_records(caplog) == []
 
 
@@ -276,7 +276,7 @@ async def test_so_do_all_requests_before_the_end(transport: Any) -> None:
     data = request() + POST + request() + b"GET / HT"
     async with served(answer_late, **transport["server"]) as server:
         answer = await talk_and_end(server, transport["client"], data)
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert answer.count(b"HTTP/1.1 200 OK\r\n") == 3
     assert b"answer to POST body" in answer
 
@@ -350,7 +350,7 @@ async def test_timeout_write_holds_for_who_takes_nothing_of_it() -> None:
         client = await server.connect(limit=1000)
         await client.write(request())
         half_close(client)
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
 
 
 @in_each_loop
@@ -397,7 +397,7 @@ async def test_a_response_that_nobody_took_is_one_line(
         assert await receive() == DISCONNECT
         if not begun:
             await send(START)
-        while server.context.connection_count:
+        while server.context.registry.connection_count:
             await send(MORE)
         await send({"type": "http.response.body"})
 
@@ -409,7 +409,7 @@ async def test_a_response_that_nobody_took_is_one_line(
         if begun:
             await client.reader.readuntil(b"piece")
         leave(client, how)
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
         lines = access_lines()
     assert len(lines) == 1
     assert lines[0].startswith("GET / 499 ")
@@ -423,7 +423,7 @@ async def test_one_that_was_given_up_is_one_line_too(access_lines: Callable[[], 
 
     async with served(app) as server:
         assert await talk_and_end(server, None, request()) == b""
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
         assert access_lines() == ["GET / 499 0"]
 
 
@@ -431,7 +431,7 @@ async def test_one_that_was_given_up_is_one_line_too(access_lines: Callable[[], 
 async def test_a_whole_response_has_its_own_status(access_lines: Callable[[], list[str]]) -> None:
     async with served(answer_late) as server:
         await talk_and_end(server, None, request() + POST)
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
         assert access_lines() == ["GET / 200 14", "POST / 200 19"]
 
 
@@ -447,7 +447,7 @@ async def test_what_the_server_refuses_within_the_body_is_not_the_clients_leavin
             request("POST / HTTP/1.1", "transfer-encoding: chunked", body=b"5\r\nabcde\r\nf\r\n" + b"x" * 15)
         )
         assert answer.startswith(b"HTTP/1.1 413 ")
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
         assert not any("499" in line for line in access_lines())
 
 
@@ -464,7 +464,7 @@ async def test_a_client_that_leaves_while_the_server_ends_is_no_exception(
         await send(START)
         await send(MORE)
         await draining.wait()
-        while server.context.connection_count:
+        while server.context.registry.connection_count:
             await send(MORE)
             await asyncio.sleep(0)
         for _ in range(10):

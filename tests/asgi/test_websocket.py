@@ -176,7 +176,7 @@ async def test_a_bad_handshake_is_refused(
             assert response[b"sec-websocket-version"] == b"13"
             assert response[b"upgrade"] == b"websocket"
         assert await client.rest() == b""
-        assert server.context.request_count == 0
+        assert server.context.registry.request_count == 0
     [record] = [record for record in caplog.records if "refused" in record.getMessage()]
     assert reason in record.getMessage()
     assert not error_records(caplog)
@@ -260,7 +260,7 @@ def test_a_handshake_and_frames_cut_at_every_byte(http: str, loop: str, reads: R
             await say(server, [data[i : i + 1] for i in range(len(data))])
             for place in range(1, len(data)):
                 await say(server, [data[:place], data[place:]])
-            await server.context.wait_idle()
+            await server.context.registry.wait_idle()
 
     run(loop=loop)
 
@@ -302,7 +302,7 @@ async def test_a_handshake_on_a_connection_that_has_had_a_request() -> None:
         assert (await client.response()).body == b"hi"
         websocket = WebSocket(client, await client.response())
         assert await websocket.receive() == "hello"
-        assert server.context.connection_count == 1
+        assert server.context.registry.connection_count == 1
 
 
 # --- What the application accepts ---
@@ -577,7 +577,7 @@ async def test_connect_is_received_first_and_once() -> None:
     async with served(app) as server:
         websocket = await open_websocket(server, behind=frame(TEXT, b"a"))
         await websocket.close(3000, b"bye")
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert received == [CONNECT, {"type": "websocket.receive", "text": "a"}, disconnected(3000, "bye")]
 
 
@@ -678,7 +678,7 @@ async def test_the_client_closes(code: int | None, reason: bytes, seen: tuple[in
         websocket = await open_websocket(server)
         assert await websocket.close(code, reason) == (seen[0], "")
         await app.done.wait()
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert app.messages == [disconnected(*seen)]
 
 
@@ -704,7 +704,7 @@ async def test_disconnect_is_received_again_and_again() -> None:
 
     async with served(app) as server:
         await (await open_websocket(server)).close(1001)
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert seen == [disconnected(1001)] * 3
 
 
@@ -738,7 +738,7 @@ async def test_the_application_closes(message: dict[str, Any], expected: tuple[i
         assert await websocket.closing() == expected
         await websocket.write(close_frame(expected[0] if expected[0] != 1005 else None))
         assert await websocket.client.rest() == b""
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert [received[0]["type"], received[0]["code"]] == ["websocket.disconnect", expected[0]]
 
 
@@ -775,7 +775,7 @@ async def test_both_close_at_once() -> None:
         await websocket.write(frame(TEXT, b"close"), close_frame(3002))
         assert await websocket.closed() == (3001, "")
         assert app_closed.is_set()
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
 
 
 @in_each_loop
@@ -792,7 +792,7 @@ async def test_what_comes_after_the_servers_close_is_thrown_away() -> None:
         assert await websocket.closing() == (1000, "")
         await websocket.write(*[frame(BINARY, bytes(1000)), frame(PING, b"x")] * 1000, close_frame())
         assert await websocket.client.rest() == b""
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert received == [disconnected(1000)]
 
 
@@ -802,10 +802,10 @@ async def test_a_client_that_does_not_answer_the_close_is_cut_off() -> None:
         websocket = await open_websocket(server)
         assert await websocket.closing() == (1000, "")
         await move_clock(server, 9.0)
-        assert server.context.connection_count == 1
+        assert server.context.registry.connection_count == 1
         await move_clock(server, 13.0)
         assert await websocket.client.rest() == b""
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
 
 
 @in_each_loop
@@ -815,9 +815,9 @@ async def test_a_client_that_does_not_end_its_connection_is_cut_off() -> None:
         websocket = await open_websocket(server)
         await websocket.write(frame(3))
         assert await websocket.closed() == (1002, "3 is no opcode")
-        assert server.context.connection_count == 1
+        assert server.context.registry.connection_count == 1
         await move_clock(server, 5.0)
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
 
 
 @pytest.mark.parametrize("how", ["end", "reset"])
@@ -854,7 +854,7 @@ async def test_the_client_is_lost(how: str, state: str, caplog: pytest.LogCaptur
             client.reset()
         else:
             client.close()
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert received == [disconnected(3000 if state == "closing" else 1006)] * 2
     assert not error_records(caplog)
 
@@ -895,7 +895,7 @@ async def test_a_message_to_a_client_that_has_closed_raises_before_its_messages_
         await websocket.send("hello")
         assert await websocket.close() == (1000, "")
         came.set()
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert len(raised) == 1
 
 
@@ -935,7 +935,7 @@ async def test_a_violation_fails_the_websocket(
         assert (seen, bool(reason)) == (code, True)
         await app.done.wait()
         websocket.client.close()
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert app.messages == [{"type": "websocket.receive", "text": "before"}, disconnected(code, reason)]
     assert not error_records(caplog)
 
@@ -976,7 +976,7 @@ async def test_a_close_before_the_accept_is_a_403() -> None:
         response = await client.ask(handshake())
         assert (response.status, response.body) == (403, b"Forbidden")
         assert await client.rest() == b""
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert received == [CONNECT, disconnected(1006)]
 
 
@@ -1098,8 +1098,8 @@ async def test_the_call_ends_in_each_state(ending: str, state: str, caplog: pyte
         # Who waits in another task is let go
         assert (await kept[0]())["type"] == "websocket.disconnect"
         client.close()
-        await server.context.wait_idle()
-        assert server.context.exchange_count == 0
+        await server.context.registry.wait_idle()
+        assert server.context.registry.exchange_count == 0
     # A cancellation is no error once the WebSocket is over
     failed = ending in ("raise", "exit") or (ending == "cancel" and state not in ("denied", "closed"))
     is_error = failed or state in ("connecting", "held", "denying")
@@ -1249,7 +1249,7 @@ async def test_several_receivers_share_the_messages() -> None:
         websocket = await open_websocket(server)
         await websocket.write(*[frame(TEXT, b"%d" % i) for i in range(100)])
         await websocket.close()
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert sorted(received, key=int) == [str(i) for i in range(100)]
 
 
@@ -1303,7 +1303,7 @@ async def test_without_an_access_log_there_are_no_lines(caplog: pytest.LogCaptur
 
 async def until_running(server: Served, count: int) -> None:
     """Return when so many calls of the application run."""
-    while server.context.exchange_count != count:
+    while server.context.registry.exchange_count != count:
         await asyncio.sleep(0.001)
 
 

@@ -219,7 +219,7 @@ async def test_the_socket_is_not_read_while_the_application_does_not_receive(siz
         go_on.set()
         await flood.task
         assert await websocket.close() == (1000, "")
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert received == count
 
 
@@ -250,7 +250,7 @@ async def test_no_more_messages_wait_than_the_queue_takes(limit: int) -> None:
         assert await websocket.next(PONG) == b"behind"
         assert (await websocket.closed())[0] == 1002
         websocket.client.close()
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert taken == [*map(str, range(1, limit)), "0", 1002]
 
 
@@ -271,7 +271,7 @@ async def test_frames_behind_a_full_queue_are_received_in_order() -> None:
         websocket = await open_websocket(server)
         await websocket.write(*[frame(TEXT, b"%d" % i) for i in range(total)])
         assert await websocket.close() == (1000, "")
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert received == [str(i) for i in range(total)]
 
 
@@ -358,8 +358,8 @@ async def test_clients_that_leave_amid_traffic(ending: str, caplog: pytest.LogCa
 
     async with served(app) as server:
         await asyncio.gather(*[leave(number) for number in range(20)])
-        await server.context.wait_idle()
-        assert server.context.exchange_count == 0
+        await server.context.registry.wait_idle()
+        assert server.context.registry.exchange_count == 0
     assert came > 0
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
@@ -389,7 +389,7 @@ async def test_a_client_that_does_not_answer_a_ping_is_closed_with_1011() -> Non
         await websocket.next(PING)
         assert await websocket.closed() == (1011, "keepalive ping timeout")
         websocket.client.close()
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert received == [{"type": "websocket.disconnect", "code": 1011, "reason": "keepalive ping timeout"}]
 
 
@@ -585,7 +585,7 @@ async def test_an_abused_connection_leaves_no_object(name: str) -> None:
                 await client.reader.read(100)
                 client.close()
             await asyncio.sleep(0)
-            await server.context.wait_idle()
+            await server.context.registry.wait_idle()
             await asyncio.sleep(0)
             assert objects() == before
         finally:

@@ -185,7 +185,7 @@ async def test_httpx_over_one_connection() -> None:
         response = await client.put("/echo", params={"a": "é"}, json={"a": [1]})
         assert response.json() == {"a": [1]}
         assert json.loads(response.headers["x-seen"]) == ["PUT", "1.1", "a=%C3%A9"]
-        assert server.context.connection_count == 1
+        assert server.context.registry.connection_count == 1
 
 
 @in_loop
@@ -208,7 +208,7 @@ async def test_httpx_over_many_connections_at_once() -> None:
         paths = ["/whole", "/stream"] * 20
         responses = await asyncio.gather(*[client.get(path) for path in paths])
         assert [response.content == BODY for response in responses] == [True] * 40
-        assert server.context.connection_count > 1
+        assert server.context.registry.connection_count > 1
 
 
 @in_loop
@@ -218,7 +218,7 @@ async def test_httpx_that_leaves_a_stream(caplog: pytest.LogCaptureFixture) -> N
             async for _ in response.aiter_raw():
                 break
         assert (await client.get("/empty")).status_code == 204
-        while server.context.exchange_count:
+        while server.context.registry.exchange_count:
             await asyncio.sleep(0)
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 

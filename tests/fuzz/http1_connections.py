@@ -29,9 +29,11 @@ from fuzz.memory_transport import MemoryTransport
 from fuzz.socket_peer import SocketPeer
 from serving import LineRoute
 
+from fastasgi import Config
 from fastasgi.core.contracts import WorkerContext
 from fastasgi.logs.accesslog import AccessLog
 from fastasgi.sinks.socketsink import ServerProtocol
+from fastasgi.wires.opening import Opening
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 FILE_BYTES = 150_000
@@ -42,28 +44,26 @@ MAX_STEPS = 2000
 MAX_UNSENT = 1_000_000
 
 DEFAULTS: dict[str, Any] = {
-    "state": {},
-    "headers": [(b"server", b"fuzzed")],
+    "headers": [("server", "fuzzed")],
     "date_header": False,
-    "keep_alive_timeout_s": 5.0,
-    "head_timeout_s": 10.0,
-    "max_request_line_bytes": 8192,
-    "max_head_bytes": 65_536,
-    "max_header_count": 128,
-    "max_body_bytes": 0,
-    "max_concurrency": 0,
-    "max_requests": 0,
+    "timeout_keep_alive": 5.0,
+    "timeout_request_head": 10.0,
+    "limit_request_line": 8192,
+    "limit_request_head": 65_536,
+    "limit_request_fields": 128,
+    "limit_request_body": 0,
+    "limit_concurrency": None,
     "header_underscores": "allow",
 }
 VARIANTS: list[dict[str, Any]] = [
     {},
     {},
     {"http": "httptools"},
-    {"max_request_line_bytes": 100, "max_head_bytes": 300, "max_header_count": 6},
-    {"max_request_line_bytes": 1000, "max_head_bytes": 100, "header_underscores": "refuse"},
-    {"max_body_bytes": 900, "header_underscores": "drop"},
-    {"keep_alive_timeout_s": 0.0, "root_path": "/root", "state": {"a": []}},
-    {"max_concurrency": 2, "max_requests": 50},
+    {"limit_request_line": 100, "limit_request_head": 300, "limit_request_fields": 6},
+    {"limit_request_line": 1000, "limit_request_head": 100, "header_underscores": "refuse"},
+    {"limit_request_body": 900, "header_underscores": "drop"},
+    {"timeout_keep_alive": 0.0, "root_path": "/root"},
+    {"limit_concurrency": 2},
 ]
 ACCESS_LOG_FORMATS = [None, "json", "{client} {path} {query} {status} {user_agent} {header[n]}"]
 
@@ -272,17 +272,18 @@ class Connections:
         stage = Stage(str(self._file))
         settings = {**DEFAULTS, **VARIANTS[variant]}
         log = AccessLog(format=rng.choice(ACCESS_LOG_FORMATS), route=LineRoute(str.encode))
-        return Server(
-            stage,
-            settings,
-            WorkerContext(
-                loop,
-                rng.choice([stage, lambda *arguments: stage(*arguments)]),
-                logger=self._logger,
-                access_log=rng.choice([None, log]),
-                **settings,
-            ),
+        config = Config(stage, log_config=None, **settings)
+        config.load()
+        context = WorkerContext(
+            loop,
+            rng.choice([stage, lambda *arguments: stage(*arguments)]),
+            config,
+            state={"a": []} if config.root_path else {},
+            logger=self._logger,
+            access_log=rng.choice([None, log]),
         )
+        context.opener = Opening(context, config)
+        return Server(stage, settings, context)
 
     async def _connect(
         self, server: Server, port: int, parts: list[bytes], room: int | None, uses_socket: bool
@@ -344,7 +345,12 @@ class Connections:
             await self._turn(clients)
             context = server.context
             output_sizes = [len(client.peer.output) for client in clients]
-            now = (context.exchange_count, context.request_count, server.stage.steps, output_sizes)
+            now = (
+                context.registry.exchange_count,
+                context.registry.request_count,
+                server.stage.steps,
+                output_sizes,
+            )
             quiet = quiet + 1 if now == before else 0
             if quiet > QUIET_TURNS:
                 return
@@ -369,7 +375,7 @@ class Connections:
         context = server.context
         for _ in range(1000):
             await self._settle(server, clients)
-            if context.connection_count == 0 and context.exchange_count == 0:
+            if context.registry.connection_count == 0 and context.registry.exchange_count == 0:
                 break
             await self._call(self._tick, server, 30.0)
             await asyncio.sleep(0.001)
@@ -377,10 +383,10 @@ class Connections:
                 # While reading is paused, a real transport does not hear that the peer has left.
                 await self._call(context.abort)
         assert all(client.peer.is_lost for client in clients)
-        assert context.connection_count == 0
-        assert context.exchange_count == 0
+        assert context.registry.connection_count == 0
+        assert context.registry.exchange_count == 0
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(context.wait_idle(), 1)
+            await asyncio.wait_for(context.registry.wait_idle(), 1)
         assert all(call.has_ended for call in server.stage.calls)
         if self._errors.found:
             found, self._errors.found = self._errors.found, []
@@ -394,7 +400,8 @@ def is_ours(kept: object) -> bool:
     module = type(kept).__module__
     return isinstance(module, str) and module in (
         "fastasgi.core.contracts", "fastasgi.core.task", "fastasgi.asgi.exchange", "fastasgi.asgi.http",
-        "fastasgi.asgi.websocket", "fastasgi.wires.http1", "fastasgi.sinks.socketsink",
+        "fastasgi.asgi.websocket", "fastasgi.wires.http1", "fastasgi.wires.websocket",
+        "fastasgi.sinks.socketsink",
     ) and type(kept).__name__ not in ("Ready", "cython_function_or_method")  # fmt: skip
 
 

@@ -29,7 +29,7 @@ def last_request(calls: Sequence[Call], settings: dict[str, Any]) -> int:
             return number
         has_body = call.name == "late_stream" and method_of(call) != "HEAD"
         is_unframed = has_body and call.scope["http_version"] == "1.0"
-        if settings["keep_alive_timeout_s"] == 0 or is_unframed:
+        if settings["timeout_keep_alive"] == 0 or is_unframed:
             return number
     return len(calls)
 

@@ -12,9 +12,9 @@ from fastasgi.codecs.chunked import ChunkedBody
 from fastasgi.codecs.frames import DeflateSettings, FrameDecoder, negotiate_deflate
 
 HEAD_OPTIONS = {
-    "max_request_line_bytes": "max_request_line_bytes",
-    "max_head_bytes": "max_head_bytes",
-    "max_header_count": "max_header_count",
+    "limit_request_line": "max_request_line_bytes",
+    "limit_request_head": "max_head_bytes",
+    "limit_request_fields": "max_header_count",
     "header_underscores": "underscores",
 }
 # 16 bytes in base64
@@ -57,7 +57,7 @@ class Stream:
 def read_stream(data: bytes, settings: Mapping[str, Any]) -> Stream:
     options = {HEAD_OPTIONS[name]: value for name, value in settings.items() if name in HEAD_OPTIONS}
     options["llhttp"] = settings.get("http") == "httptools"
-    max_body_bytes = settings.get("max_body_bytes") or len(data)
+    max_body_bytes = settings.get("limit_request_body") or len(data)
     requests: list[Request] = []
     while data:
         try:
@@ -67,7 +67,7 @@ def read_stream(data: bytes, settings: Mapping[str, Any]) -> Stream:
             return Stream(requests, {error.status}, "HEAD" if line.startswith(b"HEAD ") else "GET")
         if head is None:
             break
-        if settings.get("max_body_bytes") and head.content_length > max_body_bytes:
+        if settings.get("limit_request_body") and head.content_length > max_body_bytes:
             return Stream(requests, {413}, head.method)
         is_handshake = asks_for_websocket(head)
         if is_handshake and (status := handshake_refusal(head)):

@@ -217,7 +217,7 @@ class Served:
     async def stop(self) -> None:
         """Begin the server's shutdown as a signal does, and wait until it has no connection any more."""
         self.server.should_exit = True
-        await self.context.wait_idle()
+        await self.context.registry.wait_idle()
 
 
 @contextlib.asynccontextmanager

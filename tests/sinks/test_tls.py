@@ -662,10 +662,10 @@ async def test_a_connection_costs_nothing_of_openssls_before_its_hello(
     monkeypatch.setattr(ssl.SSLContext, "wrap_bio", noted)
 
     async def waiting(running: Served, data: bytes = b"") -> None:
-        before = running.context.connection_count
+        before = running.context.registry.connection_count
         client = await running.connect()
         await client.write(data)
-        while running.context.connection_count == before:
+        while running.context.registry.connection_count == before:
             await asyncio.sleep(0)
 
     async with served(hello, **pair.settings) as running:
@@ -798,7 +798,7 @@ async def test_what_is_no_proxy_header_or_no_tls_behind_it(
         waiting = await running.connect()
         await waiting.write(PROXY_LINE[:10])
         waiting.close()
-        while running.context.connection_count:
+        while running.context.registry.connection_count:
             await asyncio.sleep(0)
     assert any(line in record.getMessage() for record in caplog.records)
     assert error_records(caplog) == []
@@ -905,7 +905,7 @@ async def test_no_deadline_comes_before_the_close_notify(authority: Authority, p
 
 
 async def until_closed(running: Served) -> None:
-    while running.context.connection_count:
+    while running.context.registry.connection_count:
         await asyncio.sleep(0.005)
 
 
@@ -1010,7 +1010,7 @@ async def test_a_handshake_under_way_does_not_hold_the_shutdown_up(
     async with served(hello, **pair.settings, timeout_graceful_shutdown=10) as running:
         client = await running.connect()
         client.writer.write(b"\x16")
-        while not running.context.connection_count:
+        while not running.context.registry.connection_count:
             await asyncio.sleep(0)
         begun = time.monotonic()
         running.server.should_exit = True

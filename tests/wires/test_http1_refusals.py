@@ -202,7 +202,7 @@ async def test_head(data: bytes, status: int, http: str, caplog: pytest.LogCaptu
     app = Witness()
     async with served(app, http=http) as server:
         assert_refused(await server.talk(data + SMUGGLED), status)
-        assert server.context.request_count == 0
+        assert server.context.registry.request_count == 0
     assert app.paths == []
     assert error_records(caplog) == []
 
@@ -348,7 +348,7 @@ async def test_chunked_body_that_the_application_left() -> None:
         assert (await client.ask(CHUNKED)).body == b"abc"
         await client.write(b"x\r\n" + SMUGGLED)
         assert await client.rest() == b""
-        assert server.context.request_count == 1
+        assert server.context.registry.request_count == 1
 
 
 # --- Limits ---

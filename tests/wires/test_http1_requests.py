@@ -46,7 +46,7 @@ async def test_a_connection_is_kept_for_the_next_request(http: str) -> None:
             response = await client.ask(request(f"GET /{number} HTTP/1.1"))
             assert response.body == b"GET /%d? " % number
             assert b"connection" not in response
-        assert server.context.connection_count == 1
+        assert server.context.registry.connection_count == 1
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ async def test_a_body_that_the_application_leaves_is_skipped(form: str) -> None:
             assert (await client.ask(data)).body == b"hello"
         await client.write(LAST)
         assert (await client.rest()).count(b"HTTP/1.1 200 OK") == 1
-        assert server.context.request_count == 4
+        assert server.context.registry.request_count == 4
 
 
 @in_loop
@@ -406,9 +406,9 @@ async def test_an_endless_body_that_the_application_leaves_is_not_read_for_ever(
                 await client.write(b"100000\r\n" + bytes(2**20) + b"\r\n")
         with contextlib.suppress(ConnectionResetError):
             assert await client.rest() == b""
-        assert server.context.connection_count <= 1
+        assert server.context.registry.connection_count <= 1
         client.close()
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
 
 
 @in_loop

@@ -49,7 +49,7 @@ async def test_the_scope_is_of_the_client_that_the_header_tells(
         connection = await running.connect()
         await connection.ask(header + request())
         await connection.ask(request())
-        assert running.context.connection_count == 1
+        assert running.context.registry.connection_count == 1
     assert [(scope["client"], scope["server"], scope["scheme"]) for scope in app] == [
         (client, server, "http")
     ] * 2
@@ -171,7 +171,7 @@ async def test_a_forged_header_of_an_untrusted_peer_closes_at_once(
         client = await running.connect(local_addr=STRANGER)
         await client.write(header + (HTTP if len(header) > 12 else b""))
         assert await closed(client) == b""
-        assert running.context.connection_count == 0
+        assert running.context.registry.connection_count == 0
     assert app == []
     [line] = warnings(caplog)
     assert line.startswith("Connection of 127.0.0.2:")
@@ -242,7 +242,7 @@ async def test_a_malformed_header_closes_at_once(
             await client.write(data)
         answer = await closed(client)
         client.close()
-        await running.context.wait_idle()
+        await running.context.registry.wait_idle()
     assert app == []
     [line] = warnings(caplog)
     if reason is None:
@@ -268,7 +268,7 @@ async def test_an_incomplete_header_has_the_heads_time(
         client = await running.connect()
         await client.write(sent)
         assert await closed(client) == b""
-        await running.context.wait_idle()
+        await running.context.registry.wait_idle()
     lines = ["its PROXY header did not arrive within timeout_request_head"] if is_logged else []
     assert [line.partition(" closed: ")[2] for line in warnings(caplog)] == lines
 
@@ -296,7 +296,7 @@ async def test_a_peer_that_leaves_within_its_header(
         await client.write(sent)
         client.writer.write_eof()
         assert await closed(client) == b""
-        await running.context.wait_idle()
+        await running.context.registry.wait_idle()
     lines = ["it has ended within its PROXY header"] if is_logged else []
     assert [line.partition(" closed: ")[2] for line in warnings(caplog)] == lines
 
@@ -312,7 +312,7 @@ async def test_a_health_check_that_ends_by_a_reset_is_not_logged(caplog: pytest.
         client = await running.connect()  # accepted behind the others
         await client.ask(HEADER + request())
         client.close()
-        await running.context.wait_idle()
+        await running.context.registry.wait_idle()
     assert warnings(caplog) == []
 
 
@@ -336,7 +336,7 @@ async def test_a_connection_without_its_header_does_not_hold_a_shutdown_up() -> 
         clients: list[Client] = [await running.connect() for _ in range(2)]
         await clients[0].write(HEADER[:7])
         await clients[1].write(HEADER)
-        while running.context.connection_count < 2:
+        while running.context.registry.connection_count < 2:
             await asyncio.sleep(0)
         started = loop.time()
         await running.stop()

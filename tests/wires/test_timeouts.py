@@ -65,7 +65,7 @@ async def test_a_head_that_does_not_end_in_time_is_answered_with_408(begun: byte
         begun_at = time.monotonic()
         assert await server.talk(begun) == TIMEOUT
         assert time.monotonic() - begun_at >= SHORT_S
-        assert server.context.request_count == 0
+        assert server.context.registry.request_count == 0
 
 
 @in_each_loop
@@ -164,7 +164,7 @@ async def test_an_idle_connection_is_closed_without_a_word() -> None:
             answered_at = time.monotonic()
         assert await client.rest() == b""
         assert SHORT_S <= time.monotonic() - answered_at < LONG_S
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
 
 
 @in_loop
@@ -234,7 +234,7 @@ async def test_a_refused_client_that_does_not_close_is_not_waited_for_for_ever()
         await client.write(b"\n")
         assert (await client.rest()).startswith(b"HTTP/1.1 400 ")
         async with asyncio.timeout(LONG_S):
-            await server.context.wait_idle()
+            await server.context.registry.wait_idle()
 
 
 # --- The time between two pieces of a body ---
@@ -263,7 +263,7 @@ async def test_a_body_that_stops_coming_is_answered_with_408(
         assert await server.talk(begun) == TIMEOUT
         assert time.monotonic() - begun_at >= SHORT_S
         assert received[-1] == {"type": "http.disconnect"}
-        assert server.context.exchange_count == 0
+        assert server.context.registry.exchange_count == 0
     assert error_records(caplog) == []
 
 
@@ -349,9 +349,11 @@ async def test_a_client_that_takes_nothing_is_cut_off(
         client = await server.connect(limit=1000)
         await client.write(request())
         async with asyncio.timeout(LONG_S):
-            while server.context.connection_count:
+            while server.context.registry.connection_count:
                 await asyncio.sleep(SHORT_S / 10)
-        while server.context.exchange_count:  # what an application goes on sending is dropped for a while
+        while (
+            server.context.registry.exchange_count
+        ):  # what an application goes on sending is dropped for a while
             shift_clock(0.5)
             await asyncio.sleep(0)
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
@@ -371,14 +373,14 @@ async def test_what_a_client_takes_first_does_not_double_its_time(kind: str, tmp
         await client.write(request())
         await client.reader.readexactly(2**20)
         spent_s = 0.0
-        while server.context.connection_count:
+        while server.context.registry.connection_count:
             shift_clock(step_s)
             spent_s += step_s
             await in_turn_of_its_own(server.context.tick)
             assert spent_s < 1.5 * limit_s, "it takes nothing any more"
             await asyncio.sleep(0.02)  # the systems still pass on what is on its way
         assert spent_s >= limit_s
-        while server.context.exchange_count:
+        while server.context.registry.exchange_count:
             shift_clock(step_s)
             await asyncio.sleep(0)
 
@@ -478,7 +480,7 @@ async def test_a_content_length_beyond_the_limit() -> None:
             answer = await server.talk(request("POST / HTTP/1.1", f"content-length: {size}") + b"x" * 11)
             assert answer.startswith(TOO_LARGE)
             assert b"\r\nconnection: close\r\n" in answer
-        assert server.context.request_count == 0
+        assert server.context.registry.request_count == 0
 
 
 @in_loop
@@ -506,7 +508,7 @@ async def test_a_chunked_body_beyond_the_limit() -> None:
         await client.write(b"6\r\nabcdef\r\n0\r\n\r\n" + request())
         assert (await client.rest()).startswith(TOO_LARGE)
         await ended.wait()
-        assert server.context.request_count == 1
+        assert server.context.registry.request_count == 1
     received = b"".join(message["body"] for message in messages[:-1])
     assert len(received) <= 10
     assert b"abcdeabcdef".startswith(received)
@@ -590,7 +592,7 @@ async def ended(server: Served) -> None:
     """Return when the server has stopped by itself."""
     while not server.context.draining:
         await asyncio.sleep(0.001)
-    await server.context.wait_idle()
+    await server.context.registry.wait_idle()
 
 
 @in_each_loop

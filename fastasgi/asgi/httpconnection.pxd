@@ -1,0 +1,42 @@
+"""What all requests of one HTTP connection have in common, whatever version of HTTP it speaks: the client, its scopes, the
+limits that refuse, what is counted, and how a request becomes a WebSocket.
+
+Must not know: wires, framing, how an answer looks.
+"""
+
+from libc.stdint cimport int64_t
+
+from fastasgi.asgi.http cimport HTTPExchange
+from fastasgi.core.contracts cimport Connection
+
+
+cdef class HTTPConnection(Connection):
+    cdef:
+        dict scope_template             # what is the same in all scopes of this connection; None before the first
+        dict tls                        # of the scope's extensions; None: plain
+        bint believes_forwarded         # its peer is trusted to tell of the clients
+        bint strips_forwarded           # its peer is not, and the application is not to see what it says
+
+    cdef int find_addresses(self) except -1
+    # The scope of a request. Every container of it is the request's own, `headers` among them. tells_client: there are
+    # fields in which proxies tell of the client
+    cdef dict new_scope(
+        self, str http_version, str method, str path, bytes raw_path, bytes query, list headers, bint tells_client,
+        dict extensions)
+    # Two limits that refuse a request: with 413, for TOO_LARGE, and with 503, for TOO_BUSY
+    cdef inline bint exceeds_body_limit(self, int64_t body_bytes) noexcept:
+        return 0 < self.worker.limits.limit_request_body < body_bytes
+    cdef inline bint is_too_busy(self, dict scope, bint opens_websocket) except -1:
+        if not 0 < self.worker.limits.limit_concurrency <= self.worker.registry.unfinished_count:
+            return False
+        return opens_websocket or not self.passes_limits(scope)
+    cdef bint passes_limits(self, dict scope) except -1
+    # Make the exchange a request of the application's, or one that opens a WebSocket.
+    cdef int begin_request(self, HTTPExchange exchange, dict scope) except -1
+    cdef int begin_websocket(self, HTTPExchange exchange, dict scope, list subprotocols, object deflate) except -1
+    cdef int count_request(self, HTTPExchange exchange) except -1       # once it has begun
+
+
+# Reasons of refusals, for the log
+cdef str TOO_LARGE
+cdef str TOO_BUSY

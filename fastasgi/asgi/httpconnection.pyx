@@ -1,0 +1,110 @@
+"""See httpconnection.pxd for the contracts."""
+
+import os
+import time
+
+from libc.stdint cimport int64_t
+
+from fastasgi.asgi.http cimport HTTPExchange
+from fastasgi.asgi.websocket cimport WebSocketExchange, websocket_scope
+from fastasgi.core.contracts cimport ByteSink, WorkerContext
+from fastasgi.trust.forwarded cimport Forwarding
+
+TOO_LARGE = "the body is larger than limit_request_body"
+TOO_BUSY = "limit_concurrency is reached"
+
+
+cdef class HTTPConnection(Connection):
+
+    cdef int find_addresses(self) except -1:
+        """client and server of the scope: (host, port), or of a unix socket None and (path, None)."""
+        cdef Forwarding forwarding = self.worker.forwarding
+        cdef ByteSink sink = self.sink
+        peer = sink.extra_info("peername")
+        own = sink.extra_info("sockname")
+        client = (peer[0], peer[1]) if isinstance(peer, (tuple, list)) else None
+        if isinstance(own, (tuple, list)):
+            server = (own[0], own[1])
+        else:
+            server = (os.fsdecode(own), None) if own else None
+        self.tls = sink.extra_info("tls")
+        self.scope_template = scope_template(self.worker, "http" if self.tls is None else "https", client, server)
+        if forwarding is not None:
+            self.believes_forwarded = not sink.hides_client and forwarding.trusted.has_peer(peer, own)
+            self.strips_forwarded = forwarding.strips and not self.believes_forwarded
+        return 0
+
+    cdef dict new_scope(
+        self, str http_version, str method, str path, bytes raw_path, bytes query, list headers, bint tells_client,
+        dict extensions,
+    ):
+        cdef WorkerContext worker = self.worker
+        cdef dict scope
+        if self.scope_template is None:
+            self.find_addresses()
+        scope = self.scope_template.copy()
+        scope["asgi"] = worker.asgi.copy()
+        if http_version != "1.1":
+            scope["http_version"] = http_version
+        scope["method"] = method
+        if not worker.root_path or path == "*":         # "*" is no path: RFC 9112 section 3.2.4
+            scope["path"] = path
+            scope["raw_path"] = raw_path
+        else:
+            scope["path"] = worker.root_path + path
+            scope["raw_path"] = worker.raw_root_path + raw_path
+        scope["query_string"] = query
+        scope["headers"] = headers
+        scope["state"] = worker.state.copy() if worker.state else {}
+        scope["extensions"] = extensions.copy()
+        if self.believes_forwarded and tells_client:
+            worker.forwarding.believe(scope)
+        elif self.strips_forwarded:
+            scope["headers"] = worker.forwarding.without_forwarded(headers)
+        return scope
+
+    cdef bint passes_limits(self, dict scope) except -1:
+        return self.worker.passes_limits is not None and self.worker.passes_limits(scope)
+
+    cdef int begin_request(self, HTTPExchange exchange, dict scope) except -1:
+        exchange.worker = self.worker
+        exchange.scope = scope
+        if self.tls is not None:
+            scope["extensions"]["tls"] = self.tls.copy()
+        return 0
+
+    cdef int begin_websocket(self, HTTPExchange exchange, dict scope, list subprotocols, object deflate) except -1:
+        cdef WebSocketExchange websocket = WebSocketExchange.__new__(WebSocketExchange)
+        websocket.worker = exchange.worker = self.worker
+        websocket.request = exchange
+        websocket.deflate = deflate
+        websocket.scope = websocket_scope(scope, subprotocols)
+        if self.tls is not None:
+            websocket.scope["extensions"]["tls"] = self.tls.copy()
+        exchange.websocket = websocket
+        return 0
+
+    cdef int count_request(self, HTTPExchange exchange) except -1:
+        if self.worker.access_log is not None:
+            exchange.started_at = time.perf_counter()
+        return self.worker.registry.count_request()
+
+
+cdef dict scope_template(WorkerContext worker, str scheme, object client, object server):
+    """The keys of a connection's HTTP scopes in their order, with what is the same in all of them."""
+    return {
+        "type": "http",
+        "asgi": worker.asgi,
+        "http_version": "1.1",
+        "server": server,
+        "client": client,
+        "scheme": scheme,
+        "method": None,
+        "root_path": worker.root_path,
+        "path": None,
+        "raw_path": None,
+        "query_string": None,
+        "headers": None,
+        "state": None,
+        "extensions": None,
+    }

@@ -1,0 +1,30 @@
+"""The settings that connections read, as plain numbers.
+
+Must not know: what a setting is for, where it comes from.
+"""
+
+
+cdef class Limits:
+    """Settings by the names that they have in Config. A field is filled from the setting of its name: to add a setting
+    is to declare it there and here, and to use it. What is None in Config, which means off, is 0 here.
+    """
+
+    cdef public:
+        # Bytes or numbers
+        Py_ssize_t limit_request_body           # 0: no limit, as in all of these
+        Py_ssize_t limit_concurrency
+        Py_ssize_t ws_max_size
+        Py_ssize_t ws_max_queue
+        # Seconds
+        double timeout_keep_alive               # 0: no connection is kept
+        double timeout_request_head             # 0: no limit, as in those that follow
+        double timeout_request_body
+        double timeout_write
+        double ssl_handshake_timeout
+        double ws_ping_interval                 # 0: no pings
+        double ws_ping_timeout
+        # Switches
+        bint serves_websockets
+        bint ws_per_message_deflate
+
+    cdef double shortest_time_s(self)           # of those that are set; infinity if none is

@@ -1,0 +1,25 @@
+"""What is open and runs in one worker, and how much there has been.
+
+Must not know: what connections and exchanges are.
+"""
+
+
+cdef class Registry:
+    cdef:
+        object loop
+        set connections                 # of Connection
+        set suspended                   # of Exchange whose application call has not returned
+        readonly Py_ssize_t exchange_count      # running application calls, suspended or not
+        # Of these, those whose response is not complete and those whose WebSocket the application has not closed
+        Py_ssize_t unfinished_count
+        readonly Py_ssize_t request_count       # requests begun since the start
+        public Py_ssize_t max_requests  # of which on_max_requests is told; 0: none
+        public object on_max_requests   # called once, without arguments, when max_requests have begun; or None
+        object idle_waiter              # asyncio.Future of wait_idle(), or None
+
+    cdef inline int count_request(self) except -1:
+        self.request_count += 1
+        if self.request_count == self.max_requests and self.on_max_requests is not None:
+            self.on_max_requests()
+        return 0
+    cdef int note_idle(self) except -1          # to be called after a connection or an exchange has ended

@@ -1,0 +1,35 @@
+"""What is open and runs in one worker."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+class Registry:
+    """The open connections and running application calls of one worker."""
+
+    @property
+    def connection_count(self) -> int:
+        """Open connections."""
+
+    @property
+    def exchange_count(self) -> int:
+        """Application calls that run."""
+
+    @property
+    def request_count(self) -> int:
+        """Requests begun since the start."""
+
+    max_requests: int
+    """The number of requests that `on_max_requests` is told of; 0 for none."""
+
+    on_max_requests: Callable[[], object] | None
+    """Called once, when `max_requests` requests have begun."""
+
+    def open_connections(self) -> set[Any]:
+        """A copy of the set of open connections."""
+
+    def running_tasks(self) -> set[asyncio.Task[None]]:
+        """The tasks of the application calls that have not returned."""
+
+    async def wait_idle(self) -> None:
+        """Return once no connection is open and no application call runs."""
