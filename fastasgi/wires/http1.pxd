@@ -66,7 +66,7 @@ cdef class HTTP1Connection(HTTPConnection):
         double stalls_at                # of worker.now, seconds: until then the client has to take more
         bint peer_is_done               # it has sent all it will, and perhaps waits for answers
 
-    cdef inline bint may_begin(self) noexcept:          # whether the next request may: nobody is answered, the client reads
+    cdef inline bint may_begin(self) noexcept:          # the next request: nobody is being answered, the client reads
         return self.exchange is None and not self.sink.blocked and not self.sink.closing
     cdef inline bint holds_much(self) noexcept:         # more than a head may have: nothing is to be read meanwhile
         return self.held_length > self.wire.parser.max_head_bytes
