@@ -1,0 +1,64 @@
+"""The applications do the same in Python and in Node."""
+
+import asyncio
+import http.client
+import importlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchparts import CORE, ROOT, WAIT_S, linux, wait_until
+
+from bench import accounting, processes
+from bench.probe import free_port
+
+# Loaded into Node before server.js: writes the number of the loop's turn at each piece of a response.
+COUNT_TURNS = """
+    const http = require('http');
+    let turns = 0;
+    (function turn() { turns++; setImmediate(turn).unref(); })();
+    const write = http.ServerResponse.prototype.write;
+    http.ServerResponse.prototype.write = function (...arguments) {
+      console.log(turns);
+      return write.apply(this, arguments);
+    };
+"""
+
+
+@linux
+@pytest.mark.skipif(not shutil.which("node"), reason="no Node")
+def test_nodes_loop_turns_between_the_pieces_of_a_stream(tmp_path: Path) -> None:
+    port, counter = free_port(), tmp_path / "count.js"
+    counter.write_text(COUNT_TURNS)
+    command = ["node", "--require", str(counter), str(ROOT / "bench" / "apps" / "server.js"), str(port), "1"]
+    with processes.Processes() as group:
+        process = group.start(command, (CORE,), tmp_path / "log")
+        wait_until(lambda: accounting.tree_listens(process.pid, port))
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
+        client.request("GET", "/stream")
+        assert client.getresponse().read() == b"y" * 65536
+        client.close()
+    turns = [int(line) for line in (tmp_path / "log").read_text().split()]
+    assert len(set(turns)) == len(turns) == 64
+
+
+def test_asyncios_loop_turns_between_the_pieces_of_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "bench" / "apps")
+    plain = importlib.import_module("plain")
+    turns, sent_at = 0, []
+
+    async def send(message: dict[str, Any]) -> None:
+        if message.get("more_body"):
+            sent_at.append(turns)
+
+    async def main() -> None:
+        nonlocal turns
+        streaming = asyncio.ensure_future(plain.app({"type": "http", "path": "/stream"}, None, send))
+        while not streaming.done():
+            turns += 1
+            await asyncio.sleep(0)
+        await streaming
+
+    asyncio.run(main())
+    assert len(set(sent_at)) == len(sent_at) == 64

@@ -1,0 +1,181 @@
+"""The real load generator, against sockets of the test's own and a real server."""
+
+import contextlib
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchparts import CORE, EMPTY, ROOT, SIMPLE, WAIT_S, FakeEnvironment, linux, turn, wait_until
+
+import fastasgi
+from bench import processes
+from bench.histogram import Histogram
+from bench.servers import Place, Server
+from bench.turn import Setup
+from bench.workloads import WORKLOADS, Workload
+
+
+@pytest.fixture
+def plain_server() -> Server:
+    """fastasgi with the bench's own application."""
+
+    def command(work: Workload, place: Place) -> list[str]:
+        app = ["plain:app", "--app-dir", str(ROOT / "bench" / "apps")]
+        return [sys.executable, "-m", "fastasgi", *app, "--port", str(place.port), "--no-access-log"]
+
+    return Server("fastasgi", "fastasgi", "x", command, needs_fastasgi=True)
+
+
+def start_generator(group: processes.Processes, port: int, log: Path, **job: Any) -> subprocess.Popen[str]:
+    """The real generator with a job, at work: it waits for ``go``."""
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = group.start(
+        [sys.executable, "-m", "bench.generator"],
+        (CORE,),
+        log,
+        env=variables,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    job = {"host": "127.0.0.1", "port": port, "kind": "request", "joins": False, "warmup_s": 0} | job
+    job = {"connections": 1, "request": WORKLOADS["hello"].request.decode()} | job
+    process.stdin.write(json.dumps(job) + "\n")
+    process.stdin.flush()
+    return process
+
+
+def tell(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
+def hear(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def serve_answers(listener: socket.socket, answers: Iterator[bytes], given: list[bytes]) -> None:
+    """Give each request that comes on any connection the next answer, and note it in `given`, until the
+    listener closes.
+    """
+
+    def serve(client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            while client.recv(65536):
+                answer = next(answers)
+                client.sendall(answer)
+                given.append(answer)
+
+    with contextlib.suppress(OSError):
+        while True:
+            threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+
+def window_of_real_generator(
+    answers: Iterator[bytes], folder: Path, *, answered: int = 1, **job: Any
+) -> dict[str, Any]:
+    """What the real generator says of a server that gives these answers, and has given so many of them."""
+    given: list[bytes] = []
+    with processes.Processes() as group, socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve_answers, args=(listener, answers, given), daemon=True).start()
+        process = start_generator(group, listener.getsockname()[1], folder / "log", **job)
+        assert hear(process) == "ready"
+        tell(process, "go")
+        wait_until(lambda: len(given) >= answered)
+        tell(process, "stop")
+        found: dict[str, Any] = json.loads(hear(process))
+        # Ends the blocking accept.
+        listener.shutdown(socket.SHUT_RDWR)
+    return found
+
+
+STREAM = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+EVENT = b"12\r\ndata: 1.000000\n\n\r\n"
+
+
+@linux
+@pytest.mark.parametrize(
+    ("answer", "joined", "failure"),
+    [
+        (STREAM + EVENT, 3, None),
+        (STREAM, 3, None),
+        (STREAM[:-2], 0, None),
+        (STREAM + EVENT + b"0\r\n\r\n", 0, "the stream of events ended"),
+        (STREAM.replace(b"200 OK", b"503 No") + EVENT, 0, "answered with status 503"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 16\r\n\r\ndata: 1.000000\n\n", 0, "not with a stream"),
+    ],
+    ids=["event", "head", "part of a head", "end", "503", "no stream"],
+)
+def test_a_client_of_events_has_joined_when_a_stream_has_begun(
+    answer: bytes, joined: int, failure: str | None, tmp_path: Path
+) -> None:
+    found = window_of_real_generator(
+        itertools.repeat(answer),
+        tmp_path,
+        kind="events",
+        connections=3,
+        joins=failure is not None or joined > 0,
+    )
+    assert found["joined"] == joined
+    reasons = [*found["failures"], *found["failures_before"]]
+    assert any(failure in reason for reason in reasons) if failure else not reasons
+
+
+@linux
+@pytest.mark.parametrize("kind", ["request", "rated"])
+@pytest.mark.parametrize("fixed", [True, False])
+def test_raw_users_look_at_the_length_of_bodies(kind: str, fixed: bool, tmp_path: Path) -> None:
+    answers = itertools.chain([SIMPLE], itertools.repeat(EMPTY))
+    # The third is asked for when the second has been looked at.
+    found = window_of_real_generator(answers, tmp_path, answered=3, kind=kind, rate=1000, fixed=fixed)
+    reasons = {*found["failures"], *found["failures_before"]}
+    assert reasons == ({"a body of 0 bytes, where others had 13"} if fixed else set())
+
+
+@linux
+def test_the_load_goes_on_after_the_window_until_the_server_has_been_looked_at(tmp_path: Path) -> None:
+    with processes.Processes() as group, socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(WAIT_S)
+        process = start_generator(group, listener.getsockname()[1], tmp_path / "log")
+        with listener.accept()[0] as client:
+            client.settimeout(WAIT_S)
+            assert hear(process) == "ready"
+            for line in ("go", "stop"):
+                tell(process, line)
+            assert json.loads(hear(process))["failures"] == {}
+            for _ in range(1000):
+                assert client.recv(65536)
+                client.sendall(SIMPLE)
+            assert process.stdin is not None
+            process.stdin.close()
+            assert process.wait(WAIT_S) == 0
+
+
+@linux
+@pytest.mark.parametrize("workload", ["hello", "pipeline", "reconnect", "client", "rate-1000", "download1m"])
+def test_the_real_generator_drives_a_real_server(workload: str, plain_server: Server, tmp_path: Path) -> None:
+    environment = FakeEnvironment(tmp_path)
+    environment.generator = (sys.executable, "-m", "bench.generator")
+    installed = Path(fastasgi.__path__[0]).parent
+    setup = Setup(environment, [(CORE,)], 0.3, 0.1, tmp_path, fastasgi=installed)
+    result = turn(setup, plain_server, workload)
+    assert result["status"] == "ok", result
+    assert result["failures"] == {}
+    latencies = Histogram(map(tuple, result["latencies"]))
+    assert latencies.total >= result["count"] > 10
+    if workload == "rate-1000" and max(result["lateness_p99_s"], latencies.quantile(1)) < 0.02:
+        # What a busy machine held up before the window is answered in it, at a higher rate than planned.
+        assert result["rate"] == pytest.approx(1000, rel=0.2)
+    # locust's statistics are of the window, as the recorder's are.
+    steps = {"/": result["count"]} if workload == "client" else {}
+    assert {name: step["count"] for name, step in result["steps"].items()} == steps

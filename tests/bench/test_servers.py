@@ -1,0 +1,32 @@
+"""The servers' commands."""
+
+from pathlib import Path
+
+from benchparts import ROOT
+
+from bench.errors import UnsupportedError
+from bench.probe import free_port
+from bench.servers import SERVERS, Place
+from bench.workloads import WORKLOADS
+
+
+def test_the_readme_counts_servers_and_workloads() -> None:
+    text = (ROOT / "bench" / "README.md").read_text()
+    assert f"{len(WORKLOADS)} workloads, {len(SERVERS)} servers" in text
+
+
+def test_every_server_makes_a_command_for_every_workload_or_says_why_not(tmp_path: Path) -> None:
+    for program in ("python", "uvicorn", "granian", "hypercorn", "daphne", "gunicorn", "floor"):
+        (tmp_path / program).touch()
+    place = Place(
+        free_port(), tmp_path, tmp_path / "floor", "/usr/bin/node", tmp_path / "key", tmp_path / "certificate"
+    )
+    for server in SERVERS.values():
+        for work in WORKLOADS.values():
+            if server.takes_part(work):
+                try:
+                    command = server.command(work, place)
+                except UnsupportedError:
+                    continue
+                assert str(place.port) in " ".join(command)
+                assert not work.tls or str(place.certificate) in " ".join(command)
