@@ -6,8 +6,9 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-from bench import compare, guard, micro, report, run, servers, workloads
+from bench import compare, guard, micro, run, servers, summary, workloads
 from bench.environment import HERE, ROOT, Environment
 from bench.errors import BenchError, UsageError
 from bench.results import new_folder
@@ -22,67 +23,56 @@ def build_parser() -> argparse.ArgumentParser:
     )
     # Before the command's name or behind it, where its absence must not undo the other.
     anywhere = argparse.ArgumentParser(add_help=False)
-    anywhere.add_argument(
-        "--environment", type=Path, default=argparse.SUPPRESS, help="folder to install into"
-    )
-    parser.add_argument(
-        "--environment", type=Path, default=ROOT / ".venv-bench", help="folder to install into"
-    )
+    for one, default in ((parser, ROOT / ".venv-bench"), (anywhere, argparse.SUPPRESS)):
+        one.add_argument("--environment", type=Path, default=default, help="folder to install into")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, described, chosen_servers, chosen_workloads, seconds, rounds in (
-        ("full", "every server at every workload", "all", "all", 5.0, 3),
-        ("quick", "a few of both", ",".join(servers.QUICK), ",".join(workloads.QUICK), 1.0, 2),
-    ):
-        command = commands.add_parser(
-            name, parents=[anywhere], help=described, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
-        command.add_argument("-s", "--servers", default=chosen_servers, help="separated by commas, or all")
-        command.add_argument(
-            "-w", "--workloads", default=chosen_workloads, help="separated by commas, or all"
-        )
-        command.add_argument(
-            "--seconds", type=float, default=seconds, help="length of the measured window of a turn"
-        )
-        command.add_argument(
-            "--rounds", type=int, default=rounds, help="turns of each server at each workload"
-        )
-        command.add_argument("--warmup", type=float, default=0.5, help="seconds of load before the window")
-        command.add_argument(
-            "--port", type=int, default=0, help="for the servers; 0 takes a free one each turn"
-        )
-        command.add_argument(
-            "--results", type=Path, default=HERE / "results", help="folder for the results' folder"
-        )
-    both = commands.add_parser(
-        "compare",
-        parents=[anywhere],
-        help="compare the working tree with a commit",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+
+    def add(name: str, described: str, **options: Any) -> argparse.ArgumentParser:
+        return commands.add_parser(name, parents=[anywhere], help=described, **options)
+
+    with_defaults = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+    full = add("full", "every server at every workload", **with_defaults)
+    _add_servers(full, "all")
+    _add_load(full, "all", seconds=5.0, rounds=3)
+    quick = add("quick", "a few of both", **with_defaults)
+    _add_servers(quick, ",".join(servers.QUICK))
+    _add_load(quick, ",".join(workloads.QUICK), seconds=1.0, rounds=2)
+    both = add("compare", "compare the working tree with a commit", **with_defaults)
     both.add_argument("base", help="the commit, as git names it")
-    both.add_argument(
-        "-w", "--workloads", default="hello,pipeline,browser,post16k", help="separated by commas"
-    )
-    both.add_argument("--seconds", type=float, default=3.0, help="length of the measured window of a turn")
-    both.add_argument("--rounds", type=int, default=7, help="turns of each; the intervals need some")
-    both.add_argument("--warmup", type=float, default=0.5, help="seconds of load before the window")
-    commands.add_parser(
-        "prepare", parents=[anywhere], help="make the environment and a build of fastasgi, no more"
-    )
-    commands.add_parser("micro", parents=[anywhere], help="time the codecs alone")
-    guarded = commands.add_parser(
-        "guard", parents=[anywhere], help="count the codecs' instructions and fail where they grew"
-    )
+    # The intervals of small differences need some rounds.
+    _add_load(both, "hello,pipeline,browser,post16k", seconds=3.0, rounds=7)
+    add("prepare", "make the environment and a build of fastasgi, no more")
+    add("micro", "time the codecs alone")
+    guarded = add("guard", "count the codecs' instructions and fail where they grew")
     guarded.add_argument("--installed", action="store_true", help="of the fastasgi that this interpreter has")
     guarded.add_argument("--record", action="store_true", help="record the figures instead")
-    again = commands.add_parser("report", help="make the report of a results folder again")
+    again = commands.add_parser("summary", help="make summary and chart of a results folder again")
     again.add_argument("folder", type=Path)
     commands.add_parser("list", help="name the servers and the workloads")
     return parser
 
 
+def _add_servers(command: argparse.ArgumentParser, chosen: str) -> None:
+    """The options of a run of several servers."""
+    command.add_argument("-s", "--servers", default=chosen, help="separated by commas, or all")
+    command.add_argument("--port", type=int, default=0, help="for the servers; 0 takes a free one each turn")
+    command.add_argument(
+        "--results", type=Path, default=HERE / "results", help="folder for the results' folder"
+    )
+
+
+def _add_load(command: argparse.ArgumentParser, chosen: str, *, seconds: float, rounds: int) -> None:
+    """The options of every run."""
+    command.add_argument("-w", "--workloads", default=chosen, help="separated by commas, or all")
+    command.add_argument(
+        "--seconds", type=float, default=seconds, help="length of the measured window of a turn"
+    )
+    command.add_argument("--rounds", type=int, default=rounds, help="turns of each server at each workload")
+    command.add_argument("--warmup", type=float, default=0.5, help="seconds of load before the window")
+
+
 def compare_servers(options: argparse.Namespace) -> int:
-    """`full` and `quick`: a run and its report."""
+    """`full` and `quick`: a run and its summary."""
     plan = run.plan_of(
         options.servers, options.workloads, options.seconds, options.rounds, options.warmup, options.port
     )
@@ -97,7 +87,7 @@ def compare_servers(options: argparse.Namespace) -> int:
     for note in environment.notes:
         print(f"bench: {note}", file=sys.stderr)
     found = run.carry_out(plan, environment, folder)
-    print(f"bench: {report.write(folder)}")
+    print(f"bench: {summary.write(folder)}")
     failed = any(turn["status"] == "failed" for turn in found["turns"])
     return FAILURE if failed or found["interrupted"] or not found["turns"] else 0
 
@@ -161,12 +151,12 @@ def guard_codecs(options: argparse.Namespace) -> int:
     return FAILURE if any(change.fails for change in changes) else 0
 
 
-def report_again(options: argparse.Namespace) -> int:
-    """`report`."""
+def summarize_again(options: argparse.Namespace) -> int:
+    """`summary`."""
     try:
-        print(f"bench: {report.write(options.folder)}")
+        print(f"bench: {summary.write(options.folder)}")
     except (OSError, ValueError) as error:
-        raise BenchError(f"no report of {options.folder}: {error}") from None
+        raise BenchError(f"no summary of {options.folder}: {error}") from None
     return 0
 
 
@@ -186,7 +176,7 @@ COMMANDS = {
     "prepare": prepare,
     "micro": time_codecs,
     "guard": guard_codecs,
-    "report": report_again,
+    "summary": summarize_again,
     "list": list_all,
 }
 

@@ -130,31 +130,26 @@ def paired(
 
 @dataclass(frozen=True)
 class Figure:
-    """What a report shows of one server at one workload with requests."""
+    """What a summary shows of one server at one workload with requests."""
 
     rate: Spread
-    user_us: float
-    system_us: float
     cpu_us: Spread
-    limits: tuple[str, ...]
-    """What limited the turns, the most frequent first."""
-    generator_busy: float
-    server_busy: float
-    memory_mib: float
+    system_us: float
+    """The kernel's part of the CPU time."""
+    limit: str
+    """What limited most of the turns; a key of turn.LIMITS."""
     latencies: Histogram
     failures: int
 
     @property
     def is_lower_bound(self) -> bool:
-        """Whether the server could have done more in half of the turns or more."""
-        return self.limits[0] in ("generator", "shared core", "other processes", "database")
+        """Whether the server could have done more in most of the turns."""
+        return self.limit in ("generator", "shared core", "other processes", "database")
 
     @property
     def has_fixed_rate(self) -> bool:
-        """Whether the load fixed the rate in half of the turns or more, so that it says nothing of the
-        server.
-        """
-        return self.limits[0] == "rate"
+        """Whether the load fixed the rate in most of the turns, so that it says nothing of the server."""
+        return self.limit == "rate"
 
 
 def figure_of(turns: list[dict[str, Any]]) -> Figure:
@@ -165,19 +160,11 @@ def figure_of(turns: list[dict[str, Any]]) -> Figure:
     for turn in turns:
         latencies.merge(Histogram((bucket, count) for bucket, count in turn["latencies"]))
     limits = [turn["limit"] for turn in turns]
-
-    def median(name: str) -> float:
-        return float(statistics.median(turn[name] for turn in turns))
-
     return Figure(
         Spread.of([turn["rate"] for turn in turns]),
-        median("user_us"),
-        median("system_us"),
         Spread.of([cpu_us(turn) for turn in turns]),
-        tuple(sorted(set(limits), key=lambda limit: -limits.count(limit))),
-        median("generator_busy"),
-        median("server_busy"),
-        median("memory_mib"),
+        statistics.median(turn["system_us"] for turn in turns),
+        max(limits, key=limits.count),
         latencies,
         sum(sum(turn["failures"].values()) for turn in turns),
     )

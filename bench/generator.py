@@ -72,24 +72,6 @@ def report_forever(recorder: Recorder, environment: Environment) -> None:
         recorder.report(environment.stats)
 
 
-def steps_of(environment: Environment) -> dict[str, dict[str, Any]]:
-    """What locust's own statistics say, by the name of a request, since they were reset: how many there were,
-    failures among them, and how many took how many milliseconds. The raw users have one kind of request
-    only, of which the recorder says more.
-    """
-    if not issubclass(environment.user_classes[0], FastHttpUser):
-        return {}
-    return {
-        entry.name: {
-            "count": entry.num_requests,
-            "failures": entry.num_failures,
-            "times_ms": list(entry.response_times.items()),
-        }
-        for entry in environment.stats.entries.values()
-        if entry.num_requests
-    }
-
-
 def main() -> None:
     """Do the job of standard input."""
     lines = Lines()
@@ -110,11 +92,9 @@ def main() -> None:
     gevent.sleep(job["warmup_s"])
     print("ready", flush=True)
     if lines.read() == "go":
-        environment.stats.reset_all()
         recorder.open()
         if lines.read() == "stop":
-            figures = recorder.close() | {"steps": steps_of(environment)}
-            print(json.dumps(figures), flush=True)
+            print(json.dumps(recorder.close()), flush=True)
             # The load goes on, until the parent has taken the server's memory and ends this process.
             lines.read()
     # The connections end with the process; to end each user in turn would take longer and show nothing.

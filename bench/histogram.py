@@ -7,9 +7,6 @@ GROWTH = 1.02
 _SCALE = 1 / math.log(GROWTH)
 FLOOR_S = 1e-6
 
-# Those of the percentile curve and of the tables.
-QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1.0)
-
 
 def bucket_of(latency_s: float) -> int:
     """The number of the bucket; 0 holds all up to 1 microsecond."""

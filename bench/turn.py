@@ -290,13 +290,7 @@ def _read_clocks(setup: Setup, work: Workload, cores: Cores, root: int) -> Clock
 def merge(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """The windows of several generators as one; `busy` is of the busiest."""
     latencies, lateness, failures, before = Histogram(), Histogram(), Counter[str](), Counter[str]()
-    steps: dict[str, dict[str, Any]] = {}
     for part in parts:
-        for name, step in part["steps"].items():
-            whole = steps.setdefault(name, {"count": 0, "failures": 0, "times_ms": Counter()})
-            whole["count"] += step["count"]
-            whole["failures"] += step["failures"]
-            whole["times_ms"].update(dict(step["times_ms"]))
         latencies.merge(Histogram(map(tuple, part["latencies"])))
         lateness.merge(Histogram(map(tuple, part["lateness"])))
         failures.update(part["failures"])
@@ -312,7 +306,6 @@ def merge(parts: list[dict[str, Any]]) -> dict[str, Any]:
         "lateness": lateness,
         "failures": dict(failures),
         "failures_before": dict(before),
-        "steps": steps,
         "refusal": next((part["refusal"] for part in parts if part["refusal"]), ""),
     }
 
@@ -383,33 +376,18 @@ def work_out(
         "latencies": window["latencies"].as_pairs(),
         "overdue": window["overdue"],
         "failures": window["failures"],
-        "steps": {name: _sum_up(step) for name, step in sorted(window["steps"].items())},
     }
 
 
-def _sum_up(step: dict[str, Any]) -> dict[str, float]:
-    """How often one step of locust's users was done, how often it failed, and how long it took.
-
-    The times are locust's, who rounds to milliseconds, and to two figures from 100 ms on.
-    """
-    times_ms = step["times_ms"]
-
-    def quantile_s(share: float) -> float:
-        left = share * times_ms.total()
-        for time_ms in sorted(times_ms):
-            left -= times_ms[time_ms]
-            if left <= 0:
-                break
-        return float(time_ms / 1e3)
-
-    return {
-        "count": step["count"],
-        "failures": step["failures"],
-        "median_s": quantile_s(0.5),
-        "p95_s": quantile_s(0.95),
-        "p99_s": quantile_s(0.99),
-    }
-
+LIMITS = {
+    "server": "the server used up its cores",
+    "generator": "a load generator used up its core, or was late: the server could do more",
+    "shared core": "server and generator share a core, or two threads of one: the server could do more",
+    "other processes": "other processes took the rest of a core: the server could do more",
+    "database": "PostgreSQL used up its core: the server could do more",
+    "rate": "the load has a fixed rate, which was kept up: that says nothing of the server's own",
+    "waiting": "no core was used up: the latency of each answer counts",
+}
 
 BUSY = 0.9
 KEPT_UP = 0.95
@@ -428,15 +406,9 @@ def limit_of(
     database: float,
     lateness_s: float,
 ) -> str:
-    """What kept the figure from being higher; the shares are of the cores in question, 1 is all of them.
+    """What kept the figure from being higher, a key of LIMITS.
 
-    server              the server used up its cores: the figure is the server's
-    generator           a load generator used up its core, or was late: the server could do more
-    database            PostgreSQL used up its core
-    shared core         server and generator had a core together, or two threads of one, and it was used up
-    other processes     a core was used up, and the rest of it by neither
-    rate                the load has a fixed rate, which was kept up
-    waiting             none of these: the latency of each answer, as with a single connection
+    The shares are of the cores in question: 1 is all of them.
     """
     if lateness_s > MAX_LATENESS_S:
         return "generator"

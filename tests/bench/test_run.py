@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from benchparts import FakeEnvironment, fake_server, linux, plan
 
-from bench import accounting, report, run
+from bench import accounting, run, summary
 from bench import results as store
 from bench.servers import SERVERS
 
@@ -48,7 +48,7 @@ def test_an_interrupted_run_keeps_its_results(tmp_path: Path, interrupt: signal.
     assert found["interrupted"]
     assert [turn["status"] for turn in store.load(tmp_path)["turns"]] == ["ok"]
     assert set(accounting.tree_pids(os.getpid())) <= before
-    assert "interrupted" in report.build_page(found)
+    assert "interrupted" in summary.build_summary(found)
 
 
 @linux

@@ -74,19 +74,6 @@ def test_cpu_time_counts_by_a_window_of_its_own() -> None:
     assert (longer["server_cores_used"], longer["generator_cores_used"]) == (0.75, 0.5)
 
 
-def test_the_steps_of_locusts_users_add_up() -> None:
-    def step(count: int, failures: int, *times_ms: list[int]) -> dict[str, Any]:
-        return {"count": count, "failures": failures, "times_ms": times_ms}
-
-    first = window(steps={"read": step(90, 1, [1, 30], [2, 60]), "chat": step(1, 0, [7, 1])})
-    second = window(steps={"read": step(10, 0, [2, 5], [50, 4], [120, 1])})
-    assert figures_of(first, second)["steps"] == {
-        "chat": {"count": 1, "failures": 0, "median_s": 0.007, "p95_s": 0.007, "p99_s": 0.007},
-        "read": {"count": 100, "failures": 1, "median_s": 0.002, "p95_s": 0.002, "p99_s": 0.05},
-    }
-    assert figures_of(window())["steps"] == {}
-
-
 def test_a_window_without_answers_or_with_many_failures_is_no_figure() -> None:
     with pytest.raises(CrashError, match="nothing was answered: refused"):
         figures_of(window(count=0, failures={"refused": 3}))

@@ -50,7 +50,6 @@ def window(**changes: Any) -> dict[str, Any]:
         "lateness": [],
         "failures": {},
         "failures_before": {},
-        "steps": {},
         "refusal": "",
     }
     return part | changes
@@ -179,3 +178,34 @@ def good_turn(
     """A turn as the results have it."""
     figures = figures_of(window(count=round(rate * 2)), cores=APART) | {"limit": "server"}
     return {"workload": workload, "server": server, "round": number, "status": "ok", **figures, **changes}
+
+
+def full_results() -> dict[str, Any]:
+    """Results with servers that did well, were held back, and failed."""
+    turns = []
+    for number in range(3):
+        turns += [
+            good_turn("fastasgi", 3000 + 10 * number, number),
+            good_turn("uvicorn", 1000 + 5 * number, number),
+        ]
+        turns += [good_turn("floor", 9000, number, limit="generator")]
+        turns += [good_turn(name, 1000, number, "rate-1000", limit="rate") for name in ("fastasgi", "node")]
+        for name in ("fastasgi", "uvicorn"):
+            turns.append(
+                {"workload": "idle", "server": name, "round": number, "status": "ok"}
+                | {"memory_mib": 50 + number, "resting_mib": 20, "connection_kib": 3.0 + number}
+            )
+            turns.append(
+                {"workload": "start", "server": name, "round": number, "status": "ok"}
+                | {"startup_s": 0.1 + number / 100, "memory_mib": 20.0, "cpu_s": 0.1}
+            )
+    turns.append(
+        {
+            "workload": "ws-echo",
+            "server": "node",
+            "round": 0,
+            "status": "failed",
+            "reason": "<b>boom</b> & bang",
+        }
+    )
+    return results_of(*turns)
