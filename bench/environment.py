@@ -21,41 +21,14 @@ from bench.servers import SERVERS, Place
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 REQUIREMENTS = HERE / "requirements.txt"
-# For generator, applications, micro-benchmarks, builds and tests/bench. The servers name their own.
-BASE_PACKAGES = [
-    "locust",
-    "gevent",
-    "starlette",
-    "fastapi",
-    "python-multipart",
-    "jinja2",
-    "asyncpg",
-    "click",
-    "uvloop",
-    "httptools",
-    "h11",
-    "websockets",
-    "wsproto",
-    "gunicorn_h1c",
-    "Cython",
-    "setuptools",
-    "pytest",
-    "pytest-timeout",
-    "hypothesis",
-]
+# What the load generator, the applications, the codecs' benchmarks and a build of fastasgi need. The servers
+# name their own.
+LOAD_PACKAGES = ("locust", "gevent")
+APP_PACKAGES = ("starlette", "fastapi", "jinja2", "asyncpg")
+MICRO_PACKAGES = ("httptools", "h11", "websockets", "wsproto", "gunicorn_h1c")
+BUILD_PACKAGES = ("Cython", "setuptools", "click")
+BASE_PACKAGES = (*LOAD_PACKAGES, *APP_PACKAGES, *MICRO_PACKAGES, *BUILD_PACKAGES)
 LOCK = "lock"
-# What goes with the environment's interpreter, and is made anew with it.
-OF_PYTHON = (
-    "bin",
-    "include",
-    "lib",
-    "lib64",
-    "share",
-    "pyvenv.cfg",
-    "installed.txt",
-    "builds",
-    "sources",
-)
 SOURCES = ("fastasgi", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 
 
@@ -114,7 +87,12 @@ class Environment:
         installed = stamp.read_text() if stamp.exists() else ""
         interpreter = self._interpreter()
         if not interpreter or (installed and not installed.startswith(interpreter)):
-            self._remove_python()
+            # All that was installed and built was for another interpreter.
+            for path in self.folder.iterdir():
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif path.name != LOCK:
+                    path.unlink()
             self._run([sys.executable, "-m", "venv", str(self.folder)], "making the environment")
             installed, interpreter = "", self._interpreter()
         servers = sorted({package for server in SERVERS.values() for package in server.packages})
@@ -144,15 +122,6 @@ class Environment:
             return self._run([str(self.python), "-c", code], "the environment's Python")
         except BenchError:
             return ""
-
-    def _remove_python(self) -> None:
-        """Remove the interpreter, and what was installed and built for it."""
-        for name in OF_PYTHON:
-            path = self.folder / name
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
 
     def _pip(self, *arguments: str) -> None:
         if arguments:
@@ -191,24 +160,9 @@ class Environment:
     def _make_certificate(self) -> None:
         if self.certificate.exists():
             return
-        command = [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-        ]
-        command += [
-            "-days",
-            "3650",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost,IP:127.0.0.1",
-        ]
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        command += ["-nodes", "-days", "3650", "-subj", "/CN=localhost"]
+        command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
         command += ["-keyout", str(self.key), "-out", str(self.certificate)]
         try:
             self._run(command, "making a certificate")

@@ -21,7 +21,6 @@ from locust.env import Environment
 from bench import users
 from bench.recorder import Recorder
 
-REPORT_INTERVAL_S = 0.5
 CONNECT_DEADLINE_S = 60
 READ_BYTES = 1 << 16
 
@@ -60,23 +59,14 @@ def prepare(job: dict[str, Any], recorder: Recorder) -> Environment:
                 recorder.answered(response_time / 1e3, 1, response_length)
 
         environment.events.request.add_listener(note)
-    else:
-        gevent.spawn(report_forever, recorder, environment)
     return environment
-
-
-def report_forever(recorder: Recorder, environment: Environment) -> None:
-    """Give locust's statistics what the raw users saw, again and again."""
-    while True:
-        gevent.sleep(REPORT_INTERVAL_S)
-        recorder.report(environment.stats)
 
 
 def main() -> None:
     """Do the job of standard input."""
     lines = Lines()
     job = json.loads(lines.read())
-    recorder = Recorder(name=job["kind"])
+    recorder = Recorder()
     environment = prepare(job, recorder)
     runner = environment.create_local_runner()
     connections = job["connections"]

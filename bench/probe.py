@@ -16,8 +16,6 @@ START_S = 30.0
 ANSWER_S = 10.0
 POLL_S = 0.002
 USAGE = 2
-# By whom a WebSocket handshake is answered depends on the path only in the applications.
-HANDSHAKE_PATHS = {"websocket": "/ws", "broadcast": "/room"}
 
 
 class ProbeError(BenchError):
@@ -63,8 +61,8 @@ def check_answer(port: int, work: Workload) -> None:
     handshake.
     """
     with connect(port, work.tls) as client:
-        if work.kind in HANDSHAKE_PATHS:
-            client.sendall(websocket.build_handshake(HANDSHAKE_PATHS[work.kind]))
+        if work.kind == "websocket":
+            client.sendall(websocket.build_handshake(work.path))
             answer = b""
             while websocket.read_handshake(answer) is None:
                 answer += _read(client)
@@ -76,7 +74,7 @@ def check_answer(port: int, work: Workload) -> None:
             while not complete:
                 data = _read(client)
                 answer += data
-                complete = bool(counter.feed(data)) or (work.kind == "events" and work.expect in answer)
+                complete = bool(counter.feed(data))
         except ResponseError as error:
             raise ProbeError(f"{work.path}: {error}") from None
         if work.expect not in answer:

@@ -1,18 +1,17 @@
-"""What a generator process has seen: answers, their latencies, failures; given to locust in batches."""
+"""What a generator process has seen: answers, their latencies, failures."""
 
 import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from bench.histogram import Histogram, latency_of
+from bench.histogram import Histogram
 
 
 class Recorder:
     """Counts since its start. A window is the difference of two moments; see `open` and `close`."""
 
-    def __init__(self, method: str = "GET", name: str = "") -> None:
-        self.method, self.name = method, name
+    def __init__(self) -> None:
         self.latencies = Histogram()
         self.lateness = Histogram()
         self.count = 0
@@ -23,20 +22,12 @@ class Recorder:
         self.refusal = ""
         self.overdue: Callable[[], list[float]] = list
         self.opened_at = 0.0
-        self._reported = Histogram()
-        self._reported_bytes = 0
-        self._reported_failures: Counter[str] = Counter()
 
     def answered(self, latency_s: float, count: int, received_bytes: int) -> None:
         """`count` answers came, `latency_s` after they were asked for."""
         self.count += count
         self.received_bytes += received_bytes
         self.latencies.add(latency_s, count)
-
-    def counted(self, count: int, received_bytes: int) -> None:
-        """`count` answers came whose latency isn't known here."""
-        self.count += count
-        self.received_bytes += received_bytes
 
     def failed(self, reason: str) -> None:
         """A request had no good answer."""
@@ -79,34 +70,3 @@ class Recorder:
             "overdue": len(overdue),
             "refusal": self.refusal,
         }
-
-    def report(self, stats: Any) -> None:
-        """Add what came since the last call to locust's statistics (a `locust.stats.RequestStats`).
-
-        locust's own way takes some microseconds a request. This takes some a bucket. Its times are
-        milliseconds.
-        """
-        new = self.latencies.difference(self._reported)
-        content_bytes = self.received_bytes - self._reported_bytes
-        self._reported, self._reported_bytes = self.latencies.copy(), self.received_bytes
-        now = time.time()
-        for entry in (stats.total, stats.get(self.name, self.method)):
-            for bucket, count in new.counts.items():
-                time_ms = latency_of(bucket) * 1e3
-                entry.response_times[round(time_ms, 3)] = (
-                    entry.response_times.get(round(time_ms, 3), 0) + count
-                )
-                entry.total_response_time += time_ms * count
-                entry.max_response_time = max(entry.max_response_time, time_ms)
-                low = entry.min_response_time
-                entry.min_response_time = time_ms if low is None else min(low, time_ms)
-            total = new.total
-            if total:
-                entry.num_requests += total
-                entry.num_reqs_per_sec[int(now)] = entry.num_reqs_per_sec.get(int(now), 0) + total
-                entry.total_content_length += content_bytes
-                entry.last_request_timestamp = now
-        for reason, count in (self.failures - self._reported_failures).items():
-            for _ in range(count):
-                stats.log_error(self.method, self.name, reason)
-        self._reported_failures = self.failures.copy()

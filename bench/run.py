@@ -107,7 +107,7 @@ def _take_rounds(plan: Plan, setup: Setup, work: Workload, found: dict[str, Any]
 
 
 def _describe_server(server: Server, versions: dict[str, str]) -> dict[str, str]:
-    names = list(server.packages) + (["node"] if server.name.startswith("node") else [])
+    names = list(server.packages) + (["node"] if server.name == "node" else [])
     shown = [
         f"{name} {versions[name.lower().replace('_', '-')]}"
         for name in names
@@ -117,20 +117,8 @@ def _describe_server(server: Server, versions: dict[str, str]) -> dict[str, str]
 
 
 def _describe(work: Workload) -> dict[str, Any]:
-    return {
-        name: getattr(work, name)
-        for name in (
-            "title",
-            "kind",
-            "connections",
-            "depth",
-            "rate_per_s",
-            "workers",
-            "tls",
-            "unit",
-            "section",
-        )
-    }
+    names = ("title", "kind", "connections", "depth", "rate_per_s", "workers", "tls", "unit")
+    return {name: getattr(work, name) for name in names}
 
 
 def describe_turn(work: Workload, server: Server, turn: dict[str, Any]) -> str:
@@ -172,11 +160,7 @@ def plan_of(servers: str, workloads: str, seconds: float, rounds: int, warmup_s:
         raise UsageError(f"--rounds {rounds}: choose from 1 to 1000")
     if not 0 <= port <= 65535:
         raise UsageError(f"--port {port}: choose from 0 to 65535")
-    return Plan(
-        choose(servers, SERVERS, "servers"),
-        choose(workloads, WORKLOADS, "workloads"),
-        seconds,
-        rounds,
-        warmup_s,
-        port,
-    )
+    chosen, works = choose(servers, SERVERS, "servers"), choose(workloads, WORKLOADS, "workloads")
+    if not any(server.takes_part(work) for server in chosen for work in works):
+        raise UsageError(f"--workloads {workloads}: none is for {servers}; choose hello, or other servers")
+    return Plan(chosen, works, seconds, rounds, warmup_s, port)

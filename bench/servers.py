@@ -16,7 +16,8 @@ HERE = Path(__file__).resolve().parent
 KEEP_ALIVE_S = 75
 # The default of most; the others' are too short for the workload of 10 000 connections.
 BACKLOG = 2048
-# Above so many connections granian needs to be told: it holds back what goes beyond its backlog.
+# Above so many connections granian and peregrine are told how many to expect: they hold back what goes beyond
+# their limits.
 MANY = 500
 
 
@@ -78,15 +79,8 @@ def _ssl(work: Workload, place: Place) -> list[str]:
 
 def _granian(work: Workload, place: Place) -> list[str]:
     command = [place.program("granian"), "--interface", "asgi", "--loop", "uvloop", "--host", "127.0.0.1"]
-    command += [
-        "--port",
-        str(place.port),
-        "--workers",
-        str(work.workers),
-        "--no-access-log",
-        "--log-level",
-        "warning",
-    ]
+    command += ["--port", str(place.port), "--workers", str(work.workers)]
+    command += ["--no-access-log", "--log-level", "warning"]
     if work.connections > MANY:
         command += ["--backpressure", str(2 * work.connections)]
     if work.tls:
@@ -94,66 +88,55 @@ def _granian(work: Workload, place: Place) -> list[str]:
     return [*command, work.app]
 
 
-def _hypercorn(work: Workload, place: Place) -> list[str]:
-    command = [
-        place.program("hypercorn"),
-        "-k",
-        "uvloop",
-        "-b",
-        f"127.0.0.1:{place.port}",
-        "-w",
-        str(work.workers),
-    ]
-    command += ["--keep-alive", str(KEEP_ALIVE_S), "--log-level", "warning", "--backlog", str(BACKLOG)]
+def _peregrine(work: Workload, place: Place) -> list[str]:
+    command = [place.program("peregrine"), "--protocol", "asgi", "--port", str(place.port)]
+    command += ["--workers", str(work.workers), "--keep-alive", str(1000 * KEEP_ALIVE_S)]
+    command += ["--log-level", "warning"]
+    if work.connections > MANY:
+        command += ["--max-connections", str(2 * work.connections)]
+    if work.tls:
+        command += ["--tls-key", str(place.key), "--tls-cert", str(place.certificate)]
+    return [*command, work.app]
+
+
+def _h2corn(work: Workload, place: Place) -> list[str]:
+    command = [place.program("h2corn"), "--port", str(place.port), "--workers", str(work.workers)]
+    command += ["--loop", "uvloop", "--no-access-log", "--timeout-keep-alive", str(KEEP_ALIVE_S)]
+    command += ["--backlog", str(BACKLOG)]
+    if work.connections > MANY:
+        command += ["--timeout-handshake", str(KEEP_ALIVE_S), "--timeout-request-header", str(KEEP_ALIVE_S)]
     if work.tls:
         command += ["--keyfile", str(place.key), "--certfile", str(place.certificate)]
     return [*command, work.app]
 
 
+# The next three are at one workload only, of one worker without TLS.
+
+
+def _gunicorn(work: Workload, place: Place) -> list[str]:
+    command = [place.program("gunicorn"), "-k", "asgi", "--asgi-loop", "uvloop", "--log-level", "warning"]
+    return [*command, "-b", f"127.0.0.1:{place.port}", "--keep-alive", str(KEEP_ALIVE_S), work.app]
+
+
+def _hypercorn(work: Workload, place: Place) -> list[str]:
+    command = [place.program("hypercorn"), "-k", "uvloop", "-b", f"127.0.0.1:{place.port}"]
+    command += ["--keep-alive", str(KEEP_ALIVE_S), "--log-level", "warning", "--backlog", str(BACKLOG)]
+    return [*command, work.app]
+
+
 def _daphne(work: Workload, place: Place) -> list[str]:
-    if work.workers > 1:
-        raise UnsupportedError("it has no worker processes")
-    command = [place.program("daphne"), "-v", "0"]
-    if work.tls:
-        endpoint = f"ssl:{place.port}:privateKey={place.key}:certKey={place.certificate}"
-    else:
-        endpoint = f"tcp:{place.port}"
-    return [*command, "-e", f"{endpoint}:interface=127.0.0.1:backlog={BACKLOG}", work.app]
-
-
-def _gunicorn(*arguments: str) -> Callable[[Workload, Place], list[str]]:
-    def command(work: Workload, place: Place) -> list[str]:
-        tls = ["--keyfile", str(place.key), "--certfile", str(place.certificate)] if work.tls else []
-        common = ["-b", f"127.0.0.1:{place.port}", "-w", str(work.workers), "--keep-alive", str(KEEP_ALIVE_S)]
-        common += ["--log-level", "warning", "--worker-connections", "20000"]
-        return [place.program("gunicorn"), *arguments, *common, *tls, work.app]
-
-    return command
+    endpoint = f"tcp:{place.port}:interface=127.0.0.1:backlog={BACKLOG}"
+    return [place.program("daphne"), "-v", "0", "-e", endpoint, work.app]
 
 
 # What server.js answers as the applications do.
-_NODE_ROUTES = frozenset(
-    [
-        "/",
-        "/echo",
-        "/count",
-        "/big",
-        "/stream",
-        "/events",
-        "/json",
-        "/items/5",
-        "/plaintext",
-        "/db",
-        "/queries",
-        "/fortunes",
-    ]
-)
+_NODE_ROUTES = frozenset(["/", "/echo", "/count", "/big", "/stream", "/json", "/items/5", "/db", "/fortunes"])
 
 
 def _node(work: Workload, place: Place) -> list[str]:
     if not place.node:
         raise MissingError("node is not installed")
-    if work.kind in ("websocket", "broadcast", "visitor") or work.route not in _NODE_ROUTES:
+    if work.kind == "websocket" or work.route not in _NODE_ROUTES:
         raise UnsupportedError("Node's http module has no such part; the application would need a package")
     command = [place.node, str(HERE / "apps" / "server.js"), str(place.port), str(work.workers)]
     return command + ([str(place.key), str(place.certificate)] if work.tls else [])
@@ -163,6 +146,11 @@ def _floor(work: Workload, place: Place) -> list[str]:
     if not place.floor.exists():
         raise MissingError("no C compiler has built bench/floor.c")
     return [str(place.floor), str(place.port)]
+
+
+def _is_hello(work: Workload) -> bool:
+    """Whether the workload is the one for servers whose other figures would say nothing new."""
+    return work.name == "hello"
 
 
 SERVERS = {
@@ -179,60 +167,49 @@ SERVERS = {
         Server(
             "granian",
             "granian",
-            "uvloop, one runtime thread a worker; --backpressure for more than 500 connections",
+            f"uvloop, one runtime thread a worker; --backpressure for more than {MANY} connections",
             _granian,
             ("granian", "uvloop"),
         ),
         Server(
+            "peregrine",
+            "peregrine",
+            f"uvloop; --max-connections for more than {MANY} connections",
+            _peregrine,
+            ("peregrine-server", "uvloop"),
+        ),
+        Server(
+            "h2corn",
+            "h2corn",
+            f"uvloop, backlog of {BACKLOG}; longer time-outs for more than {MANY} connections",
+            _h2corn,
+            ("h2corn", "uvloop"),
+        ),
+        Server(
+            "gunicorn",
+            "gunicorn asgi",
+            "-k asgi, uvloop, its C parser; at hello only",
+            _gunicorn,
+            ("gunicorn", "gunicorn_h1c", "uvloop"),
+            takes_part=_is_hello,
+        ),
+        Server(
             "hypercorn",
             "hypercorn",
-            "uvloop worker class, backlog of 2048",
+            f"uvloop worker class, backlog of {BACKLOG}; at hello only",
             _hypercorn,
             ("hypercorn", "uvloop"),
+            takes_part=_is_hello,
         ),
         Server(
             "daphne",
             "daphne",
-            "its defaults: Twisted's asyncio reactor; backlog of 2048",
+            f"its defaults: Twisted's asyncio reactor; backlog of {BACKLOG}; at hello only",
             _daphne,
             ("daphne",),
+            takes_part=_is_hello,
         ),
-        Server(
-            "gunicorn-asgi",
-            "gunicorn asgi",
-            "-k asgi, uvloop, its C parser",
-            _gunicorn("-k", "asgi", "--asgi-loop", "uvloop"),
-            ("gunicorn", "gunicorn_h1c", "uvloop"),
-        ),
-        Server(
-            "gunicorn-uvicorn",
-            "gunicorn + uvicorn",
-            "-k uvicorn_worker.UvicornWorker: uvloop, httptools",
-            _gunicorn("-k", "uvicorn_worker.UvicornWorker"),
-            ("gunicorn", "uvicorn", "uvicorn-worker", "uvloop", "httptools"),
-        ),
-        Server(
-            "gunicorn-fastasgi",
-            "gunicorn + fastasgi",
-            "-k fastasgi.workers.FastASGIWorker: uvloop, own parser",
-            _gunicorn("-k", "fastasgi.workers.FastASGIWorker"),
-            ("gunicorn", "uvloop"),
-            needs_fastasgi=True,
-        ),
-        Server(
-            "node",
-            "Node http",
-            "http.createServer, one process",
-            _node,
-            takes_part=lambda work: work.workers == 1,
-        ),
-        Server(
-            "node-cluster",
-            "Node cluster",
-            "cluster, a process for each worker",
-            _node,
-            takes_part=lambda work: work.workers > 1,
-        ),
+        Server("node", "Node http", "http.createServer; in the cluster module if there are workers", _node),
         Server(
             "floor",
             "C epoll floor",

@@ -163,7 +163,6 @@ class Generators:
             "tls": work.tls,
             "request": work.request.decode("latin-1"),
             "warmup_s": self._setup.warmup_s,
-            "leads": number == 0,
         }
 
     def _tell(self, process: subprocess.Popen[str], line: str) -> None:
@@ -412,7 +411,7 @@ def limit_of(
     """
     if lateness_s > MAX_LATENESS_S:
         return "generator"
-    if work.planned_rate and rate >= KEPT_UP * work.planned_rate:
+    if work.rate_per_s and rate >= KEPT_UP * work.rate_per_s:
         return "rate"
     if server >= BUSY and not cores.beside:
         return "server"

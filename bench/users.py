@@ -17,19 +17,17 @@ from typing import Any, ClassVar
 import gevent
 from gevent.event import Event
 from locust import FastHttpUser, User, constant, task
-from locust.exception import StopUser
 
 from bench import websocket
 from bench.errors import UnsupportedError
 from bench.recorder import Recorder
-from bench.responses import CHUNKED, UNTIL_CLOSE, BodyLength, ResponseCounter, ResponseError, read_framing
+from bench.responses import BodyLength, ResponseCounter, ResponseError
 
 READ_BYTES = 1 << 18
 # After a failure a user waits so long before it connects again, so that a dead server isn't hammered.
 RETRY_S = 0.1
 MESSAGE = websocket.build_text(b"x" * 32)
 TIMEOUT_S = 10
-LAST_CHUNK = b"\r\n0\r\n\r\n"
 # So long the first connections wait for the last ones.
 GATHER_S = 10
 # And so long then for each, until the server has accepted it.
@@ -53,7 +51,6 @@ class Target:
         self.depth: int = job.get("depth", 1)
         self.rate_per_s: float = job.get("rate", 0)
         self.path: str = job.get("path", "/")
-        self.leads: bool = job.get("leads", True)
         self._connections: int = job.get("connections", 1)
         self._waiting: list[RawUser] | None = []
         self.recorder = recorder
@@ -304,40 +301,8 @@ class ReconnectUser(RawUser):
         self.target.recorder.answered(now() - started, 1, received_bytes)
 
 
-class EventsUser(RawUser):
-    """Holds a stream of server-sent events and takes the age of each from the time that it carries."""
-
-    def begin(self) -> None:
-        self.held = b""
-        self.link.send(self.target.request)
-
-    def on_first_data(self, data: bytes) -> None:
-        self.held += data
-        head, blank_line, rest = self.held.partition(b"\r\n\r\n")
-        if not blank_line:
-            return
-        if read_framing(head) not in (CHUNKED, UNTIL_CLOSE):
-            raise ResponseError("answered with a whole response, not with a stream")
-        self.held = b""
-        super().on_first_data(rest)
-
-    def on_data(self, data: bytes) -> None:
-        *events, self.held = (self.held + data).split(b"\n\n")
-        time_now = time.monotonic()
-        for event in events:
-            start = event.find(b"data: ")
-            if start < 0:
-                raise ResponseError(f"no event: {event[:60]!r}")
-            age_s = time_now - float(event[start + 6 :].split()[0])
-            self.target.recorder.answered(age_s, 1, len(event) + 2)
-        if self.held.endswith(LAST_CHUNK):
-            raise ResponseError("the stream of events ended")
-
-
 class WebSocketUser(RawUser):
     """Sends a text message of 32 bytes when the last one has come back."""
-
-    sends = True
 
     def begin(self) -> None:
         self.counter = websocket.MessageCounter()
@@ -345,10 +310,9 @@ class WebSocketUser(RawUser):
         self.link.send(websocket.build_handshake(self.target.path))
 
     def send(self) -> None:
-        """Send the next message, if this user does."""
-        if self.sends:
-            self.sent_at = now()
-            self.link.send(MESSAGE)
+        """Send the next message."""
+        self.sent_at = now()
+        self.link.send(MESSAGE)
 
     def on_data(self, data: bytes) -> None:
         if not self.open:
@@ -360,38 +324,8 @@ class WebSocketUser(RawUser):
             self.send()
         count = self.counter.feed(data)
         if count:
-            self.came(count, len(data))
+            self.target.recorder.answered(now() - self.sent_at, count, len(data))
             self.send()
-
-    def came(self, count: int, received_bytes: int) -> None:
-        """`count` messages came."""
-        self.target.recorder.answered(now() - self.sent_at, count, received_bytes)
-
-
-class BroadcastUser(WebSocketUser):
-    """One of a room in which each message goes to all: the first user of the run sends, all count what
-    comes.
-    """
-
-    users: ClassVar[int] = 0
-    sent_at_for_all: ClassVar[float] = 0.0
-
-    def __init__(self, environment: Any) -> None:
-        super().__init__(environment)
-        self.sends = self.target.leads and not BroadcastUser.users
-        BroadcastUser.users += 1
-
-    def send(self) -> None:
-        if self.sends:
-            BroadcastUser.sent_at_for_all = now()
-            self.link.send(MESSAGE)
-
-    def came(self, count: int, received_bytes: int) -> None:
-        if self.target.leads:
-            self.target.recorder.answered(now() - BroadcastUser.sent_at_for_all, count, received_bytes)
-        else:
-            # Another process knows when the message was sent; its latencies stand for all.
-            self.target.recorder.counted(count, received_bytes)
 
 
 class RatedUser(RawUser):
@@ -487,87 +421,11 @@ class ClientUser(FastHttpUser):
         self.client.get(self.target.path)
 
 
-class VisitorUser(FastHttpUser):
-    """Somebody who logs in, browses, posts, and holds a WebSocket all the while."""
-
-    target: ClassVar[Target]
-    wait_time = constant(0)
-
-    def on_start(self) -> None:
-        """Log in, then open the WebSocket with the session's cookie."""
-        self.client.post("/login", {"user": f"visitor{id(self)}", "password": "secret"}, name="log in")
-        cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in self.client.cookiejar)
-        self.feed = self.target.connect()
-        self.feed.settimeout(TIMEOUT_S)
-        self.feed.sendall(websocket.build_handshake("/feed", f"Cookie: {cookies}\r\n"))
-        try:
-            self.messages = websocket.MessageCounter()
-            answer = b""
-            while (rest := websocket.read_handshake(answer)) is None:
-                answer += self.read_feed()
-            self.messages.feed(rest)
-        except (UnsupportedError, OSError) as error:
-            if isinstance(error, UnsupportedError):
-                self.target.recorder.refused(str(error))
-            self.target.recorder.failed(str(error))
-            self.feed.close()
-            raise StopUser from None
-
-    def read_feed(self) -> bytes:
-        """What came on the WebSocket. Raises OSError."""
-        data: bytes = self.feed.recv(READ_BYTES)
-        if not data:
-            raise ConnectionError("WebSocket closed by the server")
-        return data
-
-    @task(10)
-    def browse(self) -> None:
-        """A page of the list."""
-        self.client.get("/items?page=3", name="browse")
-
-    @task(5)
-    def read(self) -> None:
-        """One item."""
-        self.client.get("/items/17", name="read")
-
-    @task(2)
-    def post(self) -> None:
-        """A new item."""
-        self.client.post("/items", json={"name": "a new item", "price": 17.5}, name="post")
-
-    @task(3)
-    def chat(self) -> None:
-        """A message on the WebSocket and its answer."""
-        started, received_bytes, error = now(), 0, None
-        try:
-            self.feed.sendall(MESSAGE)
-            count = 0
-            while not count:
-                data = self.read_feed()
-                received_bytes += len(data)
-                count = self.messages.feed(data)
-        except (OSError, websocket.FrameError) as failure:
-            error = failure
-        self.environment.events.request.fire(
-            request_type="WS",
-            name="chat",
-            response_time=(now() - started) * 1e3,
-            response_length=received_bytes,
-            exception=error,
-            context={},
-        )
-        if error:
-            raise StopUser
-
-
 KINDS: dict[str, Any] = {
     "request": RequestUser,
     "idle": IdleUser,
     "reconnect": ReconnectUser,
-    "events": EventsUser,
     "websocket": WebSocketUser,
-    "broadcast": BroadcastUser,
     "rated": RatedUser,
     "client": ClientUser,
-    "visitor": VisitorUser,
 }

@@ -16,13 +16,11 @@ class FrameError(Exception):
     """The server sent something else than whole, unmasked messages: what it sent."""
 
 
-def build_handshake(path: str, headers: str = "") -> bytes:
-    """The client's opening handshake (RFC 6455 section 4.1), with further header lines that each end in
-    CRLF.
-    """
+def build_handshake(path: str) -> bytes:
+    """The client's opening handshake (RFC 6455 section 4.1)."""
     return (
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {_KEY.decode()}\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
+        f"Sec-WebSocket-Key: {_KEY.decode()}\r\nSec-WebSocket-Version: 13\r\n\r\n"
     ).encode()
 
 
@@ -42,15 +40,11 @@ def read_handshake(data: bytes) -> bytes | None:
 
 
 def build_text(payload: bytes) -> bytes:
-    """A whole text message as a client sends it: masked, with the key 0 that leaves the payload as it is."""
-    size = len(payload)
-    if size < 126:
-        length = bytes([0x80 | size])
-    elif size < 65536:
-        length = b"\xfe" + size.to_bytes(2, "big")
-    else:
-        length = b"\xff" + size.to_bytes(8, "big")
-    return b"\x81" + length + bytes(4) + payload
+    """A whole text message as a client sends it: masked, with the key 0 that leaves the payload as it is.
+
+    The payload has up to 125 bytes.
+    """
+    return bytes([0x81, 0x80 | len(payload)]) + bytes(4) + payload
 
 
 class MessageCounter:

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-# To each client, by the applications in bench/apps.
-EVENTS_PER_S = 10
 # What Chrome sends for a page of a site that the user is logged in to.
 BROWSER_HEADERS = {
     "Connection": "keep-alive",
@@ -55,7 +53,6 @@ class Workload:
     """Every body is as long as the others."""
     bare: bool = False
     """The C epoll floor takes part: fixed bytes for every blank line are the answer."""
-    section: str = "HTTP"
 
     @property
     def request(self) -> bytes:
@@ -69,12 +66,7 @@ class Workload:
     @property
     def joins(self) -> bool:
         """Whether every user holds a connection, so that the window can wait for the first answer on each."""
-        return self.kind in ("request", "idle", "events", "websocket", "broadcast")
-
-    @property
-    def planned_rate(self) -> float:
-        """Answers a second, where the workload fixes them; else 0."""
-        return EVENTS_PER_S * self.connections if self.kind == "events" else float(self.rate_per_s)
+        return self.kind in ("request", "idle", "websocket")
 
     @property
     def route(self) -> str:
@@ -82,30 +74,10 @@ class Workload:
         return urlsplit(self.path).path
 
 
-def _tech(
-    name: str, title: str, path: str, expect: bytes, *, depth: int = 1, database: bool = True
-) -> Workload:
-    """One of TechEmpower's tests, with its number of connections scaled to one core."""
-    return Workload(
-        f"te-{name}",
-        f"TechEmpower {title}",
-        path,
-        "techempower:app",
-        connections=128 if depth == 1 else 64,
-        depth=depth,
-        expect=expect,
-        database=database,
-        # Rows are random, some with more digits than others.
-        fixed=b"randomNumber" not in expect,
-        section="TechEmpower",
-    )
-
-
 WORKLOADS = {
     workload.name: workload
     for workload in (
         Workload("hello", "hello: GET of 13 bytes, 64 connections", bare=True),
-        Workload("hello-1", "hello, 1 connection", connections=1, bare=True),
         Workload("hello-1000", "hello, 1000 connections", connections=1000, bare=True),
         Workload("pipeline", "hello, 16 requests at once on each connection", depth=16, bare=True),
         Workload("browser", "hello with a browser's headers", "/?a=b", headers=BROWSER_HEADERS, bare=True),
@@ -117,29 +89,17 @@ WORKLOADS = {
             connections=32,
             headers={"Connection": "close"},
         ),
-        Workload("workers-2", "hello with 2 workers", workers=2, section="Workers"),
-        Workload(
-            "workers-2-pipeline", "the same, 16 requests at once", depth=16, workers=2, section="Workers"
-        ),
-        Workload(
-            "starlette", "JSON by Starlette", "/json", "star:app", expect=b'"message"', section="Frameworks"
-        ),
+        Workload("workers-2", "hello with 2 workers", workers=2),
+        Workload("starlette", "JSON by Starlette", "/json", "star:app", expect=b'"message"'),
         Workload(
             "fastapi",
             "JSON by FastAPI, a path and a query parameter",
             "/items/5?q=abc",
             "fast:app",
             expect=b'"abc"',
-            section="Frameworks",
         ),
         Workload(
-            "post16k",
-            "POST of 16 KiB, echoed",
-            "/echo",
-            method="POST",
-            body_bytes=16384,
-            expect=b"a" * 16384,
-            section="Bodies",
+            "post16k", "POST of 16 KiB, echoed", "/echo", method="POST", body_bytes=16384, expect=b"a" * 16384
         ),
         Workload(
             "upload1m",
@@ -149,95 +109,42 @@ WORKLOADS = {
             method="POST",
             body_bytes=1 << 20,
             expect=b"1048576",
-            section="Bodies",
         ),
-        Workload(
-            "download1m",
-            "download of 1 MiB",
-            "/big",
-            connections=16,
-            expect=b"x" * (1 << 20),
-            section="Bodies",
-        ),
+        Workload("download1m", "download of 1 MiB", "/big", connections=16, expect=b"x" * (1 << 20)),
         Workload(
             "stream",
             "response of 64 pieces of 1 KiB, each sent in a turn of the loop of its own",
             "/stream",
             connections=32,
             expect=b"y",
-            section="Bodies",
         ),
         Workload(
-            "events",
-            "server-sent events, 10 a second to each of 500 clients",
-            "/events",
-            kind="events",
-            connections=500,
-            unit="events",
-            expect=b"data: ",
-            section="Live",
+            "ws-echo", "WebSocket echo of 32 bytes, 64 connections", "/ws", kind="websocket", unit="messages"
+        ),
+        Workload("tls", "hello over TLS 1.3", tls=True),
+        Workload("rate-1000", "latency at 1000 requests a second", kind="rated", rate_per_s=1000, bare=True),
+        Workload("idle", "memory of 10 000 idle connections", kind="idle", connections=10_000),
+        Workload("start", "time from the start to the first answer", kind="start", bare=True),
+        # TechEmpower's two tests of one query, with their number of connections scaled to one core.
+        Workload(
+            "te-db",
+            "TechEmpower single query",
+            "/db",
+            "techempower:app",
+            connections=128,
+            expect=b"randomNumber",
+            database=True,
+            # Rows are random, some with more digits than others.
+            fixed=False,
         ),
         Workload(
-            "ws-echo",
-            "WebSocket echo of 32 bytes, 64 connections",
-            "/ws",
-            kind="websocket",
-            unit="messages",
-            section="Live",
-        ),
-        Workload(
-            "ws-broadcast",
-            "WebSocket broadcast to 100 clients",
-            "/room",
-            kind="broadcast",
-            connections=100,
-            unit="messages",
-            section="Live",
-        ),
-        Workload("tls", "hello over TLS 1.3", tls=True, section="TLS"),
-        Workload(
-            "rate-1000",
-            "latency at 1000 requests a second",
-            kind="rated",
-            rate_per_s=1000,
-            bare=True,
-            section="Latency",
-        ),
-        Workload(
-            "rate-5000",
-            "latency at 5000 requests a second",
-            kind="rated",
-            rate_per_s=5000,
-            bare=True,
-            section="Latency",
-        ),
-        Workload(
-            "idle", "memory of 10 000 idle connections", kind="idle", connections=10_000, section="Memory"
-        ),
-        Workload(
-            "start", "time from the start to the first answer", kind="start", bare=True, section="Start"
-        ),
-        _tech("json", "JSON", "/json", b'"message"', database=False),
-        _tech(
-            "plaintext",
-            "plaintext, 16 requests at once",
-            "/plaintext",
-            b"Hello, World!",
-            depth=16,
-            database=False,
-        ),
-        _tech("db", "single query", "/db", b"randomNumber"),
-        _tech("queries", "20 queries", "/queries?queries=20", b"randomNumber"),
-        _tech("fortunes", "fortunes", "/fortunes", b"&lt;script&gt;"),
-        Workload(
-            "mixed",
-            "visitors who log in, browse, post and hold a WebSocket",
-            "/items/17",
-            "mixed:app",
-            kind="visitor",
-            connections=50,
-            expect=b'"name"',
-            section="Mixed",
+            "te-fortunes",
+            "TechEmpower fortunes",
+            "/fortunes",
+            "techempower:app",
+            connections=128,
+            expect=b"&lt;script&gt;",
+            database=True,
         ),
     )
 }

@@ -4,15 +4,10 @@ It makes what the Node application of `server.js` makes, byte for byte in the bo
 """
 
 import asyncio
-import time
 
 TEXT = (b"content-type", b"text/plain")
-EVENTS = (b"content-type", b"text/event-stream")
 BIG = b"x" * (1 << 20)
 PIECE = b"y" * 1024
-EVENT_INTERVAL_S = 0.1
-
-room = {}
 
 
 async def app(scope, receive, send):
@@ -20,7 +15,7 @@ async def app(scope, receive, send):
     if scope["type"] == "http":
         await ROUTES.get(scope["path"], hello)(receive, send)
     elif scope["type"] == "websocket":
-        await (broadcast if scope["path"] == "/room" else echo_messages)(receive, send)
+        await echo_messages(receive, send)
     else:
         await lifespan(receive, send)
 
@@ -80,21 +75,6 @@ async def stream(receive, send):
     await send({"type": "http.response.body", "body": b""})
 
 
-async def events(receive, send):
-    """Ten events a second, each with the time at which it was sent, until the client goes."""
-    await send({"type": "http.response.start", "status": 200, "headers": [EVENTS]})
-    due = time.monotonic()
-    try:
-        while True:
-            event = b"event: time\ndata: %.6f\n\n" % time.monotonic()
-            await send({"type": "http.response.body", "body": event, "more_body": True})
-            due += EVENT_INTERVAL_S
-            await asyncio.sleep(max(0, due - time.monotonic()))
-    except OSError:
-        # The client has gone; ASGI's send says so since specification 2.4.
-        return
-
-
 async def echo_messages(receive, send):
     """Each message comes back."""
     await receive()
@@ -103,22 +83,4 @@ async def echo_messages(receive, send):
         await send({"type": "websocket.send", "text": message["text"]})
 
 
-async def broadcast(receive, send):
-    """Each message goes to all who are in the room."""
-    await receive()
-    await send({"type": "websocket.accept"})
-    key = object()
-    room[key] = send
-    try:
-        while (message := await receive())["type"] == "websocket.receive":
-            for other in list(room.values()):
-                try:
-                    await other({"type": "websocket.send", "text": message["text"]})
-                except (OSError, RuntimeError):
-                    # That one has just gone; its own call takes it out of the room.
-                    continue
-    finally:
-        del room[key]
-
-
-ROUTES = {"/echo": echo, "/count": count, "/big": big, "/stream": stream, "/events": events}
+ROUTES = {"/echo": echo, "/count": count, "/big": big, "/stream": stream}

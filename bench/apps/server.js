@@ -9,7 +9,6 @@ const cluster = require('cluster');
 const [port, workers, key, certificate] = process.argv.slice(2);
 const BIG = Buffer.alloc(1 << 20, 'x');
 const PIECE = Buffer.alloc(1024, 'y');
-const EVENT_INTERVAL_MS = 100;
 const ADDITION = { id: 0, message: 'Additional fortune added at request time.' };
 const ENTITIES = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&#34;', "'": '&#39;' };
 
@@ -31,9 +30,9 @@ const answerJSON = (response, value) => answer(response, 'application/json', JSO
 const escape = (text) => text.replace(/[&<>"']/g, (character) => ENTITIES[character]);
 
 // The statement has a name: the driver prepares it once on each connection.
-async function randomRow(client) {
+async function randomRow() {
   const id = 1 + Math.floor(Math.random() * 10000);
-  const result = await client.query({ name: 'row', text: 'SELECT id, randomnumber FROM world WHERE id = $1', values: [id] });
+  const result = await pool.query({ name: 'row', text: 'SELECT id, randomnumber FROM world WHERE id = $1', values: [id] });
   return { id: result.rows[0].id, randomNumber: result.rows[0].randomnumber };
 }
 
@@ -45,26 +44,6 @@ async function fortunes(response) {
   answer(response, 'text/html; charset=utf-8',
     '<!DOCTYPE html><html><head><title>Fortunes</title></head><body><table>' +
     `<tr><th>id</th><th>message</th></tr>${lines}</table></body></html>`);
-}
-
-async function queries(response, text) {
-  const count = Math.min(Math.max(parseInt(text, 10) || 1, 1), 500);
-  const rows = [];
-  const client = await pool.connect();
-  try {
-    for (let i = 0; i < count; i++) rows.push(await randomRow(client));
-  } finally {
-    client.release();
-  }
-  answerJSON(response, rows);
-}
-
-function events(response) {
-  response.writeHead(200, { 'content-type': 'text/event-stream' });
-  const put = () => response.write(`event: time\ndata: ${(Number(process.hrtime.bigint()) / 1e9).toFixed(6)}\n\n`);
-  put();
-  const timer = setInterval(put, EVENT_INTERVAL_MS);
-  response.on('close', () => clearInterval(timer));
 }
 
 // A turn of the loop after each piece: none waits for the next.
@@ -94,10 +73,8 @@ function serve(request, response) {
     }
     case '/big': return answerText(response, BIG);
     case '/stream': return stream(response);
-    case '/events': return events(response);
     case '/json': return answerJSON(response, { message: 'Hello, World!' });
-    case '/db': return randomRow(pool).then((row) => answerJSON(response, row));
-    case '/queries': return queries(response, new URLSearchParams(query).get('queries'));
+    case '/db': return randomRow().then((row) => answerJSON(response, row));
     case '/fortunes': return fortunes(response);
     default:
       if (path.startsWith('/items/')) {

@@ -3,14 +3,14 @@
 BENCH_DATABASE is the folder of PostgreSQL's socket; the pool has BENCH_POOL connections, server.js's too.
 """
 
-import asyncio
+import contextlib
 import os
 from random import randint
 
 import asyncpg
 from jinja2 import Environment
 from starlette.applications import Starlette
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
 READ_ROW = "SELECT id, randomnumber FROM world WHERE id = $1"
@@ -34,87 +34,35 @@ class Connection(asyncpg.Connection):
         return ""
 
 
-class Pool:
-    """The pool of this process, made for the first request: daphne calls no lifespan."""
-
-    def __init__(self):
-        self._making = None
-
-    async def get(self):
-        """The pool itself."""
-        if self._making is None:
-            self._making = asyncio.ensure_future(self._make())
-        return await asyncio.shield(self._making)
-
-    async def _make(self):
-        size = int(os.environ["BENCH_POOL"])
-        folder = os.environ["BENCH_DATABASE"]
-        return await asyncpg.create_pool(
-            host=folder,
-            user="bench",
-            database="bench",
-            min_size=size,
-            max_size=size,
-            connection_class=Connection,
-        )
-
-
-POOL = Pool()
-
-
-def as_count(text):
-    """How many queries: 1 to 500, and 1 for what is no number."""
-    try:
-        return min(max(int(text), 1), 500)
-    except (TypeError, ValueError):
-        return 1
-
-
-async def as_json(request):
-    """Serialize a small object."""
-    return JSONResponse({"message": "Hello, World!"})
-
-
-async def plaintext(request):
-    """Thirteen bytes."""
-    return PlainTextResponse(b"Hello, World!")
-
-
-async def random_row(connection):
-    """A random row. asyncpg prepares the statement once on each connection."""
-    row = await connection.fetchrow(READ_ROW, randint(1, 10000))
-    return {"id": row[0], "randomNumber": row[1]}
+@contextlib.asynccontextmanager
+async def lifespan(app):
+    """The pool of this process, for as long as the application runs."""
+    size = int(os.environ["BENCH_POOL"])
+    app.state.pool = await asyncpg.create_pool(
+        host=os.environ["BENCH_DATABASE"],
+        user="bench",
+        database="bench",
+        min_size=size,
+        max_size=size,
+        connection_class=Connection,
+    )
+    yield
+    await app.state.pool.close()
 
 
 async def single(request):
-    """A random row."""
-    async with (await POOL.get()).acquire() as connection:
-        row = await random_row(connection)
-    return JSONResponse(row)
-
-
-async def several(request):
-    """As many random rows as asked for, a query each, one after the other on one connection."""
-    count = as_count(request.query_params.get("queries"))
-    async with (await POOL.get()).acquire() as connection:
-        rows = [await random_row(connection) for _ in range(count)]
-    return JSONResponse(rows)
+    """A random row. asyncpg prepares the statement once on each connection."""
+    async with request.app.state.pool.acquire() as connection:
+        row = await connection.fetchrow(READ_ROW, randint(1, 10000))
+    return JSONResponse({"id": row[0], "randomNumber": row[1]})
 
 
 async def fortunes(request):
     """All fortunes and one more, sorted, as an escaped page."""
-    async with (await POOL.get()).acquire() as connection:
+    async with request.app.state.pool.acquire() as connection:
         rows = await connection.fetch("SELECT id, message FROM fortune")
     rows = sorted([*map(tuple, rows), ADDITION], key=lambda row: row[1])
     return HTMLResponse(PAGE.render(fortunes=rows))
 
 
-app = Starlette(
-    routes=[
-        Route("/json", as_json),
-        Route("/plaintext", plaintext),
-        Route("/db", single),
-        Route("/queries", several),
-        Route("/fortunes", fortunes),
-    ]
-)
+app = Starlette(routes=[Route("/db", single), Route("/fortunes", fortunes)], lifespan=lifespan)

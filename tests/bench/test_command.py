@@ -18,6 +18,10 @@ from bench.command import build_parser, main
     [
         (["quick", "--servers", "nginx"], "--servers: there is no 'nginx'"),
         (["quick", "-w", "hello,hi"], "--workloads: there is no 'hi'"),
+        (
+            ["full", "-s", "daphne,floor", "-w", "tls"],
+            "--workloads tls: none is for daphne,floor; choose hello",
+        ),
         (["full", "--seconds", "0"], "--seconds 0.0"),
         (["full", "--rounds", "0"], "--rounds 0"),
         (["full", "--port", "70000"], "--port 70000"),

@@ -29,7 +29,9 @@ def test_a_package_that_cannot_be_installed_leaves_the_others(tmp_path: Path) ->
     environment = Unlucky(tmp_path)
     environment._install_packages()
     assert environment.notes == ["granian is missing: pip install: no matching distribution"]
-    assert {"locust", "uvicorn", "hypercorn", "daphne", "gunicorn"} <= set(Unlucky.installed)
+    assert {"locust", "uvicorn", "peregrine-server", "h2corn", "hypercorn", "daphne", "gunicorn"} <= set(
+        Unlucky.installed
+    )
     # It is tried again the next time.
     assert not (tmp_path / "installed.txt").exists()
 

@@ -16,7 +16,18 @@ def test_the_readme_counts_servers_and_workloads() -> None:
 
 
 def test_every_server_makes_a_command_for_every_workload_or_says_why_not(tmp_path: Path) -> None:
-    for program in ("python", "uvicorn", "granian", "hypercorn", "daphne", "gunicorn", "floor"):
+    programs = (
+        "python",
+        "uvicorn",
+        "granian",
+        "peregrine",
+        "h2corn",
+        "gunicorn",
+        "hypercorn",
+        "daphne",
+        "floor",
+    )
+    for program in programs:
         (tmp_path / program).touch()
     place = Place(
         free_port(), tmp_path, tmp_path / "floor", "/usr/bin/node", tmp_path / "key", tmp_path / "certificate"
@@ -30,3 +41,14 @@ def test_every_server_makes_a_command_for_every_workload_or_says_why_not(tmp_pat
                     continue
                 assert str(place.port) in " ".join(command)
                 assert not work.tls or str(place.certificate) in " ".join(command)
+
+
+def test_servers_whose_other_figures_say_nothing_new_are_at_hello_only() -> None:
+    places = {
+        server.name: [name for name, work in WORKLOADS.items() if server.takes_part(work)]
+        for server in SERVERS.values()
+    }
+    for name in ("gunicorn", "hypercorn", "daphne"):
+        assert places.pop(name) == ["hello"]
+    assert places.pop("floor") != []
+    assert all(works == list(WORKLOADS) for works in places.values())

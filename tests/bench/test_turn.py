@@ -45,8 +45,7 @@ from bench.workloads import WORKLOADS
         ({"lateness_s": 0.002, "work": WORKLOADS["rate-1000"], "rate": 1000}, "generator"),
         ({"generator": 1.0, "work": WORKLOADS["rate-1000"], "rate": 990}, "rate"),
         ({"server": 0.99, "work": WORKLOADS["rate-1000"], "rate": 600}, "server"),
-        ({"server": 0.2, "work": WORKLOADS["events"], "rate": 4990}, "rate"),
-        ({"server": 0.2, "work": WORKLOADS["events"], "rate": 2000}, "waiting"),
+        ({"server": 0.2, "work": WORKLOADS["rate-1000"], "rate": 400}, "waiting"),
     ],
 )
 def test_a_figure_says_what_limited_it(shares: dict[str, Any], limit: str) -> None:
