@@ -1,15 +1,19 @@
 """Fixtures of more than one test module."""
 
 import logging
+import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from certificates import Authority, Pair
 from hypothesis import settings
-from serving import ServerProcess
+from serving import ServerProcess, Start
+from wire import Reads
 
 from fastasgi.logs.namesakes import NAMES, part_loggers
+from fastasgi.sinks.socketsink import ServerProtocol
 
 # How long an example takes says how busy the machine is
 settings.register_profile("fastasgi", deadline=None)
@@ -17,7 +21,7 @@ settings.load_profile("fastasgi")
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+def start(tmp_path: Path) -> Iterator[Start]:
     """Starts a server process: ``start(source of app.py, *arguments)``; ended with the test."""
     started = []
 
@@ -29,6 +33,45 @@ def start(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     yield start
     for process in started:
         process.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, which is empty; modules imported from it are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
+    """Watches the reads of servers that start from now on."""
+    reads = Reads()
+
+    class WatchedProtocol(ServerProtocol):
+        def buffer_updated(self, n: int) -> None:
+            reads.events.append("read begins")
+            super().buffer_updated(n)
+            reads.events.append("read ends")
+            reads.note(n)
+
+    monkeypatch.setattr("fastasgi.server.ServerProtocol", WatchedProtocol)
+    return reads
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """Signs the certificates of a test."""
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def pair(authority: Authority) -> Pair:
+    """A server's certificate and its key."""
+    return authority.issue()
 
 
 @pytest.fixture(autouse=True)

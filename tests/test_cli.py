@@ -28,15 +28,10 @@ def create_app():
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with an app.py in it; modules imported from it are forgotten afterwards."""
-    (tmp_path / "app.py").write_text(APP)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+def folder(folder: Path) -> Path:
+    """The current folder, with an app.py in it."""
+    (folder / "app.py").write_text(APP)
+    return folder
 
 
 @pytest.fixture

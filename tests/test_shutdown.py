@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from serving import WAIT_S, ServerProcess, signal_set
+from serving import WAIT_S, ServerProcess, Start, signal_set
 from websocketwire import close_frame, handshake
 from wire import request
 
@@ -104,8 +104,6 @@ async def app(scope, receive, send):
     else:
         await globals()[scope["path"][1:]](receive, send)
 """
-
-Start = Callable[..., ServerProcess]
 
 
 class Connection:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backpressure import KERNEL_BYTES, MIB, send_until_stalled, until_stalled
 from serving import ServerProcess
 from wire import (
     in_each_loop,
@@ -20,22 +21,7 @@ from wire import (
     served,
 )
 
-MIB = 2**20
 GIB = 2**30
-
-STALL_S = 0.1  # so long nothing moves where it is to be said that nothing moves any more
-
-# What the kernel buffers on both sides of a loopback connection, at the most that it tunes itself to
-KERNEL_BYTES = 16 * MIB
-
-
-async def until_stalled(read: Callable[[], int]) -> int:
-    """The value that has begun to grow, when it grows no more."""
-    value = 0
-    while value == 0 or read() != value:
-        value = read()
-        await asyncio.sleep(STALL_S)
-    return value
 
 
 # --- Whether anybody is held back ---
@@ -75,27 +61,6 @@ async def test_send_waits_for_a_client_that_does_not_read(form: str, size: int) 
         client.reset()
 
 
-async def send_until_stalled(client: Any, piece: bytes, most: int) -> int:
-    """Send the piece again and again; the bytes that went out when nothing moved any more."""
-    loop = asyncio.get_running_loop()
-    sock = client.writer.get_extra_info("socket").dup()
-    sent = 0
-    try:
-        while sent < most:
-            try:
-                sent += socket.socket.send(sock, piece)
-            except BlockingIOError:
-                writable = loop.create_future()
-                loop.add_writer(sock, lambda future=writable: future.done() or future.set_result(None))
-                moved, _ = await asyncio.wait([writable], timeout=STALL_S)
-                loop.remove_writer(sock)
-                if not moved:
-                    break
-    finally:
-        sock.close()
-    return sent
-
-
 @pytest.mark.parametrize("form", ["chunked", "content-length"])
 @in_each_loop
 async def test_the_socket_is_not_read_while_the_application_does_not_receive(form: str) -> None:
@@ -120,7 +85,7 @@ async def test_the_socket_is_not_read_while_the_application_does_not_receive(for
         else:
             await client.write(request("POST / HTTP/1.1", f"content-length: {total}"))
             piece = bytes(MIB)
-        sent = await send_until_stalled(client, piece, total)
+        sent = await send_until_stalled(client.writer.get_extra_info("socket"), piece, total)
         assert sent < KERNEL_BYTES
         go_on.set()
         rest = len(piece) - sent % len(piece)
@@ -144,7 +109,7 @@ async def test_pipelined_requests_are_not_read_while_one_runs() -> None:
     async with served(app) as server:
         client = await server.connect()
         piece = request() * 1000
-        sent = await send_until_stalled(client, piece, 64 * MIB)
+        sent = await send_until_stalled(client.writer.get_extra_info("socket"), piece, 64 * MIB)
         assert sent < KERNEL_BYTES
         go_on.set()
         for _ in range(1000):
@@ -164,7 +129,7 @@ async def test_pipelined_requests_of_a_client_that_does_not_read_are_not_answere
 
     async with served(app) as server:
         client = await server.connect(limit=1000)
-        await send_until_stalled(client, request() * 1000, 64 * MIB)
+        await send_until_stalled(client.writer.get_extra_info("socket"), request() * 1000, 64 * MIB)
         assert answered * MIB < KERNEL_BYTES
         before = answered
         for _ in range(before + 100):

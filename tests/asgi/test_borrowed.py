@@ -28,6 +28,7 @@ from nestingloop import in_nesting_loop, turn_until
 from transports import wrap_transports
 from websocketwire import accept, close_frame, handshake, move_clock, open_websocket
 from wire import (
+    SERVER_ERROR,
     Client,
     Response,
     Served,
@@ -279,12 +280,6 @@ SWITCHED = (
     b"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
 )
 INTERNAL_ERROR = b"\x88\x02" + (1011).to_bytes(2, "big")
-
-
-SERVER_ERROR = (
-    b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
-    b"content-length: 21\r\n\r\nInternal Server Error"
-)
 
 
 @pytest.mark.parametrize(

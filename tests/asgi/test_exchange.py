@@ -19,13 +19,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from wire import (
     CLOSE,
+    SERVER_ERROR,
     Reads,
     echo,
     error_records,
     in_each_loop,
     in_loop,
     read_body,
-    reads,  # noqa: F401  a fixture
     request,
     respond,
     served,
@@ -38,10 +38,6 @@ from fastasgi.asgi.exchange import ClientDisconnected
 
 GET = request("GET / HTTP/1.1", CLOSE)
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok"
-SERVER_ERROR = (
-    b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\n"
-    b"connection: close\r\ncontent-length: 21\r\n\r\nInternal Server Error"
-)
 START = {"type": "http.response.start", "status": 200}
 BODY = {"type": "http.response.body", "body": b"ok"}
 MORE = {"type": "http.response.body", "body": b"ok", "more_body": True}
@@ -103,7 +99,7 @@ async def test_the_application_runs_in_a_task_of_its_own() -> None:
 
 
 @in_each_loop
-async def test_the_application_starts_inside_the_read_event_of_its_head(reads: Reads) -> None:  # noqa: F811
+async def test_the_application_starts_inside_the_read_event_of_its_head(reads: Reads) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         reads.events.append("application")
         await respond(send, b"ok")
@@ -114,7 +110,7 @@ async def test_the_application_starts_inside_the_read_event_of_its_head(reads: R
 
 
 @in_each_loop
-async def test_an_application_that_waits_goes_on_inside_the_read_event(reads: Reads) -> None:  # noqa: F811
+async def test_an_application_that_waits_goes_on_inside_the_read_event(reads: Reads) -> None:
     waits = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -958,10 +954,6 @@ async def test_an_error_of_the_applications_is_logged_when_the_client_has_left(
 # --- Errors ---
 
 
-def tracebacks(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [caplog.handler.format(record) for record in error_records(caplog)]
-
-
 @pytest.mark.parametrize("suspends", [False, True], ids=["at once", "later"])
 @in_each_loop
 async def test_an_exception_before_the_start_is_a_500(
@@ -973,7 +965,8 @@ async def test_an_exception_before_the_start_is_a_500(
         raise Oops("why")
 
     assert await talk(app, request() + GET) == SERVER_ERROR
-    [text] = tracebacks(caplog)
+    [record] = error_records(caplog)
+    text = caplog.handler.format(record)
     assert "Exception in ASGI application" in text
     assert "Traceback (most recent call last)" in text
     assert f"in app\n    raise {Oops.__name__}" in text

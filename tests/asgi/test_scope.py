@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 from scopes import Scopes, has_ipv6
-from wire import CLOSE, in_each_loop, in_loop, request, respond, served
-
-each_parser = pytest.mark.parametrize("http", ["fastasgi", "httptools"])
+from wire import CLOSE, each_parser, in_each_loop, in_loop, request, respond, served
 
 
 async def scope_of(data: bytes, **settings: Any) -> dict[str, Any]:

@@ -25,10 +25,10 @@ from websocketwire import (
 from wire import (
     Reads,
     Served,
+    each_parser,
     error_records,
     in_each_loop,
     in_loop,
-    reads,  # noqa: F401
     request,
     respond,
     served,
@@ -119,7 +119,7 @@ async def test_date_and_server_of_the_application_replace_our_own(
     ],
     ids=str,
 )
-@pytest.mark.parametrize("http", ["fastasgi", "httptools"])
+@each_parser
 @in_loop
 async def test_forms_of_a_handshake(fields: tuple[str, ...], http: str) -> None:
     async with served(echo, http=http) as server:
@@ -233,9 +233,9 @@ async def test_without_websockets_a_handshake_is_a_request() -> None:
     await serves_a_request(request("GET / HTTP/1.1", *OPENING, "content-length: 2", body=b"ab"), ws="none")
 
 
-@pytest.mark.parametrize("http", ["fastasgi", "httptools"])
+@each_parser
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_a_handshake_and_frames_cut_at_every_byte(http: str, loop: str, reads: Reads) -> None:  # noqa: F811
+def test_a_handshake_and_frames_cut_at_every_byte(http: str, loop: str, reads: Reads) -> None:
     data = (
         handshake() + b"".join(fragments(TEXT, [b"he", b"llo"])) + frame(BINARY, b"x" * 200) + close_frame()
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backpressure import KERNEL_BYTES, MIB, STALL_S, until_stalled
 from clientframes import BINARY, PING, PONG, TEXT, ClientDeflater, frame
 from serving import WAIT_S, ServerProcess
 from websocketwire import (
@@ -28,21 +29,6 @@ from websocketwire import (
 from wire import in_each_loop, in_loop, served
 
 KIB = 2**10
-MIB = 2**20
-
-STALL_S = 0.1  # so long nothing moves where it is to be said that nothing moves any more
-
-# What the kernel buffers on both sides of a loopback connection, at the most that it tunes itself to
-KERNEL_BYTES = 16 * MIB
-
-
-async def until_stalled(read: Callable[[], int]) -> int:
-    """The value that has begun to grow, when it grows no more."""
-    value = 0
-    while value == 0 or read() != value:
-        value = read()
-        await asyncio.sleep(STALL_S)
-    return value
 
 
 class Flood:

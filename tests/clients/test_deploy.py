@@ -9,12 +9,12 @@ import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import WAIT_S, ServerProcess
+from serving import WAIT_S, ServerProcess, Start
 from websockets.sync.client import connect
 
 DEPLOY = Path(__file__).parent.parent.parent / "docs" / "deploy"
@@ -175,9 +175,6 @@ def proxy(tmp_path: Path) -> Iterator[Proxy]:
     proxy = Proxy(folder)
     yield proxy
     proxy.close()
-
-
-Start = Callable[..., ServerProcess]
 
 
 def run_nginx(proxy: Proxy, upstream: str) -> None:

@@ -30,6 +30,7 @@ from clientframes import (
     fragments,
     frame,
 )
+from frameevents import binary, close, ping, pong, text
 from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.extensions import PerMessageDeflate
@@ -48,26 +49,6 @@ from fastasgi.codecs.frames import (
 
 MIB = 1024 * 1024
 DEFLATE = DeflateSettings()
-
-
-def text(data: str) -> FrameEvent:
-    return FrameEvent("text", data)
-
-
-def binary(data: bytes) -> FrameEvent:
-    return FrameEvent("binary", data)
-
-
-def ping(data: bytes = b"") -> FrameEvent:
-    return FrameEvent("ping", data)
-
-
-def pong(data: bytes = b"") -> FrameEvent:
-    return FrameEvent("pong", data)
-
-
-def close(code: int = 1005, reason: str = "") -> FrameEvent:
-    return FrameEvent("close", b"", code, reason)
 
 
 def decode(

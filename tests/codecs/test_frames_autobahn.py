@@ -26,6 +26,7 @@ from clientframes import (
     fragments,
     frame,
 )
+from frameevents import binary, close, ping, pong, text
 
 from fastasgi.codecs.frames import (
     Deflater,
@@ -47,26 +48,6 @@ def chopped(data: bytes, size: int) -> list[bytes]:
 
 def octets(*frames: bytes) -> list[bytes]:
     return chopped(b"".join(frames), 1)
-
-
-def text(data: bytes) -> FrameEvent:
-    return FrameEvent("text", data.decode())
-
-
-def binary(data: bytes) -> FrameEvent:
-    return FrameEvent("binary", data)
-
-
-def ping(data: bytes = b"") -> FrameEvent:
-    return FrameEvent("ping", data)
-
-
-def pong(data: bytes = b"") -> FrameEvent:
-    return FrameEvent("pong", data)
-
-
-def close(code: int = 1005, reason: str = "") -> FrameEvent:
-    return FrameEvent("close", b"", code, reason)
 
 
 def failed(code: int) -> FrameEvent:

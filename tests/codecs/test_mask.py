@@ -1,10 +1,7 @@
 """Unmasking and the check of UTF-8: each implementation, in any alignment, across any cut."""
 
-import ctypes
 import itertools
-import mmap
 import random
-from collections.abc import Iterator
 
 import pytest
 from clientframes import cut, masked
@@ -195,28 +192,6 @@ def test_any_bytes_in_any_pieces(data: bytes, places: list[int]) -> None:
 
 
 # ---- The end of the input
-
-
-@pytest.fixture
-def fence() -> Iterator[memoryview]:
-    """A page of memory with pages before and behind it that may not be touched."""
-    page = mmap.PAGESIZE
-    memory = mmap.mmap(-1, 3 * page)
-    libc = ctypes.CDLL(None, use_errno=True)
-    anchor = ctypes.c_char.from_buffer(memory)
-    address = ctypes.addressof(anchor)
-    fences = [ctypes.c_void_p(address), ctypes.c_void_p(address + 2 * page)]
-    for start in fences:
-        assert libc.mprotect(start, ctypes.c_size_t(page), 0) == 0
-    whole = memoryview(memory)
-    view = whole[page : 2 * page]
-    yield view
-    for start in fences:
-        libc.mprotect(start, ctypes.c_size_t(page), mmap.PROT_READ | mmap.PROT_WRITE)
-    view.release()
-    whole.release()
-    del anchor
-    memory.close()
 
 
 @every_implementation

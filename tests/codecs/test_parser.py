@@ -1,9 +1,6 @@
 """The request head parser: what it reads, what it refuses, with which status, and how early."""
 
-import ctypes
-import mmap
 import urllib.parse
-from collections.abc import Iterator
 
 import pytest
 from heads import BROWSER_HEAD, GOOD_HEADS, spoilt_heads
@@ -848,25 +845,6 @@ def test_scans_agree_with_the_scalar_one(data: bytes, start: int) -> None:
 
 
 # ---- The end of the input
-
-
-@pytest.fixture
-def fence() -> Iterator[memoryview]:
-    """A page of memory behind which nothing may be read."""
-    page = mmap.PAGESIZE
-    memory = mmap.mmap(-1, 2 * page)
-    libc = ctypes.CDLL(None, use_errno=True)
-    anchor = ctypes.c_char.from_buffer(memory)
-    address = ctypes.addressof(anchor)
-    assert libc.mprotect(ctypes.c_void_p(address + page), ctypes.c_size_t(page), 0) == 0
-    whole = memoryview(memory)
-    view = whole[:page]
-    yield view
-    libc.mprotect(ctypes.c_void_p(address + page), ctypes.c_size_t(page), mmap.PROT_READ | mmap.PROT_WRITE)
-    view.release()
-    whole.release()
-    del anchor
-    memory.close()
 
 
 def at_the_fence(fence: memoryview, data: bytes) -> memoryview:

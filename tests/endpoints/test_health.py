@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from serving import WAIT_S, ServerProcess, fetch, port_of, serving
+from serving import WAIT_S, ServerProcess, Start, fetch, port_of, serving
 from wire import in_each_loop, in_loop, request
 
 APP = """
@@ -20,8 +20,6 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": text})
 """
-
-Start = Callable[..., ServerProcess]
 
 
 async def app(scope, receive, send):

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Self
 
-WAIT_S = 20.0
+from serving import WAIT_S
+
 PACE_S = 0.005  # between two requests of one client, so that the server has processor time left
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,18 @@ from typing import Any
 from fastasgi import Config, Server
 
 WAIT_S = 20.0
+
+
+def wait_until(condition: Callable[[], Any], what: object = "", limit_s: float = WAIT_S) -> Any:
+    """The first true result of the condition.
+
+    Fails if none comes in time; `what` are the words for it, or a function that returns them.
+    """
+    deadline = time.monotonic() + limit_s
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"not within {limit_s:g} s: {what() if callable(what) else what}"
+        time.sleep(0.01)
+    return result
 
 
 @contextlib.contextmanager
@@ -101,6 +114,16 @@ class ServerProcess:
         self.process.stderr.close()
 
 
+Start = Callable[..., ServerProcess]  # what the fixture `start` gives
+
+HI_APP = """
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"hi"})
+"""
+
+
 @contextlib.asynccontextmanager
 async def serving(app: Any, server_type: type[Server] = Server, **settings: Any) -> AsyncIterator[Server]:
     """A server in the running loop, accepting connections; it is stopped gracefully in the end."""
@@ -131,6 +154,21 @@ def processes_in(folder: Path) -> list[int]:
             with contextlib.suppress(OSError):
                 if (entry / "cwd").readlink() == folder:
                     found.append(int(entry.name))
+    return found
+
+
+def listening_ports(pid: int) -> dict[str, list[int]]:
+    """The TCP ports on which a process listens, by the loopback address of their family."""
+    found: dict[str, list[int]] = {}
+    inodes = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            inodes.add(str(entry.readlink()))
+    for name, host in (("tcp", "127.0.0.1"), ("tcp6", "::1")):
+        for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+                found.setdefault(host, []).append(int(fields[1].rpartition(":")[2], 16))
     return found
 
 

@@ -16,7 +16,6 @@ import pytest
 from serving import port_of, serving
 
 from fastasgi import Config
-from fastasgi.sinks.socketsink import ServerProtocol
 
 TEST_S = 20.0 * int(os.environ.get("DRILL", "1"))
 
@@ -265,6 +264,12 @@ def chunked(*chunks: bytes, trailers: bytes = b"") -> bytes:
 
 
 CLOSE = "connection: close"
+SERVER_ERROR = (
+    b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"connection: close\r\ncontent-length: 21\r\n\r\nInternal Server Error"
+)
+
+each_parser = pytest.mark.parametrize("http", ["fastasgi", "httptools"])
 
 
 # --- What the server has read ---
@@ -287,22 +292,6 @@ class Reads:
         while self.total < total:
             self._changed.clear()
             await self._changed.wait()
-
-
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
-    """Watches the reads of servers that start from now on."""
-    reads = Reads()
-
-    class WatchedProtocol(ServerProtocol):
-        def buffer_updated(self, n: int) -> None:
-            reads.events.append("read begins")
-            super().buffer_updated(n)
-            reads.events.append("read ends")
-            reads.note(n)
-
-    monkeypatch.setattr("fastasgi.server.ServerProtocol", WatchedProtocol)
-    return reads
 
 
 # --- Applications ---

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from serving import WAIT_S, ServerProcess
+from serving import WAIT_S, ServerProcess, Start, wait_until
 from uvicorn import Config as UvicornConfig
 from uvicorn.supervisors.watchfilesreload import FileFilter
 
@@ -23,8 +23,6 @@ from fastasgi.processes.reload import ChangeFilter, ChangeWatch, watched_folders
 RESTART_S = 0.3  # beyond the time that the application's import takes
 TRIES = 12  # of which one must meet that, on a machine that does other things too
 SLOWNESS = 2.5  # times that a worker's imports take, where that is more than RESTART_S: the machine is busy
-
-Start = Callable[..., ServerProcess]
 
 
 def answering(text: str) -> str:
@@ -232,13 +230,6 @@ def test_changes_before_take_come_together(tmp_path: Path, watch: Callable[..., 
         assert changes.take() == ["'/elsewhere/c.py'", "'a.py'", "'b.py'"]
         taken.set()
         assert changes.take() == ["'d.py'"]
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no\nwatches left"), SystemExit("no\nwatches left")])

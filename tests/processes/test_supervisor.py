@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from load import WAIT_S, Load
-from serving import ServerProcess, processes_in
+from serving import ServerProcess, listening_ports, processes_in, wait_until
 
 from fastasgi import Config
 from fastasgi.processes import supervisor
@@ -57,13 +57,6 @@ async def app(scope, receive, send):
 GROWING_APP = APP.replace("body = f", "KEPT.append(b'x' * 2**20); body = f") + "KEPT = []\n"
 
 ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}  # two versions of app.py may be of one second
-
-
-def wait_until(condition: Callable[[], object], what: str, limit_s: float = WAIT_S) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {limit_s:g} s: {what}"
-        time.sleep(0.01)
 
 
 def processor_time_s(pid: int) -> float:
@@ -353,7 +346,7 @@ def test_several_addresses(run: Callable[..., Supervised], tmp_path: Path) -> No
     server.wait_for_workers(2)
     assert server.version() == "v1"
     assert ask(connect_to(path)).endswith("v1")
-    ports = listening_ports(server.pid)
+    ports = listening_ports(server.pid)["127.0.0.1"]
     assert len(ports) == 4, "two addresses, a socket for each worker"
     server.assert_ends()
     assert not path.exists()
@@ -382,17 +375,6 @@ def connect_to(path: Path) -> socket.socket:
     sock.settimeout(WAIT_S)
     sock.connect(str(path))
     return sock
-
-
-def listening_ports(pid: int) -> list[int]:
-    """The port of each TCP socket that this process has open and that listens."""
-    inodes = set()
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            if match := re.fullmatch(r"socket:\[(\d+)\]", os.readlink(entry)):
-                inodes.add(match[1])
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return [int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and row[9] in inodes]
 
 
 def sockets_on(port: int) -> int:
@@ -1062,7 +1044,9 @@ def test_log_files_are_opened_again(
     workers = server.workers()
 
     def all_write() -> bool:
-        with socket.create_connection(("127.0.0.1", listening_ports(server.pid)[0]), WAIT_S) as sock:
+        with socket.create_connection(
+            ("127.0.0.1", listening_ports(server.pid)["127.0.0.1"][0]), WAIT_S
+        ) as sock:
             ask(sock)
         return all(f"{pid} fastasgi.access" in text() for pid in workers)
 

@@ -33,16 +33,6 @@ from wire import (
 from fastasgi.tls.certificate import Certificate
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
-@pytest.fixture
-def pair(authority: Authority) -> Pair:
-    return authority.issue()
-
-
 def mutual(authority: Authority, required: int = 2) -> dict[str, Any]:
     return {"ssl_cert_reqs": required, "ssl_ca_certs": authority.path}
 

@@ -6,11 +6,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import WAIT_S, ServerProcess, fetch, processes_in, signal_set
+from serving import WAIT_S, ServerProcess, Start, fetch, processes_in, signal_set
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -114,7 +114,6 @@ async def app(scope, receive, send):
 """
 )
 
-Start = Callable[..., ServerProcess]
 
 KINDS = ("process", "thread", "pool", "executor", "program", "fork")
 MODES = [(), ("--workers", "2"), ("--workers", "2", "--preload"), ("--reload",)]

@@ -11,18 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from serving import WAIT_S, ServerProcess
+from serving import HI_APP, WAIT_S, Start
 
 from fastasgi.system.notify import Notifier
-
-APP = """
-async def app(scope, receive, send):
-    assert scope["type"] == "http"
-    await send({"type": "http.response.start", "status": 200})
-    await send({"type": "http.response.body", "body": b"hi"})
-"""
-
-Start = Callable[..., ServerProcess]
 
 
 class ServiceManager:
@@ -215,7 +206,7 @@ def test_an_address_that_leads_nowhere_harms_nothing(notifier: Callable[..., Not
 @pytest.mark.parametrize("arguments", [(), ("--workers", "2"), ("--workers", "1", "--preload")])
 def test_start_and_end(start: Start, any_manager: ServiceManager, arguments: tuple[str, ...]) -> None:
     environment = any_manager.environment()
-    process = start(APP, "app:app", "--port", "0", *arguments, environment=environment)
+    process = start(HI_APP, "app:app", "--port", "0", *arguments, environment=environment)
     assert any_manager.next() == ["READY=1", "STATUS=Serving"]
     process.wait_for("running on")
     is_supervised = bool(arguments)
@@ -233,7 +224,7 @@ def test_a_start_that_fails_is_not_ready(start: Start, manager: ServiceManager) 
 
 def test_a_reload(start: Start, manager: ServiceManager, tmp_path: Path) -> None:
     process = start(
-        APP,
+        HI_APP,
         "app:app",
         "--port",
         "0",
@@ -261,7 +252,7 @@ def test_a_reload(start: Start, manager: ServiceManager, tmp_path: Path) -> None
 def test_a_reload_with_preload_tells_of_itself(start: Start, manager: ServiceManager) -> None:
     """The service manager hears who is the main process before that is ready: it may listen to no other."""
     environment = manager.environment()
-    process = start(APP, "app:app", "--port", "0", "--workers", "1", "--preload", environment=environment)
+    process = start(HI_APP, "app:app", "--port", "0", "--workers", "1", "--preload", environment=environment)
     manager.until("READY=1")
     process.process.send_signal(signal.SIGHUP)
     assert manager.next()[0] == "RELOADING=1"
@@ -277,7 +268,7 @@ def test_a_reload_with_preload_tells_of_itself(start: Start, manager: ServiceMan
 
 def test_a_new_supervisor_becomes_the_main_process(start: Start, manager: ServiceManager) -> None:
     environment = manager.environment(WATCHDOG_USEC="2000000")
-    process = start(APP, "app:app", "--port", "0", "--workers", "1", environment=environment)
+    process = start(HI_APP, "app:app", "--port", "0", "--workers", "1", environment=environment)
     manager.until("READY=1")
     process.process.send_signal(signal.SIGUSR2)
     pid = int(process.wait_for(r"Supervisor \[(\d+)\] takes over")[1])
@@ -297,7 +288,7 @@ def test_the_watchdog_hears_in_time(
     start: Start, manager: ServiceManager, arguments: tuple[str, ...]
 ) -> None:
     environment = manager.environment(WATCHDOG_USEC="3000000")
-    start(APP, "app:app", "--port", "0", *arguments, environment=environment)
+    start(HI_APP, "app:app", "--port", "0", *arguments, environment=environment)
     manager.until("WATCHDOG=1")
     heard_at = time.monotonic()
     manager.until("WATCHDOG=1")
@@ -306,7 +297,7 @@ def test_the_watchdog_hears_in_time(
 
 def test_the_watchdog_of_another_process_is_not_ours(start: Start, manager: ServiceManager) -> None:
     environment = manager.environment(WATCHDOG_USEC="1000", WATCHDOG_PID="1")
-    process = start(APP, "app:app", "--port", "0", environment=environment)
+    process = start(HI_APP, "app:app", "--port", "0", environment=environment)
     manager.until("READY=1")
     process.end()
     assert manager.rest() == ["STOPPING=1"]
@@ -315,7 +306,7 @@ def test_the_watchdog_of_another_process_is_not_ours(start: Start, manager: Serv
 @pytest.mark.parametrize("arguments", [(), ("--workers", "1")])
 def test_a_broken_notify_socket_harms_nothing(start: Start, arguments: tuple[str, ...]) -> None:
     environment = {**os.environ, "NOTIFY_SOCKET": "/no/such/socket", "WATCHDOG_USEC": "soon"}
-    process = start(APP, "app:app", "--port", "0", *arguments, environment=environment)
+    process = start(HI_APP, "app:app", "--port", "0", *arguments, environment=environment)
     assert process.port
     process.wait_for("startup complete|unsupported")
     process.end()

@@ -5,25 +5,16 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serving import WAIT_S, ServerProcess
+from serving import HI_APP, WAIT_S, ServerProcess, Start
 
 from fastasgi.errors import BindError
 from fastasgi.system.pidfile import PidFile
-
-APP = """
-async def app(scope, receive, send):
-    assert scope["type"] == "http"
-    await send({"type": "http.response.start", "status": 200})
-    await send({"type": "http.response.body", "body": b"hi"})
-"""
-
-Start = Callable[..., ServerProcess]
 
 
 @pytest.fixture
@@ -163,7 +154,7 @@ each_kind = pytest.mark.parametrize("arguments", [(), ("--workers", "1")], ids=[
 
 
 def begin(start: Start, *arguments: str) -> ServerProcess:
-    return start(APP, "app:app", "--port", "0", "--pid-file", "server.pid", *arguments)
+    return start(HI_APP, "app:app", "--port", "0", "--pid-file", "server.pid", *arguments)
 
 
 @each_kind
@@ -217,7 +208,7 @@ def test_another_owners_file_is_not_removed(start: Start, tmp_path: Path, argume
 
 @each_kind
 def test_a_folder_that_is_not_there(start: Start, tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    process = start(APP, "app:app", "--port", "0", "--pid-file", "none/pid", *arguments)
+    process = start(HI_APP, "app:app", "--port", "0", "--pid-file", "none/pid", *arguments)
     assert process.wait() == 3
     assert process.errors == [
         f"Error: pid_file '{tmp_path}/none/pid' can't be written (No such file or directory): "

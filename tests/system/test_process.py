@@ -12,14 +12,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serving import WAIT_S, ServerProcess
+from serving import WAIT_S, ServerProcess, Start
 
 from fastasgi import Config
 from fastasgi.errors import ConfigError
@@ -44,7 +43,6 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": json.dumps(facts()).encode()})
 """
 
-Start = Callable[..., ServerProcess]
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")

@@ -7,14 +7,14 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serving import WAIT_S, ServerProcess
+from serving import HI_APP, WAIT_S, Start, listening_ports
 
 from fastasgi.errors import BindError, ConfigError
 from fastasgi.system import sockets
@@ -27,15 +27,6 @@ from fastasgi.system.sockets import (
     describe,
     parse_bind,
 )
-
-APP = """
-async def app(scope, receive, send):
-    assert scope["type"] == "http"
-    await send({"type": "http.response.start", "status": 200})
-    await send({"type": "http.response.body", "body": b"hi"})
-"""
-
-Start = Callable[..., ServerProcess]
 
 
 @pytest.fixture
@@ -339,8 +330,8 @@ def test_a_port_in_use_is_found_in_spite_of_sharing(ours: bool, theirs: bool) ->
 
 
 def test_a_second_server_with_workers_is_refused(start: Start) -> None:
-    first = start(APP, "app:app", "--port", "0", "--workers", "1")
-    second = start(APP, "app:app", "--port", str(first.port), "--workers", "1")
+    first = start(HI_APP, "app:app", "--port", "0", "--workers", "1")
+    second = start(HI_APP, "app:app", "--port", str(first.port), "--workers", "1")
     assert second.wait() == 3
     assert second.log.startswith(f"Error: can't listen on 127.0.0.1:{first.port}: the port is in use; stop ")
     assert len(second.errors) == 1
@@ -368,31 +359,19 @@ def get(address: tuple[str, int] | str) -> bytes:
 each_kind = pytest.mark.parametrize("kind", [(), ("--workers", "2")], ids=["alone", "workers"])
 
 
-def listening_ports(pid: int) -> dict[str, int]:
-    """The TCP ports on which a process listens: host to port."""
-    found = {}
-    inodes = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd") if fd.isdigit()}
-    for name, host in (("tcp", "127.0.0.1"), ("tcp6", "::1")):
-        for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
-                found[host] = int(fields[1].rpartition(":")[2], 16)
-    return found
-
-
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @each_kind
 def test_several_binds(start: Start, tmp_path: Path, kind: tuple[str, ...]) -> None:
     arguments = ["--bind", "127.0.0.1:0", "--bind", "[::1]:0", "--bind", "unix:app.sock", *kind]
-    process = start(APP, "app:app", *arguments)
+    process = start(HI_APP, "app:app", *arguments)
     process.wait_for("(?s)" + (2 if kind else 1) * "appears unsupported.*")
     if not kind:
         process.wait_for("running on")
     ports = listening_ports(process.process.pid)
     assert set(ports) == {"127.0.0.1", "::1"}
     for _ in range(4):
-        assert get(("127.0.0.1", ports["127.0.0.1"])) == b"hi"
-        assert get(("::1", ports["::1"])) == b"hi"
+        assert get(("127.0.0.1", ports["127.0.0.1"][0])) == b"hi"
+        assert get(("::1", ports["::1"][0])) == b"hi"
         assert get(str(tmp_path / "app.sock")) == b"hi"
     process.end()
     assert not (tmp_path / "app.sock").exists()
@@ -402,7 +381,7 @@ def test_one_bind_of_several_that_fails_leaves_nothing(
     start: Start, tmp_path: Path, listener: socket.socket
 ) -> None:
     port = listener.getsockname()[1]
-    process = start(APP, "app:app", "--bind", "unix:app.sock", "--bind", f"127.0.0.1:{port}")
+    process = start(HI_APP, "app:app", "--bind", "unix:app.sock", "--bind", f"127.0.0.1:{port}")
     assert process.wait() == 3
     assert process.errors[-1].startswith(f"Error: can't listen on 127.0.0.1:{port}: the port is in use")
     assert not (tmp_path / "app.sock").exists()
@@ -423,7 +402,7 @@ def launch(
     folder: Path, passed: list[socket.socket], count: str, pid: str, *arguments: str
 ) -> "subprocess.Popen[str]":
     """Start what arguments say with these sockets from descriptor 3 on."""
-    (folder / "app.py").write_text(APP)
+    (folder / "app.py").write_text(HI_APP)
     (folder / "launcher.py").write_text(LAUNCHER)
     fds = [sock.fileno() for sock in passed]
     return subprocess.Popen(

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from certificates import PASSWORD, Authority, Pair, encrypt_key
-from serving import WAIT_S, ServerProcess, signal_set
+from serving import WAIT_S, Start, signal_set
 from wire import error_records, hello, in_loop, request, served
 
 from fastasgi import Config
@@ -32,18 +32,6 @@ PID = """
         await send({"type": "http.response.start", "status": 200})
         await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
 """
-
-Start = Callable[..., ServerProcess]
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
-@pytest.fixture
-def pair(authority: Authority) -> Pair:
-    return authority.issue()
 
 
 @contextlib.contextmanager

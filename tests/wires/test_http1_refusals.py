@@ -9,19 +9,17 @@ from typing import Any
 import pytest
 from wire import (
     Reads,
+    each_parser,
     error_records,
     in_each_loop,
     in_loop,
     read_body,
-    reads,  # noqa: F401  a fixture
     request,
     respond,
     served,
 )
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n"
-
-each_parser = pytest.mark.parametrize("http", ["fastasgi", "httptools"])
 
 
 class Witness:
@@ -210,7 +208,7 @@ async def test_head(data: bytes, status: int, http: str, caplog: pytest.LogCaptu
 @each_parser
 @pytest.mark.parametrize(("data", "status"), HEADS.values(), ids=HEADS)
 @in_loop
-async def test_head_byte_by_byte(data: bytes, status: int, http: str, reads: Reads) -> None:  # noqa: F811
+async def test_head_byte_by_byte(data: bytes, status: int, http: str, reads: Reads) -> None:
     app = Witness()
     data += SMUGGLED
     async with served(app, http=http) as server:
@@ -389,7 +387,7 @@ async def test_a_head_up_to_its_limit(http: str) -> None:
 @each_parser
 @pytest.mark.parametrize("size", [1, 7, 5000])
 @in_loop
-async def test_empty_lines_count_as_the_heads(size: int, http: str, reads: Reads) -> None:  # noqa: F811
+async def test_empty_lines_count_as_the_heads(size: int, http: str, reads: Reads) -> None:
     app = Witness()
     head = request("GET / HTTP/1.1", "connection: close")
     async with served(app, http=http, limit_request_head=200) as server:
@@ -425,7 +423,7 @@ async def test_so_many_headers_as_the_limit_says(http: str) -> None:
 
 @pytest.mark.parametrize("size", [1, 50])
 @in_loop
-async def test_limits_hold_for_heads_in_pieces(size: int, reads: Reads) -> None:  # noqa: F811
+async def test_limits_hold_for_heads_in_pieces(size: int, reads: Reads) -> None:
     app = Witness()
     data = request("GET / HTTP/1.1", *["name: " + "a" * 90] * 20)
     async with served(app, limit_request_head=1000) as server:

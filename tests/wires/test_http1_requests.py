@@ -10,19 +10,17 @@ from wire import (
     CLOSE,
     Reads,
     chunked,
+    each_parser,
     echo,
     hello,
     in_each_loop,
     in_loop,
     read_body,
-    reads,  # noqa: F401  a fixture
     request,
     respond,
     served,
     talk,
 )
-
-each_parser = pytest.mark.parametrize("http", ["fastasgi", "httptools"])
 
 LAST = request("GET /last HTTP/1.1", CLOSE)
 LAST_ECHO = b"HTTP/1.1 200 OK\r\ncontent-length: 11\r\nconnection: close\r\n\r\nGET /last? "
@@ -319,7 +317,7 @@ async def test_a_request_without_body_bytes_gives_one_empty_message(fields: tupl
 
 
 @in_loop
-async def test_a_body_that_comes_in_pieces_gives_messages_that_say_so(reads: Reads) -> None:  # noqa: F811
+async def test_a_body_that_comes_in_pieces_gives_messages_that_say_so(reads: Reads) -> None:
     messages = []
     received = asyncio.Event()
 
@@ -552,7 +550,7 @@ async def test_no_100_without_a_body() -> None:
 
 
 @in_loop
-async def test_no_100_for_http_1_0(reads: Reads) -> None:  # noqa: F811
+async def test_no_100_for_http_1_0(reads: Reads) -> None:
     async with served(echo) as server:
         client = await server.connect()
         head = request("POST /a HTTP/1.0", EXPECT, "content-length: 3")
@@ -711,7 +709,7 @@ REQUESTS = {
 @each_parser
 @pytest.mark.parametrize("name", REQUESTS)
 @in_loop
-async def test_a_request_cut_in_two_anywhere(name: str, http: str, reads: Reads) -> None:  # noqa: F811
+async def test_a_request_cut_in_two_anywhere(name: str, http: str, reads: Reads) -> None:
     data, expected = REQUESTS[name]
     async with served(echo, http=http) as server:
         client = await server.connect()
@@ -727,7 +725,7 @@ async def test_a_request_cut_in_two_anywhere(name: str, http: str, reads: Reads)
 
 @each_parser
 @in_each_loop
-async def test_requests_byte_by_byte(http: str, reads: Reads) -> None:  # noqa: F811
+async def test_requests_byte_by_byte(http: str, reads: Reads) -> None:
     async with served(echo, http=http) as server:
         client = await server.connect()
         sent = 0
@@ -743,7 +741,7 @@ async def test_requests_byte_by_byte(http: str, reads: Reads) -> None:  # noqa: 
 @each_parser
 @pytest.mark.parametrize("size", [2, 3, 7, 16, 61])
 @in_loop
-async def test_pipelined_requests_in_pieces(size: int, http: str, reads: Reads) -> None:  # noqa: F811
+async def test_pipelined_requests_in_pieces(size: int, http: str, reads: Reads) -> None:
     data = b"".join(data for data, _ in REQUESTS.values()) + LAST
     async with served(echo, http=http) as server:
         client = await server.connect()

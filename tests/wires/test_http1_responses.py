@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from wire import (
     CLOSE,
+    SERVER_ERROR,
     error_records,
     hello,
     in_each_loop,
@@ -28,10 +29,6 @@ from wire import (
 GET = request("GET / HTTP/1.1", CLOSE)
 GET_1_0 = request("GET / HTTP/1.0")
 XS = b"x" * 16
-SERVER_ERROR = (
-    b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\n"
-    b"connection: close\r\ncontent-length: 21\r\n\r\nInternal Server Error"
-)
 
 
 def start(status: int = 200, *headers: tuple[bytes, bytes], **more: Any) -> dict[str, Any]:

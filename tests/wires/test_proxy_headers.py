@@ -9,7 +9,7 @@ import pytest
 from scopes import Scopes, bound_and_connected, has_ipv6
 from starlette.requests import Request
 from websocketwire import OPENING
-from wire import CLOSE, Client, Served, in_each_loop, in_loop, request, respond, served
+from wire import CLOSE, Client, Served, each_parser, in_each_loop, in_loop, request, respond, served
 
 from fastasgi import Config
 from fastasgi.errors import ConfigError
@@ -33,7 +33,7 @@ async def ask(server: Served, *fields: str, line: str = "GET /a HTTP/1.1", **opt
     return client
 
 
-@pytest.mark.parametrize("http", ["fastasgi", "httptools"])
+@each_parser
 @in_each_loop
 async def test_client_and_scheme_by_default(http: str) -> None:
     app = Scopes()

@@ -20,7 +20,6 @@ from wire import (
     in_loop,
     in_turn_of_its_own,
     read_body,
-    reads,  # noqa: F401  a fixture
     request,
     respond,
     served,
@@ -193,7 +192,7 @@ async def test_empty_lines_are_no_use_of_a_connection(blank: bytes, asked: int) 
 
 @pytest.mark.parametrize("blank", [b"\r\n" * 3, b"\r\n\r"], ids=repr)
 @in_loop
-async def test_empty_lines_do_not_hold_a_shutdown(blank: bytes, reads: Reads) -> None:  # noqa: F811
+async def test_empty_lines_do_not_hold_a_shutdown(blank: bytes, reads: Reads) -> None:
     async with served(hello) as server:
         client = await server.connect()
         assert (await client.ask(request())).body == b"hello"

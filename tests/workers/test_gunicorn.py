@@ -22,7 +22,7 @@ from certificates import Authority
 from clientframes import BINARY, frame
 from gunicorn.config import Config as GunicornConfig
 from load import Load
-from serving import WAIT_S
+from serving import WAIT_S, wait_until
 
 from fastasgi import Config, workers
 from fastasgi.errors import ConfigError
@@ -98,15 +98,6 @@ async def app(scope, receive, send):
 """
 
 
-def until(condition: Callable[[], Any], what: object = "") -> Any:
-    """The first true result of condition, within bounded time."""
-    deadline = time.monotonic() + WAIT_S
-    while not (result := condition()):
-        assert time.monotonic() < deadline, what() if callable(what) else what
-        time.sleep(0.01)
-    return result
-
-
 def read(path: Path) -> str:
     """The text of a file, empty where there is none yet."""
     try:
@@ -154,7 +145,7 @@ class Gunicorn:
             found[:] = self.matches(pattern)
             return len(found) >= count or has_failed
 
-        until(is_over, lambda: f"no {pattern!r} in:\n{self.log}")
+        wait_until(is_over, lambda: f"no {pattern!r} in:\n{self.log}")
         assert len(found) >= count, f"no {pattern!r} in:\n{self.log}"
         return found
 
@@ -298,7 +289,7 @@ def test_reuse_port(start: Start) -> None:
         gunicorn = start("--reuse-port", "-w", "2", "-b", f"127.0.0.1:{port}")
         both = {str(worker) for worker in gunicorn.workers(2)}
         seen: set[str] = set()
-        until(lambda: seen.add(exchange(port)[1]) or seen == both, lambda: (seen, both))
+        wait_until(lambda: seen.add(exchange(port)[1]) or seen == both, lambda: (seen, both))
 
 
 def test_preload_app(start: Start) -> None:
@@ -463,7 +454,7 @@ def test_usr2_under_load(start: Start) -> None:
     assert not load.failures
     new_arbiter = int(gunicorn.matches(r"Listening at: .* \((\d+)\)")[1])
     gunicorn.wait_for("Master has been promoted")
-    until(lambda: read(gunicorn.folder / "pid") == f"{new_arbiter}\n")
+    wait_until(lambda: read(gunicorn.folder / "pid") == f"{new_arbiter}\n")
     os.kill(new_arbiter, signal.SIGTERM)
     gunicorn.wait_for("Shutting down: Master", 2)
 
@@ -471,7 +462,7 @@ def test_usr2_under_load(start: Start) -> None:
 def test_usr1_reopens_logs(start: Start) -> None:
     gunicorn = start("--access-logfile", "access", "--error-logfile", "error", "--capture-output")
     error, access = gunicorn.folder / "error", gunicorn.folder / "access"
-    until(lambda: "startup complete" in read(error))
+    wait_until(lambda: "startup complete" in read(error))
     [port] = re.findall(r"https?://127\.0\.0\.1:(\d+)", error.read_text())
     assert exchange(int(port), "/?one")[0] == 200
     error.rename(gunicorn.folder / "error.old")
@@ -483,7 +474,7 @@ def test_usr1_reopens_logs(start: Start) -> None:
         assert exchange(int(port), "/?two")[0] == 200
         return "?two" in read(access)
 
-    until(is_reopened)
+    wait_until(is_reopened)
     assert "?one" in (gunicorn.folder / "access.old").read_text()
     assert gunicorn.end() == 0
     assert "Finished server process" in error.read_text()
@@ -501,7 +492,7 @@ def test_winch_means_nothing_to_a_worker(start: Start) -> None:
 def test_winch_stops_the_workers_of_a_daemon(start: Start) -> None:
     gunicorn = start("--daemon", "-p", "pid", "--log-file", "log")
     assert gunicorn.wait() == 0
-    arbiter = int(until(lambda: read(gunicorn.folder / "pid")))
+    arbiter = int(wait_until(lambda: read(gunicorn.folder / "pid")))
     try:
         [worker] = gunicorn.workers()
         os.kill(arbiter, signal.SIGWINCH)
@@ -1319,7 +1310,7 @@ class Access:
 
     def lines(self, count: int) -> list[str]:
         """All lines, once there are so many."""
-        return until(lambda: len(found := self.file.read_text().splitlines()) >= count and found)
+        return wait_until(lambda: len(found := self.file.read_text().splitlines()) >= count and found)
 
     def send(self, data: bytes) -> bytes:
         """Send bytes on a connection of its own, read to its end."""
