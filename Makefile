@@ -31,14 +31,16 @@ HEADERS := $(wildcard fastasgi/*/*.h)
 CYTHON_SOURCES := $(wildcard fastasgi/*.pyx fastasgi/*.pxd fastasgi/*/*.pyx fastasgi/*/*.pxd)
 # What drives the compiled modules in one process. Frameworks and curl are too slow, or hang, under the sanitizers.
 ASAN_TESTS ?= tests/codecs tests/trust tests/logs/test_access_log.py tests/application/test_interfaces.py \
-	$(addprefix tests/asgi/test_,exchange.py scope.py websocket.py nesting.py finalizers.py leaving.py borrowed.py) \
-	$(addprefix tests/wires/test_,http1_requests.py http1_responses.py http1_refusals.py timeouts.py proxyprotocol.py)
+	$(addprefix tests/asgi/test_,exchange.py exchange_errors.py messages.py scope.py nesting.py finalizers.py leaving.py) \
+	$(addprefix tests/asgi/test_websocket,.py _receive.py _closing.py _shutdown.py) \
+	$(wildcard tests/asgi/test_borrowed*.py tests/wires/test_http1_*.py) \
+	$(addprefix tests/wires/test_,timeouts.py proxyprotocol.py)
 # Those of TLS import `cryptography`. What it never frees has names in whole stacks only, which takes ten minutes or more;
 # ASAN_TLS_OPTIONS=detect_leaks=0 looks for all but leaks; ASAN_MORE=detect_leaks=0 does so in all of them, as CPython 3.12
 # and later need it, whose interned strings are never freed.
 ASAN_TLS_OPTIONS ?= fast_unwind_on_malloc=0
 ASAN_TLS_TESTS ?= tests/sinks tests/wires/test_proxyprotocol.py \
-	$(addprefix tests/asgi/test_,nesting.py finalizers.py leaving.py borrowed.py)
+	$(addprefix tests/asgi/test_,nesting.py finalizers.py leaving.py) $(wildcard tests/asgi/test_borrowed*.py)
 FUZZ_TARGETS := $(wildcard tests/fuzz/fuzz_*.py)
 HEADER_WARNINGS := -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wcast-qual -Wvla -Werror
 

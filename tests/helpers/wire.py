@@ -339,3 +339,17 @@ def traceback_of(caplog: pytest.LogCaptureFixture) -> BaseException:
     assert record.exc_info is not None
     assert record.exc_info[1] is not None
     return record.exc_info[1]
+
+
+# --- Requests, and what `echo` answers ---
+
+GET = request("GET / HTTP/1.1", CLOSE)
+GET_1_0 = request("GET / HTTP/1.0")
+LAST = request("GET /last HTTP/1.1", CLOSE)
+LAST_ECHO = b"HTTP/1.1 200 OK\r\ncontent-length: 11\r\nconnection: close\r\n\r\nGET /last? "
+
+
+def echoed(body: bytes, *fields: bytes) -> bytes:
+    """The response of `echo`."""
+    head = [b"HTTP/1.1 200 OK", b"content-length: %d" % len(body), *fields, b"", b""]
+    return b"\r\n".join(head) + body

@@ -1,0 +1,366 @@
+"""Applications that fail: what their client gets, and what is logged."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+from typing import Any
+
+import pytest
+from exchanges import MORE, OK, START, Oops, Outcome
+from wire import (
+    CLOSE,
+    GET,
+    SERVER_ERROR,
+    echo,
+    error_records,
+    in_each_loop,
+    in_loop,
+    request,
+    respond,
+    served,
+    talk,
+    traceback_of,
+)
+
+from fastasgi.asgi.exchange import ClientDisconnected
+
+# --- Errors ---
+
+
+@pytest.mark.parametrize("suspends", [False, True], ids=["at once", "later"])
+@in_each_loop
+async def test_an_exception_before_the_start_is_a_500(
+    suspends: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if suspends:
+            await asyncio.sleep(0)
+        raise Oops("why")
+
+    assert await talk(app, request() + GET) == SERVER_ERROR
+    [record] = error_records(caplog)
+    text = caplog.handler.format(record)
+    assert "Exception in ASGI application" in text
+    assert "Traceback (most recent call last)" in text
+    assert f"in app\n    raise {Oops.__name__}" in text
+
+
+def circle() -> BaseException:
+    """As anyio's groups leave it under a middleware: what the group holds is raised out of its handling."""
+    error = Oops("round")
+    error.__context__ = ExceptionGroup("holds what it came from", [error])
+    return error.__context__
+
+
+def half_a_circle() -> BaseException:
+    """One member leads back to the group, the other to a client that has left."""
+    error = Oops("round")
+    error.__context__ = ExceptionGroup("two", [error, ClientDisconnected()])
+    return error.__context__
+
+
+def shared_groups() -> BaseException:
+    """Two to the power of 200 ways through 200 groups."""
+    group: Exception = Oops("shared")
+    for _ in range(200):
+        group = ExceptionGroup("the same twice", [group, group])
+    return group
+
+
+def deep_groups() -> BaseException:
+    group: Exception = Oops("deep")
+    for _ in range(50_000):
+        group = ExceptionGroup("one", [group])
+    return group
+
+
+def long_chain() -> BaseException:
+    last = error = Oops("last")
+    for _ in range(20_000):
+        error.__context__ = Oops("before")
+        error = error.__context__
+    return last
+
+
+class Unsized(Oops):
+    """Can't be asked whether it is true, as the traceback module does."""
+
+    def __len__(self) -> int:
+        raise AssertionError("asked for its length")
+
+
+class Endless(ExceptionGroup):
+    """Each look at its members makes more of them."""
+
+    @property
+    def exceptions(self) -> Any:
+        return (Endless("more", [Oops()]),)
+
+
+def endless_groups() -> BaseException:
+    return Endless("without end", [Oops()])
+
+
+def unsized_cause() -> BaseException:
+    error = Oops("caused")
+    error.__cause__ = Unsized()
+    return error
+
+
+@pytest.mark.parametrize(
+    "make",
+    [circle, half_a_circle, shared_groups, deep_groups, long_chain, endless_groups, unsized_cause],
+    ids=lambda make: make.__name__,
+)
+@pytest.mark.parametrize("suspends", [False, True], ids=["at once", "later"])
+@in_loop
+async def test_an_exception_of_whatever_shape_is_logged_and_a_500(
+    suspends: bool, make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where it is too large for a whole traceback, the log has that of the outermost."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if suspends:
+            await asyncio.sleep(0)
+        if scope["path"] == "/":
+            raise make()
+        await respond(send, b"ok")
+
+    async with served(app) as server:
+        assert await server.talk(GET) == SERVER_ERROR
+        assert await server.talk(request("GET /next HTTP/1.1", CLOSE)) == OK
+    text = caplog.handler.format(error_records(caplog)[-1])
+    assert text.count("Exception in ASGI application") == 1
+    assert "in app\n" in text
+    assert "raise make()" in text
+    whole = make in (circle, half_a_circle, long_chain)
+    assert ("Not with all that it grew out of" in text) != whole
+
+
+class Unfriendly(Oops):
+    """Can't be looked at."""
+
+    __traceback__ = property(lambda self: 1 / 0)
+    __class__ = property(lambda self: 1 / 0)
+
+
+class BrokenHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise Oops("the log is broken")
+
+
+@pytest.mark.parametrize("suspends", [False, True], ids=["at once", "later"])
+@pytest.mark.parametrize("ends", ["raises", "unfriendly", "returns", "in the body"])
+@pytest.mark.parametrize("breaks", [True, False], ids=["broken log", "good log"])
+@in_loop
+async def test_whatever_can_not_be_logged_takes_no_response(
+    breaks: bool, ends: str, suspends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if suspends:
+            await asyncio.sleep(0)
+        if ends == "in the body":
+            await send(START)
+            await send(MORE)
+        if ends in ("raises", "unfriendly"):
+            raise Oops if ends == "raises" else Unfriendly
+
+    problems: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context["message"]))
+    async with served(app) as server:
+        if breaks:
+            monkeypatch.setattr(logging.getLogger("fastasgi.error"), "handlers", [BrokenHandler()])
+        answer = await server.talk(GET)
+        monkeypatch.undo()
+        await server.context.wait_idle()
+    if ends == "in the body":
+        assert answer.endswith(b"\r\n\r\n2\r\nok\r\n")
+    else:
+        assert answer == SERVER_ERROR
+    assert len(problems) == (1 if breaks else 0)
+    assert all("ASGI" in problem and "Oops" in problem for problem in problems)
+
+
+@in_loop
+async def test_an_exception_behind_the_start_message_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
+    """The start was held back; nothing of it is sent."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({**START, "headers": [(b"x-secret", b"1"), (b"content-length", b"2")]})
+        raise Oops
+
+    assert await talk(app, request() + GET) == SERVER_ERROR
+    assert isinstance(traceback_of(caplog), Oops)
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+@in_each_loop
+async def test_an_exception_in_the_body_closes_the_connection(
+    version: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client can tell that the body is not complete: by the missing last chunk, or by a reset."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send(MORE)
+        await go_on.wait()
+        raise Oops
+
+    go_on = asyncio.Event()
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(request(f"GET / HTTP/{version}") + request())
+        await client.reader.readuntil(b"ok")
+        go_on.set()
+        if version == "1.1":
+            assert await client.rest() == b"\r\n"
+        else:
+            with pytest.raises(ConnectionResetError):
+                await client.rest()
+    assert isinstance(traceback_of(caplog), Oops)
+
+
+@in_loop
+async def test_an_exception_behind_the_response_is_logged_only(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, b"ok")
+        raise Oops
+
+    async with served(app) as server:
+        client = await server.connect()
+        assert (await client.ask(request())).body == b"ok"
+        assert isinstance(traceback_of(caplog), Oops)
+        caplog.clear()
+        assert (await client.ask(request())).body == b"ok"
+        assert isinstance(traceback_of(caplog), Oops)
+
+
+@in_loop
+async def test_an_application_that_returns_without_a_response(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        pass
+
+    assert await talk(app, request() + GET) == SERVER_ERROR
+    [record] = error_records(caplog)
+    assert record.getMessage() == "ASGI callable returned without starting response."
+
+
+@pytest.mark.parametrize("messages", [[START], [START, MORE]], ids=["started", "in the body"])
+@in_loop
+async def test_an_application_that_returns_without_the_end_of_its_response(
+    messages: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in messages:
+            await send(message)
+
+    answer = await talk(app, request() + GET)
+    unended = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n"
+    assert answer == (SERVER_ERROR if messages == [START] else unended)
+    [record] = error_records(caplog)
+    assert record.getMessage() == "ASGI callable returned without completing response."
+
+
+@in_each_loop
+async def test_a_task_that_the_application_leaves_behind_may_not_send(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def later() -> None:
+            with outcome.set_by(), contextlib.suppress(RuntimeError):
+                await go_on.wait()
+                await respond(send, b"smuggled")
+                raise AssertionError
+
+        tasks.append(asyncio.create_task(later()))
+
+    go_on = asyncio.Event()
+    outcome = Outcome()
+    tasks: list[asyncio.Task[None]] = []
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(request())
+        assert await client.rest() == SERVER_ERROR
+        go_on.set()
+        assert await outcome is None
+    assert len(error_records(caplog)) == 1
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit], ids=lambda error: error.__name__)
+@in_loop
+async def test_other_exceptions_get_an_answer_too(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0)
+        raise error
+
+    async with served(app) as server:
+        assert await server.talk(request() + GET) == SERVER_ERROR
+        assert await server.talk(GET) == SERVER_ERROR
+    assert len(error_records(caplog)) == 2
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt], ids=lambda error: error.__name__)
+@in_each_loop
+async def test_an_application_that_exits_at_once_has_failed_in_its_request_only(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise error
+
+    async with served(app) as server:
+        assert await server.talk(GET) == SERVER_ERROR
+        assert await server.talk(GET) == SERVER_ERROR
+        assert server.context.exchange_count == 0
+    gc.collect()
+    assert len(error_records(caplog)) == 2
+
+
+@in_loop
+async def test_an_application_that_cancels_itself_gets_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        asyncio.current_task().cancel()
+        await receive()
+        await asyncio.sleep(0)
+
+    assert await talk(app, GET) == SERVER_ERROR
+    assert len(error_records(caplog)) == 1
+
+
+@pytest.mark.parametrize("kind", ["raises", "returns none", "returns a number"])
+@in_loop
+async def test_an_application_that_is_no_coroutine_function(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class App:
+        """Calling it runs its code outside of any coroutine."""
+
+        def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+            if kind == "raises":
+                raise Oops
+            return None if kind == "returns none" else 5
+
+    async with served(App(), interface="asgi3") as server:
+        assert await server.talk(GET) == SERVER_ERROR
+    assert isinstance(traceback_of(caplog), Oops | TypeError)
+
+
+@in_loop
+async def test_an_application_whose_call_returns_a_coroutine() -> None:
+    def app(scope: Any, receive: Any, send: Any) -> Any:
+        assert isinstance(asyncio.current_task(), asyncio.Task)
+        return echo(scope, receive, send)
+
+    assert (await talk(app, GET, interface="asgi3")).endswith(b"\r\n\r\nGET /? ")
+
+
+@in_loop
+async def test_errors_are_logged_by_the_servers_error_logger(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise Oops
+
+    await talk(app, GET)
+    [record] = error_records(caplog)
+    assert (record.name, record.levelno) == ("fastasgi.error", logging.ERROR)

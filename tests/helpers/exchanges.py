@@ -1,0 +1,39 @@
+"""What tests of one call of the application share."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+from wire import request
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok"
+START = {"type": "http.response.start", "status": 200}
+BODY = {"type": "http.response.body", "body": b"ok"}
+MORE = {"type": "http.response.body", "body": b"ok", "more_body": True}
+DISCONNECT = {"type": "http.disconnect"}
+UPLOAD = request("POST / HTTP/1.1", "content-length: 3")
+
+
+class Oops(Exception):
+    """What an application raises here."""
+
+
+class Outcome:
+    """What one call of an application came to: to be awaited where the call is made elsewhere."""
+
+    def __init__(self) -> None:
+        self._future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def __await__(self) -> Any:
+        return self._future.__await__()
+
+    @contextlib.contextmanager
+    def set_by(self) -> Any:
+        """The exception that leaves the block, or None."""
+        try:
+            yield
+        except BaseException as error:
+            self._future.set_result(error)
+            raise
+        else:
+            self._future.set_result(None)
