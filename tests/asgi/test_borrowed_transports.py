@@ -107,7 +107,7 @@ async def test_a_client_may_leave_while_its_late_tls_handshake_is_logged(
     async with served(app, ssl_handshake_timeout=2, **authority.issue().settings) as server:
         client = await server.connect()
         line = OnLine("TLS handshake", lambda: leave(server, client))
-        while not server.context.connection_count:
+        while not server.context.registry.connection_count:
             await asyncio.sleep(0)
         await move_clock(server, 3)
         assert line.acted.is_set()

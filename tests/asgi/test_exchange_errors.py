@@ -173,7 +173,7 @@ async def test_whatever_can_not_be_logged_takes_no_response(
             monkeypatch.setattr(logging.getLogger("fastasgi.error"), "handlers", [BrokenHandler()])
         answer = await server.talk(GET)
         monkeypatch.undo()
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     if ends == "in the body":
         assert answer.endswith(b"\r\n\r\n2\r\nok\r\n")
     else:
@@ -313,7 +313,7 @@ async def test_an_application_that_exits_at_once_has_failed_in_its_request_only(
     async with served(app) as server:
         assert await server.talk(GET) == SERVER_ERROR
         assert await server.talk(GET) == SERVER_ERROR
-        assert server.context.exchange_count == 0
+        assert server.context.registry.exchange_count == 0
     gc.collect()
     assert len(error_records(caplog)) == 2
 

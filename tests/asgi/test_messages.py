@@ -56,7 +56,7 @@ async def test_receive_and_send_in_asyncios_wrappers(wrap: Any) -> None:
     async with served(app) as server:
         client = await server.connect()
         await client.write(request("POST / HTTP/1.1", "content-length: 3", body=b"a"))
-        while server.context.exchange_count == 0:
+        while server.context.registry.exchange_count == 0:
             await asyncio.sleep(0)
         await client.write(b"bc")
         assert (await client.response()).body == b"ok"
@@ -151,7 +151,7 @@ async def test_concurrent_receives_each_get_a_message_once() -> None:
             await waiting.wait()
             waiting.clear()
         client.close()
-        while server.context.exchange_count:
+        while server.context.registry.exchange_count:
             await asyncio.sleep(0)
     assert all(messages.pop() == DISCONNECT for messages in results.values())
     bodies = [message["body"] for messages in results.values() for message in messages]

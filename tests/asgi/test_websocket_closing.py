@@ -40,7 +40,7 @@ async def test_the_client_closes(code: int | None, reason: bytes, seen: tuple[in
         websocket = await open_websocket(server)
         assert await websocket.close(code, reason) == (seen[0], "")
         await app.done.wait()
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert app.messages == [disconnected(*seen)]
 
 
@@ -66,7 +66,7 @@ async def test_disconnect_is_received_again_and_again() -> None:
 
     async with served(app) as server:
         await (await open_websocket(server)).close(1001)
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert seen == [disconnected(1001)] * 3
 
 
@@ -100,7 +100,7 @@ async def test_the_application_closes(message: dict[str, Any], expected: tuple[i
         assert await websocket.closing() == expected
         await websocket.write(close_frame(expected[0] if expected[0] != 1005 else None))
         assert await websocket.client.rest() == b""
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert [received[0]["type"], received[0]["code"]] == ["websocket.disconnect", expected[0]]
 
 
@@ -137,7 +137,7 @@ async def test_both_close_at_once() -> None:
         await websocket.write(frame(TEXT, b"close"), close_frame(3002))
         assert await websocket.closed() == (3001, "")
         assert app_closed.is_set()
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
 
 
 @in_each_loop
@@ -154,7 +154,7 @@ async def test_what_comes_after_the_servers_close_is_thrown_away() -> None:
         assert await websocket.closing() == (1000, "")
         await websocket.write(*[frame(BINARY, bytes(1000)), frame(PING, b"x")] * 1000, close_frame())
         assert await websocket.client.rest() == b""
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert received == [disconnected(1000)]
 
 
@@ -164,10 +164,10 @@ async def test_a_client_that_does_not_answer_the_close_is_cut_off() -> None:
         websocket = await open_websocket(server)
         assert await websocket.closing() == (1000, "")
         await move_clock(server, 9.0)
-        assert server.context.connection_count == 1
+        assert server.context.registry.connection_count == 1
         await move_clock(server, 13.0)
         assert await websocket.client.rest() == b""
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
 
 
 @in_each_loop
@@ -177,9 +177,9 @@ async def test_a_client_that_does_not_end_its_connection_is_cut_off() -> None:
         websocket = await open_websocket(server)
         await websocket.write(frame(3))
         assert await websocket.closed() == (1002, "3 is no opcode")
-        assert server.context.connection_count == 1
+        assert server.context.registry.connection_count == 1
         await move_clock(server, 5.0)
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
 
 
 @pytest.mark.parametrize("how", ["end", "reset"])
@@ -216,7 +216,7 @@ async def test_the_client_is_lost(how: str, state: str, caplog: pytest.LogCaptur
             client.reset()
         else:
             client.close()
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert received == [disconnected(3000 if state == "closing" else 1006)] * 2
     assert not error_records(caplog)
 
@@ -257,7 +257,7 @@ async def test_a_message_to_a_client_that_has_closed_raises_before_its_messages_
         await websocket.send("hello")
         assert await websocket.close() == (1000, "")
         came.set()
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert len(raised) == 1
 
 
@@ -297,7 +297,7 @@ async def test_a_violation_fails_the_websocket(
         assert (seen, bool(reason)) == (code, True)
         await app.done.wait()
         websocket.client.close()
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert app.messages == [{"type": "websocket.receive", "text": "before"}, disconnected(code, reason)]
     assert not error_records(caplog)
 
@@ -338,7 +338,7 @@ async def test_a_close_before_the_accept_is_a_403() -> None:
         response = await client.ask(handshake())
         assert (response.status, response.body) == (403, b"Forbidden")
         assert await client.rest() == b""
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert received == [CONNECT, disconnected(1006)]
 
 
@@ -460,8 +460,8 @@ async def test_the_call_ends_in_each_state(ending: str, state: str, caplog: pyte
         # Who waits in another task is let go
         assert (await kept[0]())["type"] == "websocket.disconnect"
         client.close()
-        await server.context.wait_idle()
-        assert server.context.exchange_count == 0
+        await server.context.registry.wait_idle()
+        assert server.context.registry.exchange_count == 0
     # A cancellation is no error once the WebSocket is over
     failed = ending in ("raise", "exit") or (ending == "cancel" and state not in ("denied", "closed"))
     is_error = failed or state in ("connecting", "held", "denying")

@@ -143,5 +143,5 @@ async def test_several_receivers_share_the_messages() -> None:
         websocket = await open_websocket(server)
         await websocket.write(*[frame(TEXT, b"%d" % i) for i in range(100)])
         await websocket.close()
-        await server.context.wait_idle()
+        await server.context.registry.wait_idle()
     assert sorted(received, key=int) == [str(i) for i in range(100)]

@@ -16,9 +16,9 @@ Act = Callable[[], object]
 
 def leave(server: Served, client: Client) -> None:
     """Have a client leave, and the event loop turned until the server has noticed."""
-    count = server.context.connection_count
+    count = server.context.registry.connection_count
     client.reset()
-    turn_until(lambda: server.context.connection_count < count)
+    turn_until(lambda: server.context.registry.connection_count < count)
 
 
 def ask_within(client: Client, data: bytes) -> "asyncio.Task[Response]":

@@ -97,5 +97,5 @@ class Records:
 
 
 async def until_closed(running: Served) -> None:
-    while running.context.connection_count:
+    while running.context.registry.connection_count:
         await asyncio.sleep(0.005)

@@ -412,10 +412,10 @@ async def test_a_connection_costs_nothing_of_openssls_before_its_hello(
     monkeypatch.setattr(ssl.SSLContext, "wrap_bio", noted)
 
     async def waiting(running: Served, data: bytes = b"") -> None:
-        before = running.context.connection_count
+        before = running.context.registry.connection_count
         client = await running.connect()
         await client.write(data)
-        while running.context.connection_count == before:
+        while running.context.registry.connection_count == before:
             await asyncio.sleep(0)
 
     async with served(hello, **pair.settings) as running:

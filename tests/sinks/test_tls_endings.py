@@ -225,7 +225,7 @@ async def test_a_handshake_under_way_does_not_hold_the_shutdown_up(
     async with served(hello, **pair.settings, timeout_graceful_shutdown=10) as running:
         client = await running.connect()
         client.writer.write(b"\x16")
-        while not running.context.connection_count:
+        while not running.context.registry.connection_count:
             await asyncio.sleep(0)
         begun = time.monotonic()
         running.server.should_exit = True

@@ -358,7 +358,7 @@ async def test_a_file_that_is_given_up(file: Path, sendfile: str, caplog: pytest
         client = await server.connect(limit=1000)
         await client.write(request())
         await client.reader.readuntil(b"\r\n\r\n")
-        while server.context.exchange_count:
+        while server.context.registry.exchange_count:
             await asyncio.sleep(0)
         received = 0
         with contextlib.suppress(ConnectionResetError):

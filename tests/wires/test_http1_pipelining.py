@@ -34,7 +34,7 @@ async def test_a_connection_is_kept_for_the_next_request(http: str) -> None:
             response = await client.ask(request(f"GET /{number} HTTP/1.1"))
             assert response.body == b"GET /%d? " % number
             assert b"connection" not in response
-        assert server.context.connection_count == 1
+        assert server.context.registry.connection_count == 1
 
 
 @pytest.mark.parametrize(

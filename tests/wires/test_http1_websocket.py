@@ -124,7 +124,7 @@ async def test_a_bad_handshake_is_refused(
             assert response[b"sec-websocket-version"] == b"13"
             assert response[b"upgrade"] == b"websocket"
         assert await client.rest() == b""
-        assert server.context.request_count == 0
+        assert server.context.registry.request_count == 0
     [record] = [record for record in caplog.records if "refused" in record.getMessage()]
     assert reason in record.getMessage()
     assert not error_records(caplog)
@@ -208,7 +208,7 @@ def test_a_handshake_and_frames_cut_at_every_byte(http: str, loop: str, reads: R
             await say(server, [data[i : i + 1] for i in range(len(data))])
             for place in range(1, len(data)):
                 await say(server, [data[:place], data[place:]])
-            await server.context.wait_idle()
+            await server.context.registry.wait_idle()
 
     run(loop=loop)
 
@@ -250,4 +250,4 @@ async def test_a_handshake_on_a_connection_that_has_had_a_request() -> None:
         assert (await client.response()).body == b"hi"
         websocket = WebSocket(client, await client.response())
         assert await websocket.receive() == "hello"
-        assert server.context.connection_count == 1
+        assert server.context.registry.connection_count == 1
