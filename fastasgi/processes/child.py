@@ -1,9 +1,6 @@
 """The inside of a worker process: serves as its supervisor says, and ends when the supervisor is gone.
 
-A worker and its supervisor talk over one socket pair. The worker sends single bytes: READY once it accepts
-connections, BEAT whenever its event loop has turned, RETIRE instead of BEAT when it wants a successor. While
-it starts, or its loop does not turn, it sends lines too: STANDS and where it stands. The supervisor first
-sends a spawned worker its order, later STOP, SUCCEEDED or HURRY; the end of its stream says that it has died.
+What the two say to each other stands in ``messages``.
 
 SIGTERM has a worker ask for a successor, so that one sent to it alone loses nothing, and one sent to all
 processes at once is no second one. SIGUSR1 reopens log files; SIGUSR2 writes the stacks of all threads to
@@ -27,6 +24,7 @@ from fastasgi.application.importer import import_main, keep_application_frames
 from fastasgi.config import Config
 from fastasgi.errors import FAILURE, STARTUP_FAILURE, FastasgiError
 from fastasgi.logging import reopen_log_files
+from fastasgi.processes import messages
 from fastasgi.processes.failures import ended_by_exit, exit_with, owned_process
 from fastasgi.server import Server
 from fastasgi.system.handlers import SignalHandlers
@@ -36,17 +34,6 @@ from fastasgi.system.sockets import inherited_socket
 from fastasgi.system.stalls import STALL_S, StartWatch, where_main_thread_stands
 
 logger = logging.getLogger("fastasgi.error")
-
-READY, BEAT, RETIRE = b"r", b".", b"m"  # from worker to supervisor
-STANDS = b"w"  # from worker to supervisor: begins a line of text
-STOP = b"t"  # from supervisor to worker: stop gracefully
-SUCCEEDED = b"s"  # from supervisor to worker: stop accepting now, another serves your sockets
-HURRY = b"h"  # from supervisor to worker: stop at once
-
-# Blocked where a worker starts, until it handles them
-HELD_SIGNALS = (
-    signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2,
-)  # fmt: skip
 
 ORPHAN_GRACE_S = 2.0  # for requests, once the supervisor is gone
 ORPHAN_LIFE_S = 4  # at the most
@@ -70,7 +57,7 @@ class WorkerServer(Server):
         self._tell_where(where)
 
     def _tell_where(self, where: str) -> None:
-        self._tell(STANDS + where.encode(errors="replace") + b"\n")
+        self._tell(messages.STANDS + where.encode(errors="replace") + b"\n")
 
     def _tell(self, message: bytes) -> None:
         # A supervisor that does not read is suspended, which does not matter, or gone, which watch() sees
@@ -81,11 +68,11 @@ class WorkerServer(Server):
         """Start, then tell the supervisor."""
         await super().startup(sockets)
         self._start_watch.end()
-        self._tell(READY)
+        self._tell(messages.READY)
 
     def _tick(self) -> None:
         super()._tick()
-        self._tell(RETIRE if self._is_retiring else BEAT)
+        self._tell(messages.RETIRE if self._is_retiring else messages.BEAT)
 
     def _stop_at_max_requests(self) -> None:
         self._retire()
@@ -93,7 +80,7 @@ class WorkerServer(Server):
     def _retire(self) -> None:
         if not self._is_retiring:
             self._is_retiring = True
-            self._tell(RETIRE)
+            self._tell(messages.RETIRE)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM: ask for a successor; before the start is done, stop once it is. HURRY alone breaks off."""
@@ -114,12 +101,12 @@ class WorkerServer(Server):
                 command = self._control.recv(1)
             except OSError:
                 command = b""
-            if command == STOP:
+            if command == messages.STOP:
                 self.should_exit = True
-            if command == SUCCEEDED:
+            if command == messages.SUCCEEDED:
                 self.is_succeeded = True
                 self.should_exit = True
-            if command == HURRY:
+            if command == messages.HURRY:
                 self.should_exit = True
                 self.force_exit = True
             if not command:
@@ -142,7 +129,7 @@ def handle_signals() -> SignalHandlers:
             signal.siginterrupt(number, False)
     handlers.set(signal.SIGUSR1, lambda *_: reopen_log_files())
     handlers.write_stacks(signal.SIGUSR2)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, messages.HELD_SIGNALS)
     return handlers
 
 

@@ -1,6 +1,6 @@
 """Many worker processes: starts, watches, replaces and stops them. Holds the listening sockets for all.
 
-Knows no event loop and no HTTP; ``child`` is the other side of what it says and hears.
+Knows no event loop and no HTTP; ``messages`` has what it says and hears.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ from fastasgi.application.importer import keep_application_frames
 from fastasgi.config import Config
 from fastasgi.errors import FAILURE, STARTUP_FAILURE, AppImportError, FastasgiError
 from fastasgi.logging import log_process, reopen_log_files
-from fastasgi.processes import child
 from fastasgi.processes.failures import ended_by_exit, exit_code_for, exit_code_of
 from fastasgi.processes.listeners import Listeners
+from fastasgi.processes.messages import HURRY, READY, RETIRE, STOP, SUCCEEDED
 from fastasgi.processes.reload import ChangeWatch
 from fastasgi.processes.workerprocess import WorkerProcess, describe_exit, fork_worker, spawn_worker
 from fastasgi.server import BROKEN_OFF_S, FORCED_LIFESPAN_TIMEOUT_S, LIFESPAN_END_S
@@ -298,7 +298,7 @@ class Supervisor:
         self.notifier.stopping()
         self._begin_stop()
         for process in self._dismiss_all():
-            self._send_off(process, child.STOP)
+            self._send_off(process, STOP)
             self._leave(process, self.config.timeout_drain)
 
     def stop_now(self) -> None:
@@ -307,7 +307,7 @@ class Supervisor:
         self.leaving += self._dismiss_all()
         for process in self.leaving:
             process.signal(signal.SIGTERM)  # for one that does not listen yet
-            process.tell(child.HURRY)
+            process.tell(HURRY)
             process.kill_at = min(process.kill_at or math.inf, time.monotonic() + FORCED_EXIT_S)
 
     def _begin_stop(self) -> None:
@@ -601,13 +601,13 @@ class Supervisor:
         process.heard_at = time.monotonic()
         process.stands_at = ""
         slot = self._slot_of(process)
-        if child.READY in said:
+        if READY in said:
             process.ready_at = process.heard_at
             if slot is None and process.kill_at is not None:
                 process.kill_at = process.heard_at + self._exit_time_s(process, self.config.timeout_drain)
             if slot is not None and slot.successor is process:
                 self._take_place(slot)
-        if child.RETIRE in said and slot is not None:
+        if RETIRE in said and slot is not None:
             if not process.is_retiring:
                 logger.info("Worker [%d] asks for a successor", process.pid)
             self._retire(slot, process)
@@ -638,7 +638,7 @@ class Supervisor:
 
     def _let_go(self, process: WorkerProcess) -> None:
         """A process that no slot needs any more is to drain and end."""
-        self._send_off(process, child.SUCCEEDED)
+        self._send_off(process, SUCCEEDED)
         self._leave(process, 0.0)
 
     def _send_off(self, process: WorkerProcess, message: bytes) -> None:

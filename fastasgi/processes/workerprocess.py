@@ -18,6 +18,7 @@ from fastasgi.application.importer import MainSource, main_source
 from fastasgi.config import Config
 from fastasgi.errors import AppImportError, ConfigError
 from fastasgi.processes import child
+from fastasgi.processes.messages import HELD_SIGNALS, STANDS
 from fastasgi.settings.declaration import init_values
 
 
@@ -57,7 +58,7 @@ class WorkerProcess:
             return None
         said = b""
         self._unread += data
-        while (at := self._unread.find(child.STANDS)) >= 0 and (end := self._unread.find(b"\n", at)) >= 0:
+        while (at := self._unread.find(STANDS)) >= 0 and (end := self._unread.find(b"\n", at)) >= 0:
             said += self._unread[:at]
             self.stands_at = self._unread[at + 1 : end].decode(errors="replace")
             self._unread = self._unread[end + 1 :]
@@ -93,7 +94,7 @@ class WorkerProcess:
                 os.waitpid(self.pid, 0)
 
     def tell(self, message: bytes) -> None:
-        """Send it one of the messages that ``child`` names; one that has ended meanwhile is left alone."""
+        """Send it one of the ``messages``; one that has ended meanwhile is left alone."""
         with contextlib.suppress(OSError):
             self.control.send(message, socket.MSG_DONTWAIT)
 
@@ -202,7 +203,7 @@ def _held_signals() -> Iterator[None]:
 
     Otherwise such a signal would meet an interpreter that is starting, or a copy that handles nothing yet.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, child.HELD_SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
     try:
         yield
     finally:

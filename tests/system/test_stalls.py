@@ -20,7 +20,7 @@ from wire import Served, in_each_loop, in_loop, request, respond, served
 
 from fastasgi import Server
 from fastasgi.processes import supervisor
-from fastasgi.processes.child import BEAT, READY, STANDS
+from fastasgi.processes.messages import BEAT, READY, STANDS
 from fastasgi.processes.workerprocess import WorkerProcess
 from fastasgi.system import stalls
 

@@ -1,0 +1,23 @@
+"""What a worker and its supervisor say to each other over the socket pair between them.
+
+A worker sends single bytes, and lines that begin with STANDS. A supervisor first sends a worker that it has
+spawned its order, then single bytes. The end of the stream tells either side that the other has died.
+"""
+
+import signal
+
+# From a worker to its supervisor
+READY = b"r"  # it accepts connections
+BEAT = b"."  # its event loop has turned
+RETIRE = b"m"  # instead of BEAT: it wants to be succeeded by another worker
+STANDS = b"w"  # begins a line that says where it stands while it starts, or while its loop does not turn
+
+# From a supervisor to its worker
+STOP = b"t"  # stop gracefully
+SUCCEEDED = b"s"  # stop accepting connections now: another worker serves your sockets
+HURRY = b"h"  # stop at once
+
+# Blocked while a supervisor starts a worker; the worker unblocks them once it handles them
+HELD_SIGNALS = (
+    signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2,
+)  # fmt: skip
