@@ -4,46 +4,35 @@ Knows no event loop and no HTTP; ``messages`` has what it says and hears.
 """
 
 import contextlib
-import gc
-import json
 import logging
 import math
 import os
 import selectors
 import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
-from fastasgi.application.importer import keep_application_frames
 from fastasgi.config import Config
-from fastasgi.errors import FAILURE, STARTUP_FAILURE, AppImportError, FastasgiError
+from fastasgi.errors import STARTUP_FAILURE, FastasgiError
 from fastasgi.logging import log_process, reopen_log_files
-from fastasgi.processes.failures import ended_by_exit, exit_code_for, exit_code_of
+from fastasgi.processes.failures import exit_code_for
 from fastasgi.processes.listeners import Listeners
+from fastasgi.processes.longstarts import NOWHERE, tell_of_start
 from fastasgi.processes.messages import HURRY, READY, RETIRE, STOP, SUCCEEDED
+from fastasgi.processes.preload import preload
 from fastasgi.processes.reload import ChangeWatch
-from fastasgi.processes.workerprocess import WorkerProcess, describe_exit, fork_worker, spawn_worker
+from fastasgi.processes.replacement import OWN_VARIABLES, Predecessor, Replacement
+from fastasgi.processes.signalqueue import SignalQueue
+from fastasgi.processes.startmethods import fork_worker, spawn_worker
+from fastasgi.processes.workerprocess import WorkerProcess, describe_exit
 from fastasgi.server import BROKEN_OFF_S, FORCED_LIFESPAN_TIMEOUT_S, LIFESPAN_END_S
 from fastasgi.settings.declaration import settings_that_differ
-from fastasgi.system.handlers import SignalHandlers, is_main_thread
 from fastasgi.system.identity import ids_of_worker, name_process
 from fastasgi.system.notify import Notifier
 from fastasgi.system.pidfile import PidFile
-from fastasgi.system.sockets import inherited_socket
-from fastasgi.system.stalls import StartWatch, where_main_thread_stands
 
 logger = logging.getLogger("fastasgi.error")
-
-INHERIT_VARIABLE = "FASTASGI_INHERIT"  # what a supervisor leaves to the one that is to replace it
-# What is meant for this process alone
-OWN_VARIABLES = (
-    INHERIT_VARIABLE, "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS",
-)  # fmt: skip
 
 START_ALONE_S = 2.0  # that the first worker has before the others start: most failures are then told once
 HANDSHAKE_S = 1.0  # for TCP handshakes to end on a socket that gets no new ones, and for its queue to empty
@@ -55,8 +44,6 @@ FORCED_EXIT_S = FORCED_LIFESPAN_TIMEOUT_S + 1.0  # the same after a second signa
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0  # between starts of a worker that does not get ready
 SERVED_BACKOFF_S = 2.0  # at the most between starts of one that does, and dies soon
 STEADY_S = 2.0  # a worker that has served so long is replaced at once when it dies
-STILL_STARTING_S = 30.0  # between lines that a worker, or the import before the fork, is not done
-NOWHERE = "it does not say where it stands"
 POLL_S = 1.0  # between looks at what tells nothing by itself: memory, age
 BEAT_S = 1.0  # at the most between two beats of a worker whose event loop turns
 
@@ -102,16 +89,11 @@ class Supervisor:
         self.environ = {name: value for name, value in environ.items() if name not in OWN_VARIABLES}
         self.secrets = secrets
         self.cwd = _working_folder()
-        inherited = json.loads(os.environ.pop(INHERIT_VARIABLE, "null"))
-        self.is_candidate = inherited is not None and inherited["pid"] == os.getppid()  # until we take over
-        self.predecessor: socket.socket | None = None  # until that has ended
-        if self.is_candidate:
-            self.predecessor = inherited_socket(inherited["fd"])
-            for number in inherited["ignored"]:
-                signal.signal(number, signal.SIG_IGN)  # as our predecessor did at first
-            self.listeners = Listeners.adopt(inherited["listeners"], self.config.backlog)
+        self.predecessor = Predecessor.from_environment()  # until that has ended
+        if self.predecessor is not None:
+            self.listeners = self.predecessor.listeners(config.backlog)
         else:
-            self.listeners = Listeners.bind(self.config, sockets)
+            self.listeners = Listeners.bind(config, sockets)
         self.has_bound = sockets is None  # otherwise whoever did has told where
         self.slots: list[Slot] = []
         self.leaving: list[WorkerProcess] = []  # no slot's any more: they drain, or are about to be killed
@@ -125,16 +107,13 @@ class Supervisor:
         self.is_idle = False  # by SIGWINCH: no workers until SIGHUP or SIGTTIN
         self.exit_code = 0
         self.failure_code = STARTUP_FAILURE  # of the last start of a worker that has failed
-        self.replacement: subprocess.Popen[bytes] | None = None
-        self.replacement_link: socket.socket | None = None  # its end says that we have ended
+        self.replacement: Replacement | None = None
         self.pid_file: PidFile | None = None
         self.changes: ChangeWatch | None = None
         self.notifier = Notifier()
         self.poll_at = 0.0
         self.looked_at = 0.0  # when the last turn dealt with what had happened
-        self.is_importing = False
-        self.signals: deque[int] = deque()
-        self.signal_handlers = SignalHandlers()
+        self.signals = SignalQueue()
         self.selector = selectors.DefaultSelector()
         self.handlers: dict[str, Callable[[], None]] = {
             "SIGTERM": self.stop,
@@ -149,12 +128,17 @@ class Supervisor:
             "SIGCHLD": self.reap,
         }
 
+    @property
+    def is_candidate(self) -> bool:
+        """Whether another supervisor is in charge, and this one to take its place."""
+        return self.predecessor is not None and self.predecessor.is_in_charge
+
     def run(self) -> int:
         """Serve until told to stop; returns the exit code. Raises a FastasgiError where it can't begin."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._close_listeners)
             # Before anybody can know whom to signal
-            stack.enter_context(self._captured_signals())
+            stack.enter_context(self.signals.captured(self.handlers, self.selector))
             if self.config.pid_file is not None:
                 self.pid_file = PidFile(os.fspath(self.config.pid_file))
                 stack.callback(self.pid_file.remove)
@@ -162,7 +146,7 @@ class Supervisor:
                     self.pid_file.write()
             name_process(self.config, "supervisor")
             log_process("Started", "supervisor")
-            if self.config.preload and (code := self._preload()) is not None:
+            if self.config.preload and (code := preload(self.config, self.signals)) is not None:
                 return code
             if self.config.reload:
                 self.changes = stack.enter_context(ChangeWatch(self.config))
@@ -181,38 +165,12 @@ class Supervisor:
         log_process("Finished", "supervisor")
         return self.exit_code
 
-    def _preload(self) -> int | None:
-        """Import the application here. The exit code where that fails, which the log tells, or is to stop."""
-        self.is_importing = True
-        try:
-            with _time_limit(self.config.timeout_worker_startup), _told_of_import():
-                self.config.load()
-        except FastasgiError as error:
-            logger.error("%s", error)
-            return error.exit_code
-        except SystemExit as error:
-            if self.signals:
-                return 0
-            logger.error("%s", ended_by_exit(error))
-            return exit_code_of(error) or FAILURE
-        except BaseException as error:
-            keep_application_frames(error)
-            logger.error("The application could not be loaded\n", exc_info=error)
-            return FAILURE
-        finally:
-            self.is_importing = False
-        if threading.active_count() > 1:
-            logger.warning("Importing the application has started threads; preloaded workers lack them.")
-        gc.collect()
-        gc.freeze()
-        return None
-
     def _turn(self) -> None:
         """Deal with what has happened until now; wait where nothing has."""
         for key, _ in self.selector.select(self._time_left()):
             key.data()
-        while self.signals:
-            self.handlers[signal.Signals(self.signals.popleft()).name]()
+        for name in self.signals.removed():
+            self.handlers[name]()
         now = time.monotonic()
         self._excuse_pause(now)
         if now >= self.poll_at:
@@ -267,28 +225,6 @@ class Supervisor:
         return self.slots + [slot for _, slot in self.removed]
 
     # --- Signals ---
-
-    @contextlib.contextmanager
-    def _captured_signals(self) -> Iterator[None]:
-        wakeup, woken = socket.socketpair()
-        for sock in (wakeup, woken):
-            sock.setblocking(False)
-        self.selector.register(woken, selectors.EVENT_READ, lambda: woken.recv(4096))
-        try:
-            with self.signal_handlers as handlers:
-                for name in self.handlers:
-                    handlers.set(getattr(signal, name), self._on_signal)
-                handlers.wake(wakeup.fileno())
-                yield
-        finally:
-            self.selector.unregister(woken)
-            wakeup.close()
-            woken.close()
-
-    def _on_signal(self, number: int, frame: object) -> None:
-        self.signals.append(number)
-        if self.is_importing and number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            raise SystemExit(0)
 
     def stop(self) -> None:
         """SIGTERM, SIGINT: end gracefully. The second time, at once."""
@@ -410,75 +346,52 @@ class Supervisor:
             return
         logger.info("Starting a new supervisor")
         self.notifier.reloading()
-        exported, fds = self.listeners.export()
+        environ = {**self.environ, **self.secrets, **self.notifier.environ()}
         try:
-            ours, theirs = socket.socketpair()
-            with theirs:
-                inherit = {
-                    "listeners": exported,
-                    "fd": theirs.fileno(),
-                    "pid": os.getpid(),
-                    "ignored": self.signal_handlers.ignored,
-                }
-                self.replacement = subprocess.Popen(
-                    [sys.executable, *sys.orig_argv[1:]],
-                    pass_fds=[*fds, theirs.fileno()],
-                    env={
-                        **self.environ,
-                        **self.secrets,
-                        **self.notifier.environ(),
-                        INHERIT_VARIABLE: json.dumps(inherit),
-                    },
-                    cwd=self.cwd,
-                )
+            self.replacement = Replacement(self.listeners, environ, self.cwd, self.signals.ignored)
         except OSError as error:
             logger.error("The new supervisor can't be started, this one goes on: %s", error)
             self.notifier.ready()
             return
-        self.replacement_link = ours
-        self.selector.register(ours, selectors.EVENT_READ, lambda: self._on_replacement(ours))
+        self.selector.register(self.replacement.link, selectors.EVENT_READ, self._on_replacement)
 
-    def _on_replacement(self, sock: socket.socket) -> None:
+    def _on_replacement(self) -> None:
+        """The new supervisor is ready to take over, or has failed."""
         assert self.replacement is not None
-        is_ready = sock.recv(1) != b""
-        self.selector.unregister(sock)
-        if is_ready and not self.is_stopping:
-            logger.info("Supervisor [%d] takes over", self.replacement.pid)
-            self.listeners.hand_over()
-            self.notifier.main_pid(self.replacement.pid)
-            self.notifier.close()
-            self.replacement.returncode = 0  # it lives on, and is not ours to wait for
-            self._begin_stop()
-            for process in self._dismiss_all():
-                self._let_go(process)
-        elif not is_ready:
-            sock.close()
-            self.replacement.wait()
+        self.selector.unregister(self.replacement.link)
+        if not self.replacement.hear():
+            self.replacement.close()
             self.replacement = None
             if not self.is_stopping:
                 logger.error("The new supervisor did not start; this one goes on")
                 self.notifier.ready()
+        elif not self.is_stopping:
+            logger.info("Supervisor [%d] takes over", self.replacement.pid)
+            self.listeners.hand_over()
+            self.notifier.main_pid(self.replacement.pid)
+            self.notifier.close()
+            self.replacement.release()
+            self._begin_stop()
+            for process in self._dismiss_all():
+                self._let_go(process)
 
-    def _take_over(self) -> None:
-        """Our workers are ready: what our predecessor did is ours to do now."""
-        assert self.predecessor is not None
-        predecessor = self.predecessor
-        self.is_candidate = False
+    def _take_over(self, predecessor: Predecessor) -> None:
+        """The workers are ready: this supervisor does from now on what its predecessor did."""
         if self.pid_file is not None:
             try:
                 self.pid_file.write(instead_of=os.getppid())
             except FastasgiError as error:
                 logger.error("%s", error)
         try:
-            predecessor.send(b"r")
-        except OSError:  # it has died, and told nobody
+            predecessor.take_over()
+        except OSError:  # it has died, and the service manager does not know of this supervisor
             self.notifier.ready()
-        self.selector.register(predecessor, selectors.EVENT_READ, self._on_predecessor_gone)
+        self.selector.register(predecessor.link, selectors.EVENT_READ, self._on_predecessor_gone)
 
     def _on_predecessor_gone(self) -> None:
         assert self.predecessor is not None
-        self.selector.unregister(self.predecessor)
-        self.predecessor.close()
+        self.selector.unregister(self.predecessor.link)
+        self.predecessor.link.close()
         self.predecessor = None
 
     # --- Processes come and go ---
@@ -564,7 +477,7 @@ class Supervisor:
             if self.config.preload:
                 process = fork_worker(self.config, slot.index, sockets, lambda: self._forget(sockets))
             else:
-                ignored = self.signal_handlers.ignored
+                ignored = self.signals.ignored
                 process = spawn_worker(self.config, slot.index, sockets, self.environ, self.cwd, ignored)
         except OSError as error:
             logger.error("A worker can't be started: %s", error)
@@ -579,9 +492,9 @@ class Supervisor:
         for key in list(self.selector.get_map().values()):
             key.fileobj.close()  # type: ignore[union-attr]
         self.selector.close()
-        for link in (self.predecessor, self.replacement_link):
-            if link is not None:
-                link.close()
+        for other in (self.predecessor, self.replacement):
+            if other is not None:
+                other.link.close()
         self.listeners.keep_only(sockets)
 
     def _on_control(self, process: WorkerProcess) -> None:
@@ -626,8 +539,8 @@ class Supervisor:
             self.renewing = None
         if not self.has_started and all(each.current is not None for each in self.slots):
             self.has_started = True
-            if self.is_candidate:
-                self._take_over()  # our predecessor, whom the service manager knows, notifies
+            if self.predecessor is not None and self.predecessor.is_in_charge:
+                self._take_over(self.predecessor)  # which tells the service manager, which knows it
             else:
                 self.notifier.ready()
 
@@ -751,7 +664,7 @@ class Supervisor:
                 if process.ready_at is None:
                     limit_s, name = self.config.timeout_worker_startup, "timeout_worker_startup"
                     silent_s, what = now - process.started_at, "is not ready after"
-                    self._tell_of_start(process, now)
+                    tell_of_start(process, now)
                 else:
                     limit_s, name = self.config.healthcheck_timeout_s, "timeout_worker_healthcheck"
                     silent_s, what = now - process.heard_at - BEAT_S, "has not turned its loop for"
@@ -763,16 +676,6 @@ class Supervisor:
                     logger.error("Worker [%d] does not end and is killed", process.pid)
                 process.kill_at = None
                 process.signal(signal.SIGKILL)
-
-    def _tell_of_start(self, process: WorkerProcess, now: float) -> None:
-        if now - process.told_at >= STILL_STARTING_S:
-            process.told_at = now
-            logger.info(
-                "Worker [%d] is still starting after %.0f seconds: %s",
-                process.pid,
-                now - process.started_at,
-                process.stands_at or NOWHERE,
-            )
 
     def _condemn(self, process: WorkerProcess, what: str, now: float) -> None:
         """Replace a worker that hangs; it has a moment to write where."""
@@ -797,45 +700,6 @@ class Supervisor:
         if process.ready_at is None:
             return FORCED_EXIT_S
         return drain_s + self.config.grace_timeout_s + EXIT_S
-
-
-@contextlib.contextmanager
-def _told_of_import() -> Iterator[None]:
-    """Have the log say where the block stands, for as long as it takes."""
-
-    def tell(spent_s: float) -> None:
-        where = where_main_thread_stands() or NOWHERE
-        logger.info("The application is still being imported after %.0f seconds: %s", spent_s, where)
-
-    watch = StartWatch(STILL_STARTING_S, tell)
-    try:
-        yield
-    finally:
-        watch.end()
-
-
-@contextlib.contextmanager
-def _time_limit(limit_s: float) -> Iterator[None]:
-    """Raise AppImportError where the block takes longer; 0 for any time. Takes SIGALRM.
-
-    Without effect outside the main thread.
-    """
-
-    def end(number: int, frame: object) -> None:
-        raise AppImportError(
-            f"timeout_worker_startup {limit_s:g}: the application's import takes longer: give it more time"
-        )
-
-    if not is_main_thread():  # no handler there: the alarm would end the process
-        yield
-        return
-    with SignalHandlers() as handlers:
-        handlers.set(signal.SIGALRM, end)
-        signal.setitimer(signal.ITIMER_REAL, limit_s)
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _working_folder() -> str:

@@ -18,7 +18,8 @@ from supervised import APP, ENVIRONMENT, Supervised, ask, connect_to, hang, proc
 
 from fastasgi import Config
 from fastasgi.processes import supervisor
-from fastasgi.processes.workerprocess import WorkerProcess, spawn_worker
+from fastasgi.processes.startmethods import spawn_worker
+from fastasgi.processes.workerprocess import WorkerProcess
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -90,7 +91,7 @@ def test_a_new_supervisor_gets_the_secrets_and_workers_do_not(monkeypatch: pytes
             environments.append(env)
             raise OSError
 
-    monkeypatch.setattr(supervisor.subprocess, "Popen", Popen)
+    monkeypatch.setattr(subprocess, "Popen", Popen)
     config = Config("app:app", port=0, workers=1)
     running = supervisor.Supervisor(config, lambda: config, {"x": "1"}, {"FASTASGI_SECRET": "y"})
     try:

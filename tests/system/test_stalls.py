@@ -19,7 +19,7 @@ from websocketwire import open_websocket
 from wire import Served, in_each_loop, in_loop, request, respond, served
 
 from fastasgi import Server
-from fastasgi.processes import supervisor
+from fastasgi.processes import longstarts
 from fastasgi.processes.messages import BEAT, READY, STANDS
 from fastasgi.processes.workerprocess import WorkerProcess
 from fastasgi.system import stalls
@@ -29,8 +29,8 @@ STALL_S = 0.4
 PATCH = """
 import fastasgi.system.stalls
 fastasgi.system.stalls.STALL_S, fastasgi.system.stalls.LOOK_S = 0.4, 0.05
-import fastasgi.processes.supervisor
-fastasgi.processes.supervisor.STILL_STARTING_S = 0.4
+import fastasgi.processes.longstarts
+fastasgi.processes.longstarts.STILL_STARTING_S = 0.4
 """
 
 
@@ -297,8 +297,8 @@ def test_what_a_worker_says_comes_in_any_pieces() -> None:
 def test_the_line_of_an_import_comes_from_the_main_thread(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(supervisor, "STILL_STARTING_S", 0.05)
-    with supervisor._told_of_import(), caplog.at_level("INFO"):
+    monkeypatch.setattr(longstarts, "STILL_STARTING_S", 0.05)
+    with longstarts.told_of_import(), caplog.at_level("INFO"):
         block(0.2)
     count = len(caplog.messages)
     assert count >= 2

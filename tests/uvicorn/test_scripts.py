@@ -22,7 +22,7 @@ from wire import hello
 import fastasgi as uvicorn
 from fastasgi.application import importer
 from fastasgi.errors import AppImportError
-from fastasgi.processes import supervisor, workerprocess
+from fastasgi.processes import preload, startmethods
 
 APP = """
     import os
@@ -132,7 +132,7 @@ def test_run_in_a_thread_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 def test_an_import_in_a_thread_has_no_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     def importing() -> None:
-        with supervisor._time_limit(60):
+        with preload._time_limit(60):
             ran.append(True)
 
     ran: list[bool] = []
@@ -163,7 +163,7 @@ class TestMainSource:
         assert uvicorn.Config("__main__:app", workers=2, preload=True).preload
         config = uvicorn.Config("app:app", workers=2, loop="__main__:new")
         with pytest.raises(AppImportError, match=r"^a setting is defined in this program's main module"):
-            workerprocess.spawn_worker(config, 0, [], {}, ".", [])
+            startmethods.spawn_worker(config, 0, [], {}, ".", [])
 
     @pytest.mark.parametrize("name", ["stall.serve", None])
     def test_a_main_module_is_read_again(

@@ -1,0 +1,158 @@
+"""The two ways to start a worker: spawn, a fresh interpreter, and fork, a copy of this process.
+
+Knows the inside of a worker, which it runs. Must not know: what becomes of the worker.
+"""
+
+import atexit
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from fastasgi.application.importer import MainSource, main_source
+from fastasgi.config import Config
+from fastasgi.errors import AppImportError, ConfigError
+from fastasgi.processes import child
+from fastasgi.processes.messages import HELD_SIGNALS
+from fastasgi.processes.workerprocess import WorkerProcess
+from fastasgi.settings.declaration import init_values
+
+
+def spawn_worker(
+    config: Config,
+    slot: int,
+    sockets: list[socket.socket],
+    environ: dict[str, str],
+    cwd: str,
+    ignored: list[int],
+) -> WorkerProcess:
+    """Start a worker in a fresh interpreter, which imports the application itself.
+
+    slot is the number of its slot, environ its environment and cwd its working folder. It ignores the
+    signals in ignored, as this process did before it handled them. Raises ConfigError or AppImportError if
+    the settings can't be passed to another process, and OSError if the system can't start one.
+    """
+    fds = [sock.fileno() for sock in sockets]
+    settings = _pickled(init_values(config))
+    order = {
+        "settings": settings,
+        # Only if a setting is defined in this program's main module: it has another name in the worker
+        "main": _main_source() if b"__main__" in settings else None,
+        # Read already: a worker also starts if a file has become unusable meanwhile
+        "tls_files": None if config.tls is None else config.tls.files,
+        "slot": slot,
+        "sockets": fds,
+        "sys_path": sys.path,
+        "argv": sys.argv,
+    }
+    data = pickle.dumps(order)
+    ours, theirs = socket.socketpair()
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    try:
+        with theirs, _held_signals():
+            popen = subprocess.Popen(
+                [sys.executable, *flags, "-m", child.__name__, *map(str, (theirs.fileno(), *ignored))],
+                pass_fds=[theirs.fileno(), *fds],
+                env=environ,
+                cwd=cwd,
+            )
+    except OSError:
+        ours.close()
+        raise
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has ended; its exit code tells why
+        ours.sendall(len(data).to_bytes(4, "big") + data)
+    return WorkerProcess(popen.pid, slot, ours, popen)
+
+
+def _pickled(settings: dict[str, Any]) -> bytes:
+    try:
+        return pickle.dumps(settings)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ConfigError(
+            f"a setting can't be passed to a worker process ({error}): name objects by import strings, "
+            "define functions at the top of a module, or use preload"
+        ) from None
+
+
+def _main_source() -> MainSource:
+    source = main_source()
+    if source is None:
+        raise AppImportError(
+            "a setting is defined in this program's main module, which workers can't read, since it has no "
+            "file: define it in a module"
+        )
+    return source
+
+
+def fork_worker(
+    config: Config, slot: int, sockets: list[socket.socket], forget: Callable[[], None]
+) -> WorkerProcess:
+    """Start a worker as a copy of this process, which has loaded the application.
+
+    slot is the number of its slot. The copy calls forget first, which closes what belongs to this process
+    alone. Raises OSError if the system can't make the copy.
+    """
+    ours, theirs = socket.socketpair()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # the stream may be closed, or nobody may read it
+            stream.flush()
+    try:
+        with theirs, _held_signals():
+            pid = os.fork()
+            if pid == 0:
+                ours.close()
+                forget()
+                _disown_children()
+                _end_with(lambda: child.serve(config, slot, sockets, theirs, child.handle_signals()))
+    except OSError:
+        ours.close()
+        raise
+    return WorkerProcess(pid, slot, ours, None)
+
+
+@contextlib.contextmanager
+def _held_signals() -> Iterator[None]:
+    """Block the signals that a worker handles, in this process and in a worker started meanwhile.
+
+    The worker unblocks them once it handles them. Otherwise such a signal would meet an interpreter that is
+    starting, or a copy of this process that handles nothing yet.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _disown_children() -> None:
+    """In a forked worker: forget what multiprocessing has started, or the exit would end those processes."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None:
+        process._children.clear()
+
+
+def _end_with(serve: Callable[[], object]) -> NoReturn:
+    """Call serve, then end this forked process as an interpreter of its own would end."""
+    code = 1
+    try:
+        serve()
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(BaseException):
+            if code == 0:  # an application that has failed to start may have left threads that never end
+                threading._shutdown()  # type: ignore[attr-defined]
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
