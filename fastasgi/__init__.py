@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from fastasgi.asgi.exchange import ClientDisconnected
     from fastasgi.cli import main
     from fastasgi.config import Config
-    from fastasgi.server import Server, run
+    from fastasgi.launch import run
+    from fastasgi.server import Server
 
 __version__ = "0.1.0"
 __all__ = ["ClientDisconnected", "Config", "Server", "__version__", "main", "run"]
@@ -29,7 +30,7 @@ _OBJECTS = {
     "Config": "fastasgi.config",
     "Server": "fastasgi.server",
     "main": "fastasgi.cli",
-    "run": "fastasgi.server",
+    "run": "fastasgi.launch",
 }
 _MODULES = {
     "config": "fastasgi.config",

@@ -11,9 +11,9 @@ import click
 from fastasgi import __version__
 from fastasgi.config import Config
 from fastasgi.errors import USAGE
+from fastasgi.launch import run_config
 from fastasgi.processes.failures import exit_with, owned_process
 from fastasgi.processes.reload import watched_folders, watchfiles
-from fastasgi.server import run_config
 from fastasgi.settings.declaration import (
     SWITCH_WORDS,
     NotOffered,

@@ -19,7 +19,8 @@ from fastasgi.config import (
     LoopFactoryType,
     WSProtocolType,
 )
-from fastasgi.server import Server, run
+from fastasgi.launch import run
+from fastasgi.server import Server
 from fastasgi.serverstate import ServerState
 from fastasgi.supervisors import ChangeReload, Multiprocess
 

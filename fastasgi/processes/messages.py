@@ -17,7 +17,10 @@ STOP = b"t"  # stop gracefully
 SUCCEEDED = b"s"  # stop accepting connections now: another worker serves your sockets
 HURRY = b"h"  # stop at once
 
-# Blocked while a supervisor starts a worker; the worker unblocks them once it handles them
-HELD_SIGNALS = (
-    signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2,
-)  # fmt: skip
+# Blocked while a supervisor starts a worker; the worker unblocks them once it handles them. Windows lacks some, and
+# has no workers.
+HELD_SIGNALS: list[int] = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGHUP", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
+]

@@ -129,7 +129,7 @@ def test_run_and_config_read_no_file_and_none_of_our_variables(
     monkeypatch.setenv("FASTASGI_BACKLOG", "1")
     monkeypatch.setenv("FASTASGI_CONFIG", "none.toml")
     seen: list[Config] = []
-    monkeypatch.setattr("fastasgi.server.run_config", lambda make_config: seen.append(make_config()))
+    monkeypatch.setattr("fastasgi.launch.run_config", lambda make_config: seen.append(make_config()))
     fastasgi.run("shop:app")
     for config in (*seen, Config("shop:app")):
         assert (config.port, config.backlog) == (8000, 2048)

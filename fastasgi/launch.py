@@ -1,0 +1,155 @@
+"""``run`` and what it decides: whether this process serves, or a supervisor starts processes that do."""
+
+import contextlib
+import functools
+import inspect
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
+from typing import Any, ParamSpec
+
+from fastasgi.config import Config
+from fastasgi.errors import STARTUP_FAILURE, ConfigError
+from fastasgi.logging import reopen_log_files
+from fastasgi.processes.failures import exit_with
+from fastasgi.processes.supervisor import Supervisor
+from fastasgi.server import HANDLED_SIGNALS, Server
+from fastasgi.system.handlers import SignalHandlers
+from fastasgi.system.identity import apply_process_settings, open_standard_streams
+from fastasgi.system.notify import Notifier
+from fastasgi.system.pidfile import PidFile
+
+Parameters = ParamSpec("Parameters")
+
+
+def _with_parameters_of(
+    config: Callable[Parameters, Config],
+) -> Callable[[Callable[..., None]], Callable[Parameters, None]]:
+    """A decorator: the function takes config's parameters, for type checkers and help()."""
+
+    def decorate(function: Callable[..., None]) -> Callable[Parameters, None]:
+        function.__signature__ = inspect.signature(config)  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+@_with_parameters_of(Config)
+def run(*args: Any, **settings: Any) -> None:
+    """Serve an application, ``module:attribute`` or the object itself, until a signal comes.
+
+    Takes the parameters of Config and raises its ConfigError. Other failures to start end the process: exit
+    code 3 where there is no such application, the address can't be listened on, or the application's start-up
+    fails; 1 after the traceback of an error in the application's module. README.md lists all exit codes.
+    """
+    run_config(functools.partial(Config, *args, **settings))
+
+
+def run_config(make_config: Callable[[], Config], secrets: Mapping[str, str] | None = None) -> None:
+    """As ``run``, with what make_config returns; a supervisor calls it again for a reload.
+
+    secrets are variables that have been taken out of the environment; whoever starts this program anew needs
+    them.
+    """
+    _refuse_inside_worker()
+    open_standard_streams()
+    environ = dict(os.environ)  # without what env_file adds: each worker reads that itself
+    try:
+        config = make_config()
+        if config.is_supervised:
+            _supervise(config, make_config, environ, secrets or {})
+        else:
+            _serve_alone(config)
+    except (ConfigError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        exit_with(error)
+
+
+def _refuse_inside_worker() -> None:
+    """A worker that imports the user's script anew would start servers without end."""
+    specification = getattr(sys.modules["__main__"], "__spec__", None)
+    if getattr(specification, "name", None) == "fastasgi.processes.child":
+        raise ConfigError(
+            "run() was called while a worker imports the application: put the call under "
+            "if __name__ == '__main__':"
+        )
+
+
+def _supervise(
+    config: Config, make_config: Callable[[], Config], environ: dict[str, str], secrets: Mapping[str, str]
+) -> None:
+    sys.exit(Supervisor(config, make_config, environ, secrets).run())
+
+
+def _serve_alone(config: Config) -> None:
+    server = _Service(config)
+    sockets = None
+    with server.at_exit:
+        # Before anybody can know whom to signal
+        handlers = server.at_exit.enter_context(SignalHandlers())
+        if hasattr(signal, "SIGUSR1"):
+            handlers.set(signal.SIGUSR1, lambda *_: reopen_log_files())
+        if config.tls is not None and hasattr(signal, "SIGHUP"):
+            handlers.set(signal.SIGHUP, lambda *_: server.renew_certificates())
+        if config.pid_file is not None:
+            pid_file = PidFile(os.fspath(config.pid_file))
+            pid_file.write()
+            server.at_exit.callback(pid_file.remove)
+        if config.user is not None or config.group is not None:
+            # The application is imported with the rights it will have, the sockets are bound with ours
+            sockets = config.bind_sockets()
+            for sock in sockets:
+                sock.listen(config.backlog)
+            config.log_listening(sockets)
+        apply_process_settings(config, 0)
+        try:
+            config.load_app()
+            server.run(sockets)
+        except KeyboardInterrupt:
+            if not server.started:  # it came while the application was imported
+                sys.exit(128 + signal.SIGINT)
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
+
+
+class _Service(Server):
+    """A server that is a process of its own, and tells systemd how it fares."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._notifier = Notifier()
+        self.at_exit = contextlib.ExitStack()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._notifier.ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._notifier.stopping()
+        await super().shutdown(sockets)
+
+    def _tick(self) -> None:
+        super()._tick()
+        self._notifier.watchdog()
+
+    def _stop_signals(self) -> list[int]:
+        hangup = getattr(signal, "SIGHUP", None)
+        if hangup is None or self.config.tls is not None:
+            return HANDLED_SIGNALS  # with TLS it renews certificates
+        # One that is ignored, as by nohup, or that the script handles stays as it is
+        return [*HANDLED_SIGNALS, *([hangup] if signal.getsignal(hangup) is signal.SIG_DFL else [])]
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """As Server's, but SIGHUP never stops at once: a terminal that closes may send it twice."""
+        if not (self.should_exit and sig == getattr(signal, "SIGHUP", None)):
+            super().handle_exit(sig, frame)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As Server's; what is to go with the process goes before the signal that may end it is raised."""
+        with super().capture_signals(), self.at_exit:
+            yield
