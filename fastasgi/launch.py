@@ -86,7 +86,7 @@ def _supervise(
 
 
 def _serve_alone(config: Config) -> None:
-    server = _Service(config)
+    server = StandaloneServer(config)
     sockets = None
     with server.at_exit:
         # Before anybody can know whom to signal
@@ -116,27 +116,30 @@ def _serve_alone(config: Config) -> None:
         sys.exit(STARTUP_FAILURE)
 
 
-class _Service(Server):
-    """A server that is a process of its own, and tells systemd how it fares."""
+class StandaloneServer(Server):
+    """A server that is a process of its own, without a supervisor: it tells systemd how it fares."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self._notifier = Notifier()
-        self.at_exit = contextlib.ExitStack()
+        self.at_exit = contextlib.ExitStack()  # what is to go with the process: its pid file, its handlers
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
         await super().startup(sockets)
         self._notifier.ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say that the server stops, then stop."""
         self._notifier.stopping()
         await super().shutdown(sockets)
 
-    def _tick(self) -> None:
-        super()._tick()
+    def on_beat(self) -> None:
+        """Tell the watchdog of the service manager that the event loop turns."""
         self._notifier.watchdog()
 
-    def _stop_signals(self) -> list[int]:
+    def stop_signals(self) -> list[int]:
+        """The usual ones, and SIGHUP unless it renews certificates, is ignored or handled by the script."""
         hangup = getattr(signal, "SIGHUP", None)
         if hangup is None or self.config.tls is not None:
             return HANDLED_SIGNALS  # with TLS it renews certificates
@@ -144,12 +147,12 @@ class _Service(Server):
         return [*HANDLED_SIGNALS, *([hangup] if signal.getsignal(hangup) is signal.SIG_DFL else [])]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """As Server's, but SIGHUP never stops at once: a terminal that closes may send it twice."""
+        """Stop at once at a second signal, but not at SIGHUP: a terminal that closes may send it twice."""
         if not (self.should_exit and sig == getattr(signal, "SIGHUP", None)):
             super().handle_exit(sig, frame)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As Server's; what is to go with the process goes before the signal that may end it is raised."""
+        """Handle signals, and close ``at_exit`` before the one is raised again that may end the process."""
         with super().capture_signals(), self.at_exit:
             yield

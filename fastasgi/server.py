@@ -56,6 +56,10 @@ class Server:
     the server gracefully; setting ``force_exit`` too, at once. ``servers`` are the event loop's servers, one
     a socket, and ``server_state`` tells what is open and runs. It may serve again afterwards; what was set
     stays set, by a signal too.
+
+    Subclasses that serve a process of their own kind override ``startup`` and ``shutdown`` around the
+    server's, and the hooks ``on_beat``, ``on_stall``, ``on_max_requests``, ``stop_signals``, ``handle_exit``
+    and ``capture_signals``. ``context`` is what all connections share, for them; None unless one serves.
     """
 
     lifespan: "Lifespan"
@@ -80,7 +84,7 @@ class Server:
         self._has_given_up = False
         self._exit_asked: asyncio.Future[None] | None = None
         self._force_asked: asyncio.Future[None] | None = None
-        self._context: WorkerContext | None = None
+        self.context: WorkerContext | None = None
         self._tls_worker: TLSWorker | None = None  # None: connections are plain
         self._tick_handle: asyncio.Handle | None = None
         self._stall_watch: StallWatch | None = None
@@ -190,11 +194,11 @@ class Server:
             await self._start_lifespan()
             log_mapping(self.config.uvicorn_names)
             # The application's start-up may have set up logging
-            self._context = self._make_context()
-            self.server_state.follow(self._context)
+            self.context = self._make_context()
+            self.server_state.follow(self.context)
             self._tls_worker = None if self.config.tls is None else TLSWorker(self.config.tls)
             for sock in listeners:
-                await self._listen(sock, self._context)
+                await self._listen(sock, self.context)
             if sockets is None:
                 self.config.log_listening(listeners)
         except BaseException:
@@ -202,11 +206,14 @@ class Server:
             await self._see_through(self._end())
             raise
         self._tick_soon()
-        self._stall_watch = StallWatch(self._loop, self._on_stall)
+        self._stall_watch = StallWatch(self._loop, self.on_stall)
         self.started = True
 
-    def _on_stall(self, stall_s: float, where: str, is_new: bool) -> None:
-        """The event loop has not turned for so long. Told each second, in another thread."""
+    def on_stall(self, stall_s: float, where: str, is_new: bool) -> None:
+        """Called each second while the event loop does not turn, in another thread: log that, the first time.
+
+        stall_s is the time since it last turned; where tells the application's call that it stands in.
+        """
         if is_new:
             logger.warning("The event loop has not turned for %.1f s: %s", stall_s, where)
 
@@ -245,14 +252,15 @@ class Server:
         context.opener = Opening(context, config)
         context.passes_limits = None if health is None else health.is_asked
         context.registry.max_requests = self._max_requests()
-        context.registry.on_max_requests = self._stop_at_max_requests
+        context.registry.on_max_requests = self.on_max_requests
         return context
 
     def _max_requests(self) -> int:
         limit = self.config.limit_max_requests
         return 0 if limit is None else limit + random.randint(0, self.config.limit_max_requests_jitter)
 
-    def _stop_at_max_requests(self) -> None:
+    def on_max_requests(self) -> None:
+        """Called once limit_max_requests has been reached, in the event loop: stop gracefully."""
         logger.info("Maximum number of requests reached. Terminating process.")
         self._ask_exit()
 
@@ -287,11 +295,18 @@ class Server:
 
     def _tick(self) -> None:
         assert self._loop is not None
-        assert self._context is not None
-        self._tick_handle = self._loop.call_later(self._context.tick_interval_s, self._tick)
-        self._context.tick()
+        assert self.context is not None
+        self._tick_handle = self._loop.call_later(self.context.tick_interval_s, self._tick)
+        self.context.tick()
         if self.config.tls is not None:
             self.config.tls.poll(self._loop.time())
+        self.on_beat()
+
+    def on_beat(self) -> None:
+        """Called in the event loop, at least once a second, from the start until all requests have ended.
+
+        It does nothing: it is for subclasses that have somebody to tell that the event loop turns.
+        """
 
     async def main_loop(self) -> None:
         """Return when the server is to stop."""
@@ -331,8 +346,8 @@ class Server:
         finally:
             if self._tick_handle is not None:
                 self._tick_handle.cancel()
-            if self._context is not None:
-                self._context.finish_logs()
+            if self.context is not None:
+                self.context.finish_logs()
             try:
                 await self._stop_lifespan(lifespan_ends_at)
             finally:
@@ -348,8 +363,8 @@ class Server:
             return
         if self.config.timeout_drain > 0:
             logger.info("Draining for %g seconds", self.config.timeout_drain)
-            if self._context is not None:
-                self._context.drain(lingers=True, accepts=True)
+            if self.context is not None:
+                self.context.drain(lingers=True, accepts=True)
             await asyncio.wait({self._force_asked}, timeout=self.config.timeout_drain)
 
     def _stop_listening(self, sockets: list[socket.socket]) -> None:
@@ -362,7 +377,7 @@ class Server:
         self.config.socket_files.clear()
 
     async def _end_requests(self) -> None:
-        context = self._context
+        context = self.context
         if context is None:
             return
 
@@ -466,7 +481,7 @@ class Server:
             return
         self._captured_signals = []
         with self._signal_handlers as handlers:
-            for number in self._stop_signals():
+            for number in self.stop_signals():
                 handlers.set(number, self.handle_exit)
             yield
         captured, self._captured_signals = self._captured_signals, []
@@ -474,8 +489,8 @@ class Server:
             _flush_streams()
             signal.raise_signal(number)
 
-    def _stop_signals(self) -> list[int]:
-        """Those that stop the server, as it is now to handle them."""
+    def stop_signals(self) -> list[int]:
+        """The signals that ``handle_exit`` is to be the handler of, asked for when they are captured."""
         return HANDLED_SIGNALS
 
     def renew_certificates(self) -> None:

@@ -103,7 +103,7 @@ async def test_a_forced_exit_waits_for_nothing() -> None:
 
 def test_hangups_never_end_at_once() -> None:
     """A terminal that closes sends SIGHUP, and its shell once more."""
-    running = launch._Service(Config(hello))
+    running = launch.StandaloneServer(Config(hello))
     for number in (signal.SIGHUP, signal.SIGHUP):
         running.handle_exit(number, None)
         assert (running.should_exit, running.force_exit) == (True, False)

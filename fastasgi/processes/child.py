@@ -39,8 +39,8 @@ ORPHAN_GRACE_S = 2.0  # for requests, once the supervisor is gone
 ORPHAN_LIFE_S = 4  # at the most
 
 
-class WorkerServer(Server):
-    """A Server that tells its supervisor how it fares. Signals are handled here from before the start on."""
+class SupervisedServer(Server):
+    """A Server that tells its supervisor how it fares. ``handle_signals`` has set its handlers before."""
 
     def __init__(self, config: Config, control: socket.socket) -> None:
         super().__init__(config)
@@ -52,8 +52,9 @@ class WorkerServer(Server):
         lifespan = getattr(self, "lifespan", None)
         self._tell_where(where_main_thread_stands(None if lifespan is None else lifespan.waiting))
 
-    def _on_stall(self, stall_s: float, where: str, is_new: bool) -> None:
-        super()._on_stall(stall_s, where, is_new)
+    def on_stall(self, stall_s: float, where: str, is_new: bool) -> None:
+        """Log it, and tell the supervisor where the event loop stands."""
+        super().on_stall(stall_s, where, is_new)
         self._tell_where(where)
 
     def _tell_where(self, where: str) -> None:
@@ -70,11 +71,12 @@ class WorkerServer(Server):
         self._start_watch.end()
         self._tell(messages.READY)
 
-    def _tick(self) -> None:
-        super()._tick()
+    def on_beat(self) -> None:
+        """Tell the supervisor that the event loop turns, or that a successor is wanted."""
         self._tell(messages.RETIRE if self._is_retiring else messages.BEAT)
 
-    def _stop_at_max_requests(self) -> None:
+    def on_max_requests(self) -> None:
+        """Ask for a successor, and serve on until there is one."""
         self._retire()
 
     def _retire(self) -> None:
@@ -141,7 +143,7 @@ def serve(
     handlers: SignalHandlers,
 ) -> None:
     """Serve until told to stop; the exit code is SystemExit's, or 0. handlers are of ``handle_signals``."""
-    server = WorkerServer(config, control)
+    server = SupervisedServer(config, control)
     threading.Thread(target=server.watch, name="fastasgi-supervisor-watch", daemon=True).start()
     try:
         apply_process_settings(config, slot)

@@ -310,11 +310,12 @@ class WorkerServer(Server):
             ]
 
     def _close_idle(self) -> None:
-        if self._context is not None:
-            self._context.drain()
+        if self.context is not None:
+            self.context.drain()
 
-    def _stop_at_max_requests(self) -> None:
-        super()._stop_at_max_requests()
+    def on_max_requests(self) -> None:
+        """Stop, and tell gunicorn's side of the worker."""
+        super().on_max_requests()
         self._worker.stop()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:

@@ -192,7 +192,7 @@ class Served:
     @property
     def context(self) -> Any:
         """The server's WorkerContext."""
-        return self.server._context
+        return self.server.context
 
     async def connect(self, **options: Any) -> Client:
         """A new connection; options as asyncio.open_connection takes them."""
