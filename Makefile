@@ -109,7 +109,7 @@ drill: install-test
 	DRILL=$(DRILL) $(IN_VENV) -m pytest $(PYTEST_ARGS) --timeout 1200 $(DRILL_TESTS)
 
 docs: install
-	$(IN_VENV) -m fastasgi.config > docs/settings.md
+	$(IN_VENV) -c 'import fastasgi.settings.document as d, fastasgi; print(d.settings_document(fastasgi.Config), end="")' > docs/settings.md
 
 dist: $(VENV)/.requirements-dev.txt
 	rm -rf dist $(DIST_VENV)

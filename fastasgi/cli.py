@@ -155,17 +155,17 @@ def print_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
 def _run(config: str | None, print_config: bool, check_config: bool, **command_line: Any) -> None:
     # Nothing outside changes a process's environment, but env_file does, and it sets no settings
     environ = dict(os.environ)
-    secrets = take_secrets(os.environ)
-    collect_settings = functools.partial(collect, command_line, environ, config)
+    secrets = take_secrets(Config, os.environ)
+    collect_settings = functools.partial(collect, Config, command_line, environ, config)
     with owned_process():
         try:
             if print_config or check_config:
                 _print_config(collect_settings(), environ, check_config)
             else:
-                for line in unknown_variables(environ):
+                for line in unknown_variables(Config, environ):
                     if "did you mean" in line:
                         click.echo(f"Warning: {line}", err=True)
-                run_config(lambda: make_config(collect_settings()), secrets)
+                run_config(lambda: make_config(Config, collect_settings()), secrets)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -174,9 +174,9 @@ def _run(config: str | None, print_config: bool, check_config: bool, **command_l
 
 def _print_config(given: dict[str, Given], environ: dict[str, str], is_check: bool) -> None:
     """Print all settings; a check then goes on to all that needs no socket. Raises as ``fastasgi.run``."""
-    config = make_config(given)
+    config = make_config(Config, given)
     click.echo(listing(config, given), nl=False)
-    for line in unknown_variables(environ):
+    for line in unknown_variables(Config, environ):
         click.echo(line, err=True)
     if is_check:
         if config.reload:

@@ -1,61 +1,45 @@
-"""All settings, each written once, and what they make: loaded application, loggers, sockets, event loop.
+"""All settings, each written once: Config declares and checks them, and answers what they mean together.
 
 The command line, the parameters of ``fastasgi.run`` and ``Config``, the environment variables and
-``docs/settings.md`` come from the fields of Config. ``python -m fastasgi.config`` prints the latter.
+``docs/settings.md`` come from the fields of Config.
 """
 
 # ruff: noqa: RUF009  setting() and not_offered() make dataclass fields, as dataclasses.field() does
 
 import asyncio
-import importlib
-import importlib.util
 import logging
 import os
 import socket
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from ssl import CERT_NONE, PROTOCOL_TLS_SERVER, SSLContext
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
+from fastasgi.application.eventloop import LoopFactory, loop_factory
 from fastasgi.application.importer import ImportFromStringError as ImportFromStringError
-from fastasgi.application.importer import call_factory, main_source
 from fastasgi.application.importer import import_from_string as import_from_string
-from fastasgi.application.interfaces import (
-    ASGIApp,
-    detect_interface,
-    from_asgi2,
-    is_coroutine_callable,
-    takes_no_arguments,
-)
-from fastasgi.application.wsgi import DEFAULT_THREADS, from_wsgi
+from fastasgi.application.importer import main_source
+from fastasgi.application.interfaces import ASGIApp
+from fastasgi.application.lifespan import Lifespan
+from fastasgi.application.loading import as_asgi3, find_app
+from fastasgi.application.wsgi import DEFAULT_THREADS
 from fastasgi.errors import STARTUP_FAILURE as STARTUP_FAILURE
 from fastasgi.errors import AppImportError, ConfigError
 from fastasgi.logging import LOG_LEVELS as LOG_LEVELS
 from fastasgi.logging import LOGGING_CONFIG as LOGGING_CONFIG
 from fastasgi.logging import TRACE_LOG_LEVEL as TRACE_LOG_LEVEL
-from fastasgi.logging import LogConfig, check_access_log_format, configure_logging
-from fastasgi.middleware.message_logger import MessageLoggerMiddleware
-from fastasgi.settings.declaration import check_settings, markdown_table, not_offered, setting
-from fastasgi.system.identity import check_process_settings
-from fastasgi.system.sockets import (
-    Bind,
-    SocketFile,
-    adopt_descriptor,
-    bind_tcp,
-    bind_unix,
-    describe,
-    parse_bind,
-    systemd_sockets,
-)
+from fastasgi.logging import LogConfig, check_access_log_format, checked_log_level, configure_logging
+from fastasgi.middleware.message_logger import MessageLoggerMiddleware as MessageLoggerMiddleware
+from fastasgi.middleware.message_logger import traced
+from fastasgi.settings.declaration import check_settings, not_offered, setting
+from fastasgi.sinks.socketsink import ServerProtocol
+from fastasgi.sinks.tlssink import TLSProtocol
+from fastasgi.system.environment import load_environment
+from fastasgi.system.identity import available_processors, check_process_settings
+from fastasgi.system.sockets import Bind, SocketFile, bind_all, describe, parse_bind, systemd_sockets
 from fastasgi.tls.contexts import CIPHERS, TLS, TLSFiles, check_tls_settings
 from fastasgi.trust.forwarded import FIELDS, Forwarding
 from fastasgi.trust.peers import TrustedPeers, split_peers
-
-if TYPE_CHECKING:
-    from fastasgi.application.lifespan import Lifespan
-    from fastasgi.sinks.socketsink import ServerProtocol
-    from fastasgi.sinks.tlssink import TLSProtocol
 
 logger = logging.getLogger("fastasgi.error")
 
@@ -122,7 +106,7 @@ class Config:
         "Listen on this inherited socket descriptor, before uds, host and port.",
         least=0,
     )
-    loop: str | asyncio.AbstractEventLoop | Callable[[], asyncio.AbstractEventLoop] = setting(
+    loop: str | asyncio.AbstractEventLoop | LoopFactory = setting(
         "text",
         "auto",
         _PROCESS,
@@ -668,7 +652,7 @@ class Config:
         self._check_for_half_a_certificate()
         self._take_workers()
         check_settings(self)
-        self.log_level = _checked_log_level(self.log_level)
+        self.log_level = checked_log_level(self.log_level)
         self.asks_for_workers = bool(self.workers)
         self.workers = self.workers or 1
         if self.h11_max_incomplete_event_size is not None and self.limit_request_head == HEAD_BYTES:
@@ -681,7 +665,7 @@ class Config:
         if self.access_log_format is not None:
             check_access_log_format(self.access_log_format)
         if self.env_file is not None:
-            _load_environment(self.env_file)
+            load_environment(self.env_file)
         # Here, before a process gives up its rights: keys are often root's alone
         if self.ssl_certfile or self.ssl_context_factory is not None:
             self.tls = TLS(self, self.tls_files)
@@ -818,61 +802,20 @@ class Config:
 
     def load_app(self) -> Any:
         """Import what app names. Raises AppImportError, or what the user's module raises."""
-        if self.app_dir is not None:
-            folder = os.path.abspath(self.app_dir)
-            if sys.path[:1] != [folder]:
-                sys.path.insert(0, folder)
-        return import_from_string(self.app)
+        return find_app(self)
 
     def load(self) -> None:
         """Make ``loaded_app``, an ASGI 3 callable, and settle what depends on the application's interface.
 
         Raises AppImportError or ConfigError, or what the user's code raises.
         """
-        app = self._called_factory(self.load_app())
-        if not callable(app):
-            raise AppImportError(f"app {self.app!r} is {app!r}, which can't be called: name an application")
-        if self.interface == "auto":
-            self.interface = detect_interface(app)
-            if self.interface == "wsgi":
-                logger.info(
-                    "APP looks like a WSGI application and is served as one; say so with --interface wsgi."
-                )
-        if self.threads is not None and self.interface != "wsgi":
-            logger.warning(
-                "threads %d has no effect: one event loop serves an ASGI application; raise workers",
-                self.threads,
-            )
+        app, self.interface = as_asgi3(self, self.load_app())
         self.asgi_version = "2.0" if self.interface == "asgi2" else "3.0"
         if self.header_underscores is None:
             self.header_underscores = "drop" if self.interface == "wsgi" else "allow"
         self.encoded_headers = self._encoded_headers()
-        if self.interface == "asgi2":
-            app = from_asgi2(app)
-        elif self.interface == "wsgi":
-            app = from_wsgi(app, self.threads or DEFAULT_THREADS)
-        self.loaded_app = app
-        if logging.getLogger("fastasgi.asgi").isEnabledFor(TRACE_LOG_LEVEL):
-            self.loaded_app = MessageLoggerMiddleware(self.loaded_app)
+        self.loaded_app = traced(app)
         self.loaded = True
-
-    def _called_factory(self, app: Any) -> Any:
-        if self.factory:
-            if not callable(app) or not takes_no_arguments(app):
-                raise AppImportError(
-                    f"app {self.app!r} can't be called without arguments, as --factory asks for"
-                )
-            if is_coroutine_callable(app):
-                raise AppImportError(
-                    f"app {self.app!r} is a coroutine function: make the factory a plain function"
-                )
-            return call_factory(app)
-        if callable(app) and takes_no_arguments(app) and not is_coroutine_callable(app):
-            logger.warning(
-                "APP looks like an application factory and is called as one; say so with --factory."
-            )
-            return call_factory(app)
-        return app
 
     def _encoded_headers(self) -> list[tuple[bytes, bytes]]:
         encoded = [
@@ -883,18 +826,15 @@ class Config:
         return encoded
 
     @property
-    def http_protocol_class(self) -> "type[ServerProtocol | TLSProtocol]":
+    def http_protocol_class(self) -> type[ServerProtocol | TLSProtocol]:
         """The asyncio protocol of each connection, for its name: only a Server can make one.
 
         All of HTTP and WebSockets begins there, whatever http and ws say; a class can't be set.
         """
-        from fastasgi.sinks.socketsink import ServerProtocol
-        from fastasgi.sinks.tlssink import TLSProtocol
-
         return ServerProtocol if self.tls is None else TLSProtocol
 
     @property
-    def ws_protocol_class(self) -> "type[ServerProtocol | TLSProtocol] | None":
+    def ws_protocol_class(self) -> type[ServerProtocol | TLSProtocol] | None:
         """As http_protocol_class; None where WebSockets are not served."""
         return self.http_protocol_class if self.serves_websockets else None
 
@@ -904,78 +844,40 @@ class Config:
         return self.ws != "none" and self.interface != "wsgi"
 
     @property
-    def lifespan_class(self) -> type["Lifespan"]:
+    def lifespan_class(self) -> type[Lifespan]:
         """The class of the lifespan protocol, made with this Config."""
-        from fastasgi.application.lifespan import Lifespan
-
         return Lifespan
 
-    def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
-        """What makes the event loop. Raises ConfigError where the loop asked for is not installed."""
-        if isinstance(self.loop, asyncio.AbstractEventLoop):
-            raise ConfigError(
-                f"loop {self.loop!r} is a loop, and run() makes one: await Server(config).serve() in yours, "
-                "or give a function that makes a loop"
-            )
-        if not isinstance(self.loop, str):
-            return self.loop
-        if self.loop == "none":
-            return asyncio.new_event_loop
-        if ":" in self.loop:
-            try:
-                return cast(Callable[[], asyncio.AbstractEventLoop], import_from_string(self.loop))
-            except AppImportError as error:
-                reason = str(error).removeprefix(f"app {self.loop!r}: ").partition(";")[0]
-                raise ConfigError(f"loop {self.loop!r} can't be imported: {reason}") from None
-        is_auto = self.loop in ("auto", "zuvloop")
-        if self.loop == "asyncio" or (is_auto and importlib.util.find_spec("uvloop") is None):
-            return asyncio.SelectorEventLoop if sys.platform != "win32" else asyncio.new_event_loop
-        try:
-            new_event_loop: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module(
-                "uvloop"
-            ).new_event_loop
-        except ModuleNotFoundError:
-            raise ConfigError("loop 'uvloop' is not installed: pip install uvloop, or use asyncio") from None
-        return new_event_loop
+    def get_loop_factory(self) -> LoopFactory:
+        """The function that makes the event loop. Raises ConfigError if there is no such loop here."""
+        return loop_factory(self.loop)
 
     def bind_sockets(self) -> list[socket.socket]:
         """Bind what bind, fd, uds, or host and port name, without listening. A host may have many addresses.
 
-        With none of them given systemd's sockets are taken where there are some. The files of Unix sockets
+        With none of them given systemd's sockets are taken if there are some. The files of Unix sockets
         are ``socket_files``, for whoever closes the sockets to remove. Raises BindError.
         """
-        if self.bind:
-            return self._bind_all([parse_bind(text) for text in self.bind])
-        if self.fd is not None:
-            return self._bind_all([Bind(fd=self.fd)])
-        if self.uds is not None:
-            return self._bind_all([Bind(path=str(self.uds))])
-        passed = systemd_sockets() if (self.host, self.port) == (DEFAULT_HOST, DEFAULT_PORT) else []
-        self.is_bound_to_host = not passed
-        if not self.host:
-            logger.info("host is empty: listening on all addresses of this machine")
-        return passed or self._bind_all([Bind(host=self.host, port=self.port)])
-
-    def _bind_all(self, binds: list[Bind]) -> list[socket.socket]:
-        sockets: list[socket.socket] = []
-        try:
-            for bind in binds:
-                if bind.fd is not None:
-                    sockets.append(adopt_descriptor(bind.fd))
-                elif bind.path is not None:
-                    sock, file = bind_unix(bind.path, int(self.uds_permissions))
-                    sockets.append(sock)
-                    self.socket_files.append(file)
-                else:
-                    sockets += bind_tcp(bind.host, bind.port, is_shared=self.is_supervised)
-        except BaseException:
-            for sock in sockets:
-                sock.close()
-            for file in self.socket_files:
-                file.remove()
-            self.socket_files.clear()
-            raise
+        binds = self._binds()
+        if not binds:
+            passed = systemd_sockets() if (self.host, self.port) == (DEFAULT_HOST, DEFAULT_PORT) else []
+            self.is_bound_to_host = not passed
+            if not self.host:
+                logger.info("host is empty: listening on all addresses of this machine")
+            if passed:
+                return passed
+            binds = [Bind(host=self.host, port=self.port)]
+        sockets, files = bind_all(binds, int(self.uds_permissions), is_shared=self.is_supervised)
+        self.socket_files += files
         return sockets
+
+    def _binds(self) -> list[Bind]:
+        """What goes before host and port, if it is given."""
+        if self.bind:
+            return [parse_bind(text) for text in self.bind]
+        if self.fd is not None:
+            return [Bind(fd=self.fd)]
+        return [] if self.uds is None else [Bind(path=str(self.uds))]
 
     def bind_socket(self) -> socket.socket:
         """Bind an inheritable socket for ``Server.run(sockets=[...])``, log its address. Raises BindError."""
@@ -1007,13 +909,6 @@ class Config:
         self.tls = None if context is None else TLS(self)
 
 
-def available_processors() -> int:
-    """The number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _check_peers(name: str, peers: list[str]) -> None:
     for text in peers:
         try:
@@ -1024,79 +919,3 @@ def _check_peers(name: str, peers: list[str]) -> None:
 
 def _is_empty(paths: Any) -> bool:
     return isinstance(paths, str | list | tuple) and not any(paths)
-
-
-def _checked_log_level(level: Any) -> str | int | None:
-    if isinstance(level, str) and level.lower() in LOG_LEVELS:
-        return level.lower()
-    if level is None or (isinstance(level, int) and not isinstance(level, bool)):
-        return level
-    raise ConfigError(f"log_level {level!r}: give {', '.join(LOG_LEVELS)}, or a number")
-
-
-def _load_environment(path: str | os.PathLike[str]) -> None:
-    try:
-        dotenv = importlib.import_module("dotenv")
-    except ModuleNotFoundError:
-        raise ConfigError("env_file needs the python-dotenv package: pip install python-dotenv") from None
-    logger.info("Loading environment from '%s'", path)
-    try:
-        with open(path, encoding="utf-8") as file:
-            dotenv.load_dotenv(stream=file)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"env_file {os.fspath(path)!r} can't be read: {reason}") from None
-
-
-def settings_document() -> str:
-    """The text of docs/settings.md."""
-    introduction = """\
-# Settings
-
-Each setting is a command line option, an environment variable, a key in a TOML file, and a parameter
-of `fastasgi.run` and `fastasgi.Config`. The command line goes before the environment, the environment
-before the file, the file before the default.
-
-- `fastasgi --print-config` prints each setting, its value and where that was given.
-- `fastasgi --check-config` also imports the application. It ends with exit code 0 where all is right
-  as far as it can be known without binding an address, otherwise as a server does that
-  [can't start](../README.md#exit-codes).
-
-On the **command line**, a switch has an opposite, as in `--no-access-log`.
-
-In the **environment**, the variable is `FASTASGI_` and the name in Python, in capitals:
-`FASTASGI_TIMEOUT_KEEP_ALIVE=10`. `FASTASGI_APP` names the application. A switch is true, yes, on or 1,
-or false, no, off or 0. A list has one item a line; addresses, peers and names of headers may also be
-separated by commas. An empty variable is not set. `WEB_CONCURRENCY` gives `workers` where
-`FASTASGI_WORKERS` does not, and `FORWARDED_ALLOW_IPS` gives `forwarded_allow_ips` likewise; an empty
-`FORWARDED_ALLOW_IPS` trusts nobody.
-
-The **file** is the one that `--config` or `FASTASGI_CONFIG` names, otherwise the `pyproject.toml` of the
-current folder if it has a table `[tool.fastasgi]`. A `pyproject.toml` has the settings in that table,
-any other file in that table or at its top level. Keys are the names in Python, with `_` or `-`:
-
-```toml
-[tool.fastasgi]
-app = "main:app"
-bind = ["127.0.0.1:8000", "unix:/run/shop.sock"]
-uds-permissions = "660"
-timeout-keep-alive = 10
-headers = ["X-Frame-Options: DENY"]
-```
-
-Values have TOML's types; octal permissions are in quotes. `log_config` may be a table. Paths are
-relative to the current folder, as on the command line. A reload by SIGHUP reads the file again.
-
-To listen, `bind` goes before `fd`, `fd` before `uds`, and `uds` before `host` and `port`. An address
-from one place goes before all addresses from a later place: `--port 9000` before `bind` in a file.
-
-In **Python**, `fastasgi.run` and `fastasgi.Config` read no file and no variables but `WEB_CONCURRENCY` and
-`FORWARDED_ALLOW_IPS`. An empty text is not set, but as `host`. None is the default, but a limit of None or 0
-is none, and a switch that is None or 0 is off. Numbers and switches may be texts, as `os.environ` has them.
-
-"""
-    return introduction + markdown_table(Config)
-
-
-if __name__ == "__main__":
-    print(settings_document(), end="")

@@ -168,6 +168,15 @@ class AccessFormatter(ColourizedFormatter):
 _STATUSES = frozenset(status.value for status in http.HTTPStatus)
 
 
+def checked_log_level(level: Any) -> str | int | None:
+    """A level as ``configure_logging`` takes it: a name of LOG_LEVELS in any case. Raises ConfigError."""
+    if isinstance(level, str) and level.lower() in LOG_LEVELS:
+        return level.lower()
+    if level is None or (isinstance(level, int) and not isinstance(level, bool)):
+        return level
+    raise ConfigError(f"log_level {level!r}: give {', '.join(LOG_LEVELS)}, or a number")
+
+
 def configure_logging(
     log_config: LogConfig, level: str | int | None, access_log: bool, use_colors: bool | None
 ) -> list[str]:

@@ -21,6 +21,11 @@ def with_placeholders(message: Message) -> dict[str, Any]:
     }
 
 
+def traced(app: ASGIApp) -> ASGIApp:
+    """The application, in a MessageLoggerMiddleware if the log shows level TRACE."""
+    return MessageLoggerMiddleware(app) if logger.isEnabledFor(TRACE_LOG_LEVEL) else app
+
+
 class MessageLoggerMiddleware:
     """The application, with each call's scope and messages logged at level TRACE. Calls are numbered."""
 

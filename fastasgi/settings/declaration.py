@@ -394,25 +394,3 @@ def as_line(text: str) -> str:
     if not text:
         return "empty"
     return text if text.isprintable() else repr(text)
-
-
-def markdown_table(owner: type) -> str:
-    """Every setting of a dataclass as Markdown: a table a group."""
-    groups: dict[str, list[str]] = {}
-    for field, described in settings_of(owner):
-        limits = (
-            ""
-            if described.kind in ("text", "path", "paths", "switch", "object", "headers", "list")
-            else expected(described)
-        )
-        if described.choices:
-            limits = "\\|".join(choices_of(described))
-        cells = [
-            f"`{option_of(field.name, described)}`" if described.on_command_line else "",
-            f"`{field.name}`",
-            default_of(field, described),
-            f"{described.help} Takes {limits}." if limits else described.help,
-        ]
-        groups.setdefault(described.group, []).append(f"| {' | '.join(cells)} |")
-    head = "| option | in Python | default | meaning |\n|---|---|---|---|\n"
-    return "\n\n".join(f"## {group}\n\n{head}" + "\n".join(rows) for group, rows in groups.items()) + "\n"

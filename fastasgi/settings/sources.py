@@ -1,20 +1,21 @@
 """Where settings come from: the command line, before the environment, before a TOML file, before the default.
 
-Knows how each place is written and says where a value was given. What a value may be, Config checks.
-Parameters of ``fastasgi.run`` and ``Config`` do not come by here.
+Knows how each place is written and says where a value was given. What a value may be is checked by the
+dataclass that declares the settings, of which it is told: ``owner``, which is Config. Parameters of
+``fastasgi.run`` and ``Config`` do not come by here.
 """
 
 import itertools
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from fastasgi.config import Config
 from fastasgi.errors import ConfigError
 from fastasgi.settings.declaration import (
+    NotOffered,
     Setting,
     as_line,
     default_of,
@@ -26,6 +27,10 @@ from fastasgi.settings.declaration import (
     settings_of,
     shown,
 )
+
+T = TypeVar("T")
+
+Descriptions = Mapping[str, Setting | NotOffered]  # of the parameters of owner, by name
 
 PROJECT_FILE = "pyproject.toml"
 TABLE = "tool.fastasgi"
@@ -40,7 +45,7 @@ SHARED_VARIABLES = {"workers": "WEB_CONCURRENCY", "forwarded_allow_ips": "FORWAR
 # Lists that a variable may also hold on one line
 COMMA_SEPARATED = ("bind", "forwarded_allow_ips", "forwarded_headers", "proxy_protocol")
 
-# The ways to say where to listen. Config takes the first that has a value.
+# The ways to say where to listen. The first that has a value is taken.
 ADDRESSES = (("bind",), ("fd",), ("uds",), ("host", "port"))
 
 
@@ -54,7 +59,10 @@ class Given:
 
 
 def collect(
-    command_line: Mapping[str, Any], environ: Mapping[str, str], config_file: str | None = None
+    owner: type,
+    command_line: Mapping[str, Any],
+    environ: Mapping[str, str],
+    config_file: str | None = None,
 ) -> dict[str, Given]:
     """All that is given of ``app`` and the settings, by name, each from the first place that gives it.
 
@@ -62,31 +70,36 @@ def collect(
     repeated, None or an empty tuple for what is not given. Without config_file, the file is the one that
     FASTASGI_CONFIG names, or pyproject.toml. Reads that file. Raises ConfigError.
     """
+    descriptions = descriptions_of(owner)
     given: dict[str, Given] = {}
-    for source in (_of_file(config_file, environ), _of_environment(environ), _of_command_line(command_line)):
+    for source in (
+        _of_file(descriptions, config_file, environ),
+        _of_environment(descriptions, environ),
+        _of_command_line(descriptions, command_line),
+    ):
         _clear_way(given, source)
         given.update(source)
     return given
 
 
 def _clear_way(given: dict[str, Given], source: Mapping[str, Given]) -> None:
-    """Remove the addresses that Config would prefer to the one that source gives."""
+    """Remove the addresses that would be preferred to the one that source gives."""
     for i, names in enumerate(ADDRESSES):
         if any(name in source for name in names):
             for preferred in itertools.chain(*ADDRESSES[:i]):
                 given.pop(preferred, None)
 
 
-def make_config(given: Mapping[str, Given]) -> Config:
-    """The Config of what is given. Raises ConfigError, which says where the wrong value was given."""
+def make_config(owner: Callable[..., T], given: Mapping[str, Given]) -> T:
+    """An owner of what is given. Raises ConfigError, which says where the wrong value was given."""
     if "app" not in given:
         raise ConfigError("name the application, for example main:app")
     values = {name: each.value for name, each in given.items()}
     values.setdefault("app_dir", "")
     try:
-        return Config(**values)
+        return owner(**values)
     except ConfigError as error:
-        # Config's errors begin with the name of the setting
+        # The error begins with the name of the setting
         named = given.get(re.split("[ :]", str(error), maxsplit=1)[0])
         if named is None or named.on_command_line:
             raise
@@ -96,8 +109,7 @@ def make_config(given: Mapping[str, Given]) -> Config:
 # --- Command line ---
 
 
-def _of_command_line(options: Mapping[str, Any]) -> dict[str, Given]:
-    descriptions = descriptions_of(Config)
+def _of_command_line(descriptions: Descriptions, options: Mapping[str, Any]) -> dict[str, Given]:
     source = {}
     for name, value in options.items():
         if value is None or value == ():
@@ -116,9 +128,8 @@ def _of_command_line(options: Mapping[str, Any]) -> dict[str, Given]:
 # --- Environment ---
 
 
-def _of_environment(environ: Mapping[str, str]) -> dict[str, Given]:
+def _of_environment(descriptions: Descriptions, environ: Mapping[str, str]) -> dict[str, Given]:
     """What variables give. An empty one gives nothing."""
-    descriptions = descriptions_of(Config)
     source = {}
     for name in ("app", *descriptions):
         variable = next((each for each in _variables_of(name) if environ.get(each)), None)
@@ -140,15 +151,15 @@ def _variables_of(name: str) -> Iterator[str]:
         yield SHARED_VARIABLES[name]
 
 
-def take_secrets(environ: MutableMapping[str, str]) -> dict[str, str]:
+def take_secrets(owner: type, environ: MutableMapping[str, str]) -> dict[str, str]:
     """Remove the variables that give secret settings, so that no program started from here gets them."""
-    names = [VARIABLE_PREFIX + field.name.upper() for field, each in settings_of(Config) if each.is_secret]
+    names = [VARIABLE_PREFIX + field.name.upper() for field, each in settings_of(owner) if each.is_secret]
     return {name: environ.pop(name) for name in names if name in environ}
 
 
-def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+def unknown_variables(owner: type, environ: Mapping[str, str]) -> list[str]:
     """A line for each variable that is named as ours, or as uvicorn's, and gives no setting."""
-    known = {VARIABLE_PREFIX + name.upper() for name in ("app", *descriptions_of(Config))} | {FILE_VARIABLE}
+    known = {VARIABLE_PREFIX + name.upper() for name in ("app", *descriptions_of(owner))} | {FILE_VARIABLE}
     lines = []
     for variable in sorted(environ):
         if variable.startswith(VARIABLE_PREFIX) and variable not in known | OTHER_VARIABLES:
@@ -163,7 +174,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
 # --- File ---
 
 
-def _of_file(named: str | None, environ: Mapping[str, str]) -> dict[str, Given]:
+def _of_file(descriptions: Descriptions, named: str | None, environ: Mapping[str, str]) -> dict[str, Given]:
     if named is None:
         named = environ.get(FILE_VARIABLE) or None
     path = PROJECT_FILE if named is None else named
@@ -172,7 +183,7 @@ def _of_file(named: str | None, environ: Mapping[str, str]) -> dict[str, Given]:
     table = _settings_table(path)
     if table is None and named is not None:
         raise ConfigError(f"{_origin_of(path)}: there is no [{TABLE}] table: add it, or name another file")
-    return _of_table(table or {}, _origin_of(path))
+    return _of_table(descriptions, table or {}, _origin_of(path))
 
 
 def _origin_of(path: str) -> str:
@@ -221,13 +232,12 @@ def _end_of(text: str) -> str:
     return f"line {len(lines)}, column {len(lines[-1]) + 1}"
 
 
-def _of_table(table: Mapping[str, Any], origin: str) -> dict[str, Given]:
-    descriptions = descriptions_of(Config)
+def _of_table(descriptions: Descriptions, table: Mapping[str, Any], origin: str) -> dict[str, Given]:
     source: dict[str, Given] = {}
     for key, value in table.items():
         name = key.replace("-", "_")
         if name != "app" and name not in descriptions:
-            raise ConfigError(f"{origin}: there is no setting {key!r}: {_mend_of_key(name)}")
+            raise ConfigError(f"{origin}: there is no setting {key!r}: {_mend_of_key(descriptions, name)}")
         if name in source:
             raise ConfigError(
                 f"{origin}: {key!r} is given twice, with a dash and with an underscore: leave one out"
@@ -259,22 +269,23 @@ def _refuse_functions(name: str, described: object, origin: str) -> None:
         raise ConfigError(f"{origin}: {name} can be set in Python only: leave it out")
 
 
-def _mend_of_key(name: str) -> str:
+def _mend_of_key(descriptions: Descriptions, wrong: str) -> str:
     names = [
-        "app",
-        *(field.name for field, described in settings_of(Config) if not described.is_in_python_only),
+        name
+        for name, described in descriptions.items()
+        if isinstance(described, Setting) and not described.is_in_python_only
     ]
-    meant = nearest(name, names)
+    meant = nearest(wrong, ["app", *names])
     return f"did you mean {meant!r}?" if meant else "leave it out; fastasgi --print-config lists all"
 
 
 # --- Report ---
 
 
-def listing(config: Config, given: Mapping[str, Given]) -> str:
-    """The settings of a Config made from given, under their groups: name, value and origin, a line each."""
+def listing(config: Any, given: Mapping[str, Given]) -> str:
+    """What make_config has made of given: under each group its settings, a line each: name, value, origin."""
     groups: dict[str, list[tuple[str, str, str]]] = {}
-    for field, described in settings_of(Config):
+    for field, described in settings_of(type(config)):
         if field.name in given:
             row = (field.name, shown(described, getattr(config, field.name)), given[field.name].origin)
         else:

@@ -72,6 +72,13 @@ def parse_processors(text: str) -> list[int]:
     return numbers
 
 
+def available_processors() -> int:
+    """The number of processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _check_processors(text: str) -> None:
     """Try each processor: only the kernel knows which ones this process may use. Raises ConfigError."""
     before = os.sched_getaffinity(0)

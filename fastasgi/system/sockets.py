@@ -88,6 +88,34 @@ def bind_tcp(host: str, port: int, *, is_shared: bool = False) -> list[socket.so
     return sockets
 
 
+def bind_all(
+    binds: list[Bind], uds_permissions: int, *, is_shared: bool
+) -> tuple[list[socket.socket], list["SocketFile"]]:
+    """Bind each of them, and none if one can't be bound. Returns also the files of the Unix sockets.
+
+    is_shared is ``bind_tcp``'s. Raises BindError.
+    """
+    sockets: list[socket.socket] = []
+    files: list[SocketFile] = []
+    try:
+        for bind in binds:
+            if bind.fd is not None:
+                sockets.append(adopt_descriptor(bind.fd))
+            elif bind.path is not None:
+                sock, file = bind_unix(bind.path, uds_permissions)
+                sockets.append(sock)
+                files.append(file)
+            else:
+                sockets += bind_tcp(bind.host, bind.port, is_shared=is_shared)
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        for file in files:
+            file.remove()
+        raise
+    return sockets, files
+
+
 def another_of(sock: socket.socket) -> socket.socket:
     """One more socket for the address of a shared one. Raises OSError."""
     return _new_socket(sock.family, sock.getsockname(), True)

@@ -360,7 +360,7 @@ def test_options_of_uvicorns(
 
 def test_a_variable_of_uvicorns_is_told() -> None:
     environ = {"UVICORN_PORT": "5000", "UVICORN_HOST": "x", "FASTASGI_HOST": "x", "UVICORN_NOTHING": "x"}
-    assert unknown_variables(environ) == ["UVICORN_PORT is not used: did you mean FASTASGI_PORT?"]
+    assert unknown_variables(Config, environ) == ["UVICORN_PORT is not used: did you mean FASTASGI_PORT?"]
 
 
 def table() -> str:

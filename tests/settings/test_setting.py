@@ -12,12 +12,12 @@ from fastasgi.settings.declaration import (
     check,
     default_of,
     from_text,
-    markdown_table,
     nearest,
     setting,
     settings_of,
     shown,
 )
+from fastasgi.settings.document import markdown_table
 
 
 @dataclasses.dataclass

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import itertools
 import os
 import re
@@ -19,8 +20,13 @@ from serving import WAIT_S, ServerProcess
 import fastasgi
 from fastasgi.config import Config
 from fastasgi.errors import ConfigError
+from fastasgi.settings import sources
 from fastasgi.settings.declaration import HIDDEN, Setting, check, setting, settings_of
-from fastasgi.settings.sources import Given, collect, listing, make_config, unknown_variables
+from fastasgi.settings.sources import Given, listing
+
+collect = functools.partial(sources.collect, Config)
+make_config = functools.partial(sources.make_config, Config)
+unknown_variables = functools.partial(sources.unknown_variables, Config)
 
 APP = """
 async def app(scope, receive, send):
@@ -404,13 +410,12 @@ def test_an_error_of_the_command_line_names_the_setting_alone() -> None:
     assert refusal(make_config, given) == "port 'x': give a whole number from 0 to 65535"
 
 
-def test_an_error_of_no_single_setting_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_no_single_setting_is_passed_on() -> None:
     def refuse(**settings: Any) -> None:
         raise ConfigError("the moon is wrong: wait")
 
-    monkeypatch.setattr("fastasgi.settings.sources.Config", refuse)
     given = {"app": Given("shop:app", "environment FASTASGI_APP")}
-    assert refusal(make_config, given) == "the moon is wrong: wait"
+    assert refusal(sources.make_config, refuse, given) == "the moon is wrong: wait"
 
 
 def test_the_application_must_be_named() -> None:
@@ -508,17 +513,19 @@ def test_the_listing_is_aligned() -> None:
     assert [line for line in lines if not line.startswith("  ")][:3] == ["Listening:", "Processes:", "HTTP:"]
 
 
-def test_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_is_not_shown() -> None:
     @dataclasses.dataclass
     class Vault:
         app: str
         app_dir: str | None = None
         word: str | None = setting("text", None, "Application", "A password.", is_secret=True)
 
-    monkeypatch.setattr("fastasgi.settings.sources.Config", Vault)
-    given = collect({"app": "shop:app"}, {"FASTASGI_WORD": "swordfish"})
+    given = sources.collect(Vault, {"app": "shop:app"}, {"FASTASGI_WORD": "swordfish"})
     assert given["word"].value == "swordfish"
-    assert rows(listing(make_config(given), given))["word"] == [HIDDEN, "environment FASTASGI_WORD"]
+    assert rows(listing(sources.make_config(Vault, given), given))["word"] == [
+        HIDDEN,
+        "environment FASTASGI_WORD",
+    ]
     described = next(described for _, described in settings_of(Vault))
     assert refusal(check, "word", described, ["swordfish"]) == f"word {HIDDEN}: give a text"
 

@@ -406,9 +406,9 @@ def test_the_variable_that_uvicorn_knows(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_where_trust_comes_from(
     options: dict[str, Any], environ: dict[str, str], expected: list[str], origin: str
 ) -> None:
-    given = collect({"app": "app:app", **options}, environ)
+    given = collect(Config, {"app": "app:app", **options}, environ)
     assert given["forwarded_allow_ips"].origin == origin
-    assert make_config(given).forwarded_allow_ips == expected
+    assert make_config(Config, given).forwarded_allow_ips == expected
 
 
 def test_the_command_line(start: Any) -> None:

@@ -1,0 +1,76 @@
+"""The text of docs/settings.md, which ``make docs`` writes."""
+
+from fastasgi.settings.declaration import choices_of, default_of, expected, option_of, settings_of
+
+INTRODUCTION = """\
+# Settings
+
+Each setting is a command line option, an environment variable, a key in a TOML file, and a parameter
+of `fastasgi.run` and `fastasgi.Config`. The command line goes before the environment, the environment
+before the file, the file before the default.
+
+- `fastasgi --print-config` prints each setting, its value and where that was given.
+- `fastasgi --check-config` also imports the application. It ends with exit code 0 where all is right
+  as far as it can be known without binding an address, otherwise as a server does that
+  [can't start](../README.md#exit-codes).
+
+On the **command line**, a switch has an opposite, as in `--no-access-log`.
+
+In the **environment**, the variable is `FASTASGI_` and the name in Python, in capitals:
+`FASTASGI_TIMEOUT_KEEP_ALIVE=10`. `FASTASGI_APP` names the application. A switch is true, yes, on or 1,
+or false, no, off or 0. A list has one item a line; addresses, peers and names of headers may also be
+separated by commas. An empty variable is not set. `WEB_CONCURRENCY` gives `workers` where
+`FASTASGI_WORKERS` does not, and `FORWARDED_ALLOW_IPS` gives `forwarded_allow_ips` likewise; an empty
+`FORWARDED_ALLOW_IPS` trusts nobody.
+
+The **file** is the one that `--config` or `FASTASGI_CONFIG` names, otherwise the `pyproject.toml` of the
+current folder if it has a table `[tool.fastasgi]`. A `pyproject.toml` has the settings in that table,
+any other file in that table or at its top level. Keys are the names in Python, with `_` or `-`:
+
+```toml
+[tool.fastasgi]
+app = "main:app"
+bind = ["127.0.0.1:8000", "unix:/run/shop.sock"]
+uds-permissions = "660"
+timeout-keep-alive = 10
+headers = ["X-Frame-Options: DENY"]
+```
+
+Values have TOML's types; octal permissions are in quotes. `log_config` may be a table. Paths are
+relative to the current folder, as on the command line. A reload by SIGHUP reads the file again.
+
+To listen, `bind` goes before `fd`, `fd` before `uds`, and `uds` before `host` and `port`. An address
+from one place goes before all addresses from a later place: `--port 9000` before `bind` in a file.
+
+In **Python**, `fastasgi.run` and `fastasgi.Config` read no file and no variables but `WEB_CONCURRENCY` and
+`FORWARDED_ALLOW_IPS`. An empty text is not set, but as `host`. None is the default, but a limit of None or 0
+is none, and a switch that is None or 0 is off. Numbers and switches may be texts, as `os.environ` has them.
+
+"""
+
+
+def settings_document(owner: type) -> str:
+    """The whole text, for a dataclass whose fields are the settings."""
+    return INTRODUCTION + markdown_table(owner)
+
+
+def markdown_table(owner: type) -> str:
+    """Every setting of a dataclass as Markdown: a table a group."""
+    groups: dict[str, list[str]] = {}
+    for field, described in settings_of(owner):
+        limits = (
+            ""
+            if described.kind in ("text", "path", "paths", "switch", "object", "headers", "list")
+            else expected(described)
+        )
+        if described.choices:
+            limits = "\\|".join(choices_of(described))
+        cells = [
+            f"`{option_of(field.name, described)}`" if described.on_command_line else "",
+            f"`{field.name}`",
+            default_of(field, described),
+            f"{described.help} Takes {limits}." if limits else described.help,
+        ]
+        groups.setdefault(described.group, []).append(f"| {' | '.join(cells)} |")
+    head = "| option | in Python | default | meaning |\n|---|---|---|---|\n"
+    return "\n\n".join(f"## {group}\n\n{head}" + "\n".join(rows) for group, rows in groups.items()) + "\n"
