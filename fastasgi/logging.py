@@ -1,17 +1,21 @@
 """The server's loggers: their default look, and the user's own configuration."""
 
 import copy
-import http
 import importlib
 import json
 import logging
 import logging.config
 import os
-import sys
 from configparser import ConfigParser, RawConfigParser
-from typing import IO, Any, Literal, TextIO
+from typing import IO, Any
 
 from fastasgi.errors import ConfigError
+from fastasgi.logs.accesslog import parse_format
+from fastasgi.logs.formatters import ACCESS_FORMAT, styled
+from fastasgi.logs.formatters import TRACE_LOG_LEVEL as TRACE_LOG_LEVEL
+from fastasgi.logs.formatters import AccessFormatter as AccessFormatter
+from fastasgi.logs.formatters import ColourizedFormatter as ColourizedFormatter
+from fastasgi.logs.formatters import DefaultFormatter as DefaultFormatter
 from fastasgi.logs.namesakes import (
     NAMES,
     BuiltIn,
@@ -23,7 +27,6 @@ from fastasgi.logs.namesakes import (
 
 LogConfig = dict[str, Any] | str | os.PathLike[str] | RawConfigParser | IO[Any] | None
 
-TRACE_LOG_LEVEL = 5
 LOG_LEVELS = {
     "critical": logging.CRITICAL,
     "error": logging.ERROR,
@@ -32,8 +35,6 @@ LOG_LEVELS = {
     "debug": logging.DEBUG,
     "trace": TRACE_LOG_LEVEL,
 }
-
-ACCESS_FORMAT = '%(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s'
 
 LOGGING_CONFIG: dict[str, Any] = {
     "version": 1,
@@ -62,110 +63,6 @@ LOGGING_CONFIG: dict[str, Any] = {
 }
 # Programs written for uvicorn change them under its names
 LOGGING_CONFIG["loggers"] |= {name: LOGGING_CONFIG["loggers"][ours] for name, ours in NAMES.items()}
-
-_LEVEL_STYLES = {
-    TRACE_LOG_LEVEL: "34",
-    logging.DEBUG: "36",
-    logging.INFO: "32",
-    logging.WARNING: "33",
-    logging.ERROR: "31",
-    logging.CRITICAL: "91",
-}
-_STATUS_STYLES = {1: "97", 2: "32", 3: "33", 4: "31", 5: "91"}
-_PREFIX_WIDTH = len("CRITICAL:")
-
-
-def styled(text: str, code: str = "1") -> str:
-    """The text between an ANSI SGR code (bold, unless told) and the reset."""
-    return f"\x1b[{code}m{text}\x1b[0m"
-
-
-class ColourizedFormatter(logging.Formatter):
-    """Lines such as ``INFO:     text``: ``%(levelprefix)s`` is the padded level.
-
-    With colours, a record's ``color_message`` stands in for its message.
-    ``use_colors=None``: on a terminal only.
-    """
-
-    def __init__(
-        self,
-        fmt: str | None = None,
-        datefmt: str | None = None,
-        style: Literal["%", "{", "$"] = "%",
-        use_colors: bool | None = None,
-    ) -> None:
-        super().__init__(fmt, datefmt, style)
-        stream = self.stream()
-        self.use_colors = use_colors if use_colors is not None else stream is not None and stream.isatty()
-
-    def stream(self) -> TextIO | None:
-        """The stream whose being a terminal decides on colours."""
-        return sys.stdout
-
-    def color_level_name(self, level_name: str, level_no: int) -> str:
-        """A level's name in its colour. For subclasses that have others."""
-        style = _LEVEL_STYLES.get(level_no)
-        return level_name if style is None else styled(level_name, style)
-
-    def level_prefix(self, level: int, name: str) -> str:
-        """``INFO:    ``: level name and colon, padded so that all messages begin in one column."""
-        padding = " " * (_PREFIX_WIDTH - len(name) - 1)
-        if self.use_colors:
-            name = self.color_level_name(name, level)
-        return f"{name}:{padding}"
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        """The line of a record without its traceback."""
-        record = copy.copy(record)
-        color_message = record.__dict__.get("color_message")
-        if self.use_colors and color_message is not None:
-            record.msg = color_message
-            record.message = record.getMessage()
-        record.__dict__["levelprefix"] = self.level_prefix(record.levelno, record.levelname)
-        return super().formatMessage(record)
-
-
-class DefaultFormatter(ColourizedFormatter):
-    """The same for standard error, where all but the access log goes."""
-
-    def stream(self) -> TextIO | None:
-        """Standard error."""
-        return sys.stderr
-
-
-class AccessFormatter(ColourizedFormatter):
-    """Access log lines: ``%(client_addr)s``, ``%(request_line)s`` and ``%(status_code)s`` of a record."""
-
-    def __init__(
-        self,
-        fmt: str | None = ACCESS_FORMAT,
-        datefmt: str | None = None,
-        style: Literal["%", "{", "$"] = "%",
-        use_colors: bool | None = None,
-    ) -> None:
-        super().__init__(fmt, datefmt, style, use_colors)
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        """The line of a record: its message where its arguments are not those of an access log."""
-        record = copy.copy(record)
-        if not isinstance(record.args, tuple) or len(record.args) != 5:
-            return record.getMessage()
-        client, method, path, version, status = record.args
-        line = f"{method} {path} HTTP/{version}"
-        record.__dict__["client_addr"] = client
-        record.__dict__["request_line"] = styled(line) if self.use_colors else line
-        record.__dict__["status_code"] = self.get_status_code(int(str(status)))
-        return super().formatMessage(record)
-
-    def get_status_code(self, status_code: int) -> str:
-        """A status and its phrase, perhaps in its colour. For subclasses that show it otherwise."""
-        phrase = http.HTTPStatus(status_code).phrase if status_code in _STATUSES else ""
-        text = f"{status_code} {phrase}"
-        code = _STATUS_STYLES.get(status_code // 100)
-        return styled(text, code) if self.use_colors and code else text
-
-
-_STATUSES = frozenset(status.value for status in http.HTTPStatus)
 
 
 def checked_log_level(level: Any) -> str | int | None:
@@ -306,8 +203,6 @@ def reopen_log_files(owner: tuple[int, int] = (-1, -1)) -> None:
 
 def check_access_log_format(line_format: str) -> None:
     """Raises ConfigError where the format names an atom that isn't there."""
-    from fastasgi.logs.accesslog import parse_format
-
     try:
         parse_format(line_format)
     except ValueError as error:

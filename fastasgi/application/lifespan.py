@@ -6,14 +6,23 @@ ASGI lifespan specification 2.0. Knows no sockets and no requests.
 import asyncio
 import logging
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from fastasgi.config import Config
+from typing import Any, Protocol
 
 logger = logging.getLogger("fastasgi.error")
 
 RETURN_TIMEOUT_S = 2.0  # for the application to return after its last message
+
+
+class LifespanSettings(Protocol):
+    """What a Lifespan reads: the application once it is loaded, and whether it is told of start and end."""
+
+    lifespan: str
+    loaded: bool
+    loaded_app: Any
+    asgi_version: str
+
+    def load(self) -> None:
+        """Make ``loaded_app``."""
 
 
 class Lifespan:
@@ -22,7 +31,7 @@ class Lifespan:
     ``state`` is what the application keeps for its requests. ``should_exit`` is True after a failed start-up.
     """
 
-    def __init__(self, config: "Config") -> None:
+    def __init__(self, config: LifespanSettings) -> None:
         if not config.loaded:
             config.load()
         self.state: dict[str, Any] = {}

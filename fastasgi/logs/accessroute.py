@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
-from fastasgi.logging import ACCESS_FORMAT, AccessFormatter
 from fastasgi.logs.accesslog import AccessLog
+from fastasgi.logs.formatters import ACCESS_FORMAT, AccessFormatter
 from fastasgi.logs.namesakes import NAMES, PairedLogger
 
 OWN_NAMES = frozenset((*NAMES, *NAMES.values()))

@@ -4,17 +4,24 @@ import importlib
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from fastasgi.errors import ConfigError
-
-if TYPE_CHECKING:
-    from fastasgi.config import Config
 
 MOST_ID = 2**32 - 2  # the number above stands for no change in chown(2) and setregid(2)
 
 
-def apply_process_settings(config: "Config", slot: int) -> None:
+class ProcessSettings(Protocol):
+    """The settings of a process that are read here."""
+
+    process_name: str | None
+    cpu_affinity: str | None
+    umask: int | str | None
+    user: str | None
+    group: str | None
+
+
+def apply_process_settings(config: ProcessSettings, slot: int) -> None:
     """Become what config says; `slot` is the worker's number from 0. Raises ConfigError."""
     name_process(config, f"worker {slot}")
     if config.cpu_affinity is not None:
@@ -35,7 +42,7 @@ def open_standard_streams() -> None:
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
-def check_process_settings(config: "Config") -> None:
+def check_process_settings(config: ProcessSettings) -> None:
     """Raise ConfigError for what ``apply_process_settings`` could not do."""
     _check_privileges(config.user, config.group)
     if config.process_name is not None:
@@ -53,7 +60,7 @@ def _titles() -> Any:
         raise ConfigError("process_name needs the setproctitle package: pip install setproctitle") from None
 
 
-def name_process(config: "Config", role: str) -> None:
+def name_process(config: ProcessSettings, role: str) -> None:
     """Show process_name and this role in ps, where process_name is set."""
     if config.process_name is not None:
         _titles().setproctitle(f"{config.process_name}: {role}")
@@ -137,7 +144,7 @@ def _find(user: str | None, group: str | None) -> tuple[Any, int | None]:
     return entry, entry.pw_gid if gid is None and entry is not None else gid
 
 
-def ids_of_worker(config: "Config") -> tuple[int, int]:
+def ids_of_worker(config: ProcessSettings) -> tuple[int, int]:
     """The numbers of the workers' user and group, -1 for one that stays as it is. Raises ConfigError."""
     entry, gid = _find(config.user, config.group)
     return (-1 if entry is None else entry.pw_uid), (-1 if gid is None else gid)

@@ -12,15 +12,12 @@ import ssl
 import stat
 import time
 import weakref
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
 
 from fastasgi.errors import ConfigError, TLSFileError
 from fastasgi.settings.declaration import HIDDEN
 from fastasgi.tls.certificate import Certificate
-
-if TYPE_CHECKING:
-    from fastasgi.config import Config
 
 logger = logging.getLogger("fastasgi.error")
 
@@ -53,6 +50,19 @@ class TLSFile(NamedTuple):
 TLSFiles = dict[str, TLSFile]  # by their paths
 
 
+class TLSSettings(Protocol):
+    """The settings of TLS."""
+
+    ssl_keyfile: list[str] | str | os.PathLike[str] | None
+    ssl_certfile: list[str] | str | os.PathLike[str] | None
+    ssl_keyfile_password: str | None
+    ssl_version: int
+    ssl_cert_reqs: int
+    ssl_ca_certs: str | os.PathLike[str] | None
+    ssl_ciphers: str | None
+    ssl_context_factory: Callable[..., ssl.SSLContext] | None
+
+
 class Contexts(NamedTuple):
     """What connections are opened with."""
 
@@ -69,7 +79,7 @@ class TLS:
     connections; those that there are keep theirs.
     """
 
-    def __init__(self, config: "Config", files: TLSFiles | None = None) -> None:
+    def __init__(self, config: TLSSettings, files: TLSFiles | None = None) -> None:
         self._config = config
         self._paths = dict.fromkeys(_files(config.ssl_certfile), "ssl_certfile")
         self._paths |= dict.fromkeys(_files(config.ssl_keyfile), "ssl_keyfile")
@@ -247,7 +257,7 @@ class TLS:
         return "certificate has expired" if now > end else None
 
 
-def check_tls_settings(config: "Config") -> None:
+def check_tls_settings(config: TLSSettings) -> None:
     """Check the settings together. Raises ConfigError."""
     certfiles, keyfiles = _files(config.ssl_certfile), _files(config.ssl_keyfile)
     if config.ssl_version not in VERSIONS:
@@ -327,7 +337,7 @@ def _cipher_suites(context: ssl.SSLContext) -> dict[str, int]:
     return {str(cipher["name"]): int(cipher["id"]) & 0xFFFF for cipher in context.get_ciphers()}
 
 
-def _usual_context(config: "Config", files: TLSFiles) -> ssl.SSLContext:
+def _usual_context(config: TLSSettings, files: TLSFiles) -> ssl.SSLContext:
     """A context without a certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     only = VERSIONS[config.ssl_version]
