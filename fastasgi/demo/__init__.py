@@ -1,6 +1,7 @@
 """The bundled demo: ``fastasgi fastasgi.demo:app`` serves one page that shows, live, what the server does.
 
-A plain ASGI 3 application without dependencies. It knows nothing of fastasgi, so any ASGI server can run it.
+A plain ASGI 3 application without dependencies, which any ASGI server can run. Knows fastasgi's version.
+Must not know: the server's inside.
 """
 
 from __future__ import annotations

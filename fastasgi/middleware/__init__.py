@@ -1,4 +1,7 @@
-"""Applications around applications, under the names that uvicorn gives them."""
+"""Applications around applications, under the names that uvicorn gives them.
+
+Knows ASGI, and what a middleware is told when it is made. Must not know: the server, connections.
+"""
 
 import importlib
 from typing import Any
