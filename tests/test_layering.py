@@ -17,9 +17,9 @@ TABLE = """\
 errors, codecs, demo
 trust, logs          codecs
 core                 codecs trust logs
-asgi                 codecs logs core
+asgi                 codecs trust logs core
 wires                codecs trust core asgi
-sinks                codecs core wires
+sinks                codecs core
 application, system  errors
 settings             errors
 tls                  errors settings
@@ -29,12 +29,12 @@ logging              errors logs
 middleware           trust application logging
 config               errors trust sinks application system settings tls logging middleware
 serverstate          core
-server               errors logs core sinks application system endpoints logging config serverstate
+server               errors logs core wires sinks application system endpoints logging config serverstate
 processes            errors application system settings logging config server
 launch               errors system logging config server processes
 cli                  errors settings config processes launch
 supervisors          errors config server processes
-workers              errors logs asgi application system tls logging config server
+workers              errors logs asgi wires application system tls logging config server
 main, __main__       config serverstate server launch cli supervisors
 fastasgi             asgi application importer logging middleware config server launch cli supervisors
 """

@@ -58,4 +58,4 @@ cdef class EventMemory:
     cdef bytes object_of(self, const char* p, Py_ssize_t n)
     cdef char* free_block(self) except NULL
     cdef int drop_blocks(self) except -1        # those that an application holds live on with it
-    cdef int keep_out(self, char* block, Py_ssize_t capacity) noexcept      # frees an output block, or makes it the spare
+    cdef int keep_out(self, char* block, Py_ssize_t capacity) noexcept      # frees an output block, or makes it a spare
