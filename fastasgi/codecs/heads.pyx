@@ -1,8 +1,10 @@
 """See heads.pxd for the contracts."""
 
 import http
+from email.utils import formatdate
 
-from libc.string cimport memchr, memcpy
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.string cimport memchr, memset
 
 
 class FieldError(ValueError):
@@ -11,13 +13,17 @@ class FieldError(ValueError):
 
 cdef enum:
     STATUS_COUNT = 1000
+    ADDED_ROOM = 64                     # bytes of what put_head() adds behind the fields, at most
 
 cdef list STATUS_LINES = [None] * STATUS_COUNT
 cdef char TOKEN[256]                    # 1 at each tchar (RFC 9110 section 5.6.2)
 
+# Fields of every response in the application's place that ends the connection
+cdef list REFUSAL_FIELDS = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
 
-# Where http.HTTPStatus has an older name in some version of Python (RFC 9110 section 15.5)
-cdef dict PHRASES = {
+cdef dict PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
+# These have older names in http.HTTPStatus of some Python (RFC 9110 section 15.5)
+PHRASES |= {
     413: "Content Too Large",
     414: "URI Too Long",
     416: "Range Not Satisfiable",
@@ -25,12 +31,8 @@ cdef dict PHRASES = {
 }
 
 
-def reason_phrase(status) -> str:
-    """RFC 9110's name of a status code; empty where it has none."""
-    try:
-        return PHRASES.get(status) or http.HTTPStatus(status).phrase
-    except ValueError:
-        return ""
+cpdef str reason_phrase(int status):
+    return PHRASES.get(status, "")
 
 
 def fill_tables():
@@ -65,9 +67,79 @@ cdef bytes status_line(int status):
     return <bytes>STATUS_LINES[status]
 
 
-cdef char* put_bytes(char* p, bytes data) noexcept:
-    memcpy(p, <char*>data, len(data))
-    return p + len(data)
+cdef class DefaultFields:
+
+    def __init__(self, fields, *, bint dated):
+        lines = [(name.lower(), b"%b: %b\r\n" % (name, value)) for name, value in fields]
+        self.server_line = b"".join([line for name, line in lines if name == b"server"])
+        self.other_lines = b"".join([line for name, line in lines if name != b"server"])
+        self.is_dated = dated
+        self.renew(0)
+
+    cpdef bint renew(self, long second) except -1:
+        if self.lines is not None and second == self.second:
+            return False
+        self.second = second
+        # RFC 9110 section 6.6.1
+        self.date_line = b"date: %b\r\n" % formatdate(second, usegmt=True).encode() if self.is_dated else b""
+        self.lines = self.server_line + self.date_line + self.other_lines
+        return True
+
+
+cdef inline char* put_defaults(char* p, DefaultFields defaults, bint has_server, bint has_date) noexcept:
+    if not (has_server or has_date):
+        return put_bytes(p, defaults.lines)
+    if not has_server:
+        p = put_bytes(p, defaults.server_line)
+    if not has_date:
+        p = put_bytes(p, defaults.date_line)
+    return put_bytes(p, defaults.other_lines)
+
+
+cdef Framing framing_of(bint bodiless, bint has_length, bint is_whole, int minor_version) noexcept nogil:
+    if bodiless or has_length:
+        return FRAMED_BY_HEAD
+    if is_whole:
+        return FRAMED_BY_LENGTH
+    return FRAMED_BY_CHUNKS if minor_version == 1 else FRAMED_BY_CLOSE
+
+
+cdef char* put_head(char* p, const ResponseHead* head, DefaultFields defaults, list fields) noexcept:
+    p = put_bytes(p, <bytes>STATUS_LINES[head.status])
+    if defaults is not None:
+        p = put_defaults(p, defaults, head.has_server, head.has_date)
+    p = put_fields(p, fields)
+    if head.framing == FRAMED_BY_LENGTH:
+        p = put_decimal(put_bytes(p, b"content-length: "), head.length)
+        p = put_bytes(p, b"\r\n")
+    elif head.framing == FRAMED_BY_CHUNKS:
+        p = put_bytes(p, b"transfer-encoding: chunked\r\n")
+    if head.option == SAY_CLOSE:
+        p = put_bytes(p, b"connection: close\r\n")
+    elif head.option == SAY_KEEP_ALIVE:
+        p = put_bytes(p, b"connection: keep-alive\r\n")
+    return put_bytes(p, b"\r\n")
+
+
+cdef Py_ssize_t head_room(const ResponseHead* head, DefaultFields defaults, Py_ssize_t fields_bytes) noexcept:
+    cdef Py_ssize_t room = PyBytes_GET_SIZE(<bytes>STATUS_LINES[head.status]) + fields_bytes + ADDED_ROOM
+    return room if defaults is None else room + PyBytes_GET_SIZE(defaults.lines)
+
+
+cdef bytes refusal(int status, DefaultFields defaults, list fields, bytes text, bint is_head):
+    cdef ResponseHead head
+    cdef bytes data
+    cdef char* end
+    memset(&head, 0, sizeof(head))
+    head.status = status
+    head.framing = FRAMED_BY_LENGTH
+    head.length = PyBytes_GET_SIZE(text)
+    fields = fields + REFUSAL_FIELDS
+    data = PyBytes_FromStringAndSize(NULL, head_room(&head, defaults, fields_size(fields)) + head.length)
+    end = put_head(PyBytes_AS_STRING(data), &head, defaults, fields)
+    if not is_head:
+        end = put_bytes(end, text)
+    return data[:end - PyBytes_AS_STRING(data)]
 
 
 cdef char* put_fields(char* p, list fields) noexcept:
@@ -118,3 +190,43 @@ cdef char* put_chunk_head(char* p, Py_ssize_t n) noexcept nogil:
     p[0] = b"\r"
     p[1] = b"\n"
     return p + 2
+
+
+# --- For Python: tests ---
+
+# In the order of Framing and of ConnectionOption.
+_FRAMINGS = ("head", "length", "chunks", "close")
+_OPTIONS = (None, "close", "keep-alive")
+
+
+def encode_head(
+    int status, list fields not None, DefaultFields defaults=None, *, bint has_server=False, bint has_date=False,
+    str framing="head", Py_ssize_t length=0, str option=None,
+):
+    cdef ResponseHead head
+    cdef bytes data
+    cdef char* end
+    cdef Py_ssize_t room
+    if not 100 <= status < STATUS_COUNT:
+        raise ValueError(f"{status} is no status")
+    head.status = status
+    head.has_server = has_server
+    head.has_date = has_date
+    head.framing = <Framing><int>_FRAMINGS.index(framing)
+    head.length = length
+    head.option = <ConnectionOption><int>_OPTIONS.index(option)
+    room = head_room(&head, defaults, fields_size(fields))
+    data = PyBytes_FromStringAndSize(NULL, room)
+    end = put_head(PyBytes_AS_STRING(data), &head, defaults, fields)
+    assert end - PyBytes_AS_STRING(data) <= room
+    return data[:end - PyBytes_AS_STRING(data)]
+
+
+def choose_framing(*, bint bodiless, bint has_length, bint is_whole, int minor_version):
+    return _FRAMINGS[framing_of(bodiless, has_length, is_whole, minor_version)]
+
+
+def encode_refusal(
+    int status, list fields not None, bytes text not None, DefaultFields defaults not None, *, bint is_head=False
+):
+    return refusal(status, defaults, fields, text, is_head)
