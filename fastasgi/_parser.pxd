@@ -5,12 +5,9 @@ Pointers are borrowed from the caller for the length of one call, and so are the
 """
 
 from cpython.object cimport PyObject
-from libc.stdint cimport int16_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int64_t, uint8_t, uint32_t
 
-
-cdef struct Span:
-    const char* p               # borrows from the parsed input
-    Py_ssize_t n                # bytes
+from fastasgi.codecs.text cimport Span
 
 
 cdef struct HeaderField:
@@ -22,7 +19,7 @@ cdef struct HeaderField:
 
 
 cdef struct RequestHead:
-    Span method
+    Span method                 # this one and the next two borrow from the parsed input
     Span path                   # of origin-form and absolute-form, without query; "*" of asterisk-form
     Span query                  # after the first "?", empty where there is none
     bint path_is_plain          # no "%" in path: the bytes are the decoded path

@@ -14,42 +14,37 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_New, PyTuple_SET_ITEM
 from cpython.unicode cimport PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
-from libc.stdint cimport INT64_MAX, int16_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int16_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memset
 
+from fastasgi.codecs.scan cimport (
+    SCAN_NAME_BYTES,
+    SCAN_PATH,
+    SCAN_QUERY,
+    SCAN_REGNAME,
+    SCAN_TOKEN,
+    SCAN_VALUE,
+    ScanClass,
+    ScanImplementation,
+    ScanName,
+    scan,
+    scan_choose,
+    scan_fold,
+    scan_hash,
+    scan_hex,
+    scan_is,
+    scan_is_blank,
+    scan_lower,
+    scan_name,
+    scan_same,
+    scan_sample,
+    scan_with,
+)
+from fastasgi.codecs.text cimport (
+    MAX_PORT, Span, equals_folded, is_digit, is_token, read_decimal, span, span_of, trim_left, trim_right, trimmed,
+)
+
 import httptools
-
-
-cdef extern from "codecs/scan.h" nogil:
-    ctypedef enum ScanClass:
-        SCAN_VALUE
-        SCAN_PATH
-        SCAN_QUERY
-        SCAN_TOKEN
-        SCAN_REGNAME
-        SCAN_QUOTED
-
-    ctypedef struct ScanName:
-        uint64_t word[4]
-
-    enum:
-        SCAN_NAME_BYTES
-
-    const uint8_t scan_lower[256]
-    bint scan_is_blank(uint8_t byte)
-    bint scan_is(ScanClass kind, uint8_t byte)
-    int scan_hex(uint8_t byte)
-    void scan_choose()
-    const uint8_t* scan(ScanClass kind, const uint8_t* p, const uint8_t* end)
-    ctypedef enum ScanImplementation:
-        pass
-    const uint8_t* scan_with(
-        ScanImplementation implementation, ScanClass kind, const uint8_t* p, const uint8_t* end)
-    size_t scan_name(const uint8_t* p, const uint8_t* end, ScanName* name)
-    void scan_fold(const uint8_t* p, size_t n, ScanName* name)
-    bint scan_same(const ScanName* a, const ScanName* b, size_t n)
-    uint64_t scan_sample(const uint8_t* p, size_t n)
-    uint64_t scan_hash(const ScanName* name, size_t n, uint64_t multiplier)
 
 
 # ---- Interned field names --------------------------------------------------------------------------
@@ -186,48 +181,22 @@ cdef inline bint reject(RequestHead* head, int status, const char* reason) noexc
     return False
 
 
-cdef inline Span span(const uint8_t* p, const uint8_t* end) noexcept nogil:
-    cdef Span result
-    result.p = <const char*>p
-    result.n = end - p
-    return result
-
-
-# ---- Comparing -------------------------------------------------------------------------------------
-
-cdef bint equals_folded(
-    const uint8_t* p, Py_ssize_t n, const char* literal, Py_ssize_t length
-) noexcept nogil:
-    """Whether tokens are equal without regard to case; `literal` is in lower case."""
-    cdef Py_ssize_t i
-    if n != length:
-        return False
-    for i in range(n):
-        if scan_lower[p[i]] != <uint8_t>literal[i]:
-            return False
-    return True
-
-
 # ---- Host and authority (RFC 3986 section 3.2) -----------------------------------------------------
 
 cdef const uint8_t* skip_ipv4(const uint8_t* p, const uint8_t* end) noexcept nogil:
     """The end of the IPv4 address at `p`, or NULL."""
-    cdef int octet
-    cdef int digits
-    cdef int value
-    for octet in range(4):
-        if octet:
+    cdef const uint8_t* octet
+    cdef int i
+    for i in range(4):
+        if i:
             if p == end or p[0] != c'.':
                 return NULL
             p += 1
-        digits = 0
-        value = 0
-        # Neither four digits nor a zero before others.
-        while p < end and c'0' <= p[0] <= c'9' and (digits == 0 or 0 < value < 100):
-            value = value * 10 + (p[0] - c'0')
-            digits += 1
+        octet = p
+        while p < end and is_digit(p[0]):
             p += 1
-        if digits == 0 or value > 255:
+        # dec-octet: no zero stands before other digits
+        if read_decimal(span(octet, p), 255) < 0 or (octet[0] == c'0' and p - octet > 1):
             return NULL
     return p
 
@@ -286,7 +255,6 @@ cdef bint is_ipvfuture(const uint8_t* p, const uint8_t* end) noexcept nogil:
 cdef bint is_host(const uint8_t* p, const uint8_t* end) noexcept nogil:
     """uri-host [ ":" port ] (RFC 9110 section 7.2). An empty host is a valid one: an empty reg-name."""
     cdef const uint8_t* close
-    cdef int port = 0
     if p < end and p[0] == c'[':
         close = <const uint8_t*>memchr(p, c']', end - p)
         if close == NULL or not (is_ipv6(p + 1, close) or is_ipvfuture(p + 1, close)):
@@ -298,17 +266,8 @@ cdef bint is_host(const uint8_t* p, const uint8_t* end) noexcept nogil:
             p = scan(SCAN_REGNAME, p + 3, end)
     if p == end:
         return True
-    if p[0] != c':':
-        return False
-    p += 1
-    while p < end:
-        if not c'0' <= p[0] <= c'9':
-            return False
-        port = port * 10 + (p[0] - c'0')
-        if port > 65535:
-            return False
-        p += 1
-    return True
+    # The port, too, may be empty (RFC 3986 section 3.2.3)
+    return p[0] == c':' and (p + 1 == end or read_decimal(span(p + 1, end), MAX_PORT) >= 0)
 
 
 # ---- The request line (RFC 9112 section 3) ---------------------------------------------------------
@@ -347,9 +306,7 @@ cdef const uint8_t* read_scheme(RequestHead* head, const uint8_t* p, const uint8
     while scheme[0]:
         if p == end:
             return NULL
-        byte = p[0]
-        if c'A' <= byte <= c'Z':
-            byte |= 0x20
+        byte = p[0] if p[0] == c':' or p[0] == c'/' else scan_lower[p[0]]
         if scheme[0] == c's' and byte == c':':
             scheme += 1
         if byte != <uint8_t>scheme[0]:
@@ -466,24 +423,17 @@ cdef const uint8_t* read_request_line(
 
 # ---- What the fields mean --------------------------------------------------------------------------
 
+cdef enum:
+    MAX_LENGTH_DIGITS = 19      # of a Content-Length: as many as 2**63 - 1 has
+
 cdef bint decide_content_length(RequestHead* head, const uint8_t* p, const uint8_t* end) noexcept nogil:
     """RFC 9112 section 6.3. Neither a list nor a repetition is accepted, though equal lengths could be."""
-    cdef int64_t length = 0
-    cdef Py_ssize_t n = end - p
     if head.content_length >= 0:
         return reject(head, 400, "Content-Length is repeated")
     if head.chunked:
         return reject(head, 400, "Content-Length with Transfer-Encoding")
-    if not 1 <= n <= 19:
-        return reject(head, 400, "Content-Length is malformed")
-    while p < end:
-        # 19 digits may exceed 2**63 - 1, but only in the last one.
-        if not c'0' <= p[0] <= c'9' or length > (INT64_MAX - (p[0] - c'0')) // 10:
-            return reject(head, 400, "Content-Length is malformed")
-        length = length * 10 + (p[0] - c'0')
-        p += 1
-    head.content_length = length
-    return True
+    head.content_length = read_decimal(span(p, end), INT64_MAX) if end - p <= MAX_LENGTH_DIGITS else -1
+    return head.content_length >= 0 or reject(head, 400, "Content-Length is malformed")
 
 
 cdef bint decide_transfer_encoding(
@@ -511,7 +461,7 @@ cdef bint decide_transfer_encoding(
         coding = trim_left(p, comma)
         behind = trim_right(coding, comma)
         parameters = scan(SCAN_TOKEN, coding, behind)
-        is_chunked = equals_folded(coding, parameters - coding, "chunked", 7)
+        is_chunked = equals_folded(span(coding, parameters), "chunked", 7)
         if is_chunked and parameters == behind:
             head.chunked = True
         elif is_chunked or parameters == coding or (
@@ -528,20 +478,18 @@ cdef bint decide_transfer_encoding(
 
 cdef void decide_connection(Draft* draft, const uint8_t* p, const uint8_t* end) noexcept nogil:
     """Collects the options that this layer knows; others concern nobody here (RFC 9110 section 7.6.1)."""
-    cdef const uint8_t* option
     cdef const uint8_t* comma
-    cdef Py_ssize_t n
+    cdef Span option
     while p < end:
         comma = <const uint8_t*>memchr(p, c',', end - p)
         if comma == NULL:
             comma = end
-        option = trim_left(p, comma)
-        n = trim_right(option, comma) - option
-        if equals_folded(option, n, "close", 5):
+        option = trimmed(p, comma)
+        if equals_folded(option, "close", 5):
             draft.seen |= SAID_CLOSE
-        elif equals_folded(option, n, "keep-alive", 10):
+        elif equals_folded(option, "keep-alive", 10):
             draft.seen |= SAID_KEEP_ALIVE
-        elif equals_folded(option, n, "upgrade", 7):
+        elif equals_folded(option, "upgrade", 7):
             draft.seen |= SAID_UPGRADE
         p = comma + 1
 
@@ -567,7 +515,7 @@ cdef bint decide_field(
     elif known == EXPECT:
         # RFC 9110 section 10.1.1: expectations of HTTP/1.0 are ignored.
         if head.minor_version == 1:
-            if not equals_folded(p, end - p, "100-continue", 12):
+            if not equals_folded(span(p, end), "100-continue", 12):
                 return reject(head, 417, "an expectation other than 100-continue")
             head.expect_continue = True
     elif known == UPGRADE and p != end:
@@ -615,18 +563,6 @@ cdef struct Limits:
     Py_ssize_t head_bytes
     int fields
     int underscores                     # of Underscores
-
-
-cdef inline const uint8_t* trim_left(const uint8_t* p, const uint8_t* end) noexcept nogil:
-    while p < end and scan_is_blank(p[0]):
-        p += 1
-    return p
-
-
-cdef inline const uint8_t* trim_right(const uint8_t* p, const uint8_t* end) noexcept nogil:
-    while end > p and scan_is_blank((end - 1)[0]):
-        end -= 1
-    return end
 
 
 cdef const uint8_t* read_name(RequestHead* head, const uint8_t* name, const uint8_t* end) noexcept nogil:
@@ -907,33 +843,26 @@ cdef bint take_field(
     cdef const uint8_t* name = <const uint8_t*>name_span.p
     cdef const uint8_t* value = <const uint8_t*>value_span.p
     cdef const uint8_t* end = value + value_span.n
-    if name_span.n == 0 or scan(SCAN_TOKEN, name, name + name_span.n) != name + name_span.n:
+    if not is_token(name_span.p, name_span.n):
         return reject(head, 400, "a header name is malformed")
     if scan(SCAN_VALUE, value, end) != end:
         return reject(head, 400, "a control byte, or a line end other than CRLF, in a header value")
-    value = trim_left(value, end)
-    end = trim_right(value, end)
+    value_span = trimmed(value, end)
     field.name = name_span.p
     field.name_length = <uint32_t>name_span.n
-    field.value = <const char*>value
-    field.value_length = <uint32_t>(end - value)
+    field.value = value_span.p
+    field.value_length = <uint32_t>value_span.n
     field.known = <int16_t>find_known(name, <size_t>name_span.n)
     if field.known < 0:
         if not keep_field(head, limits, field):
             return head.status == 0
     elif field.known < MEANINGFUL_NAMES and not decide_field(
-        head, draft, field.known, head.field_count, value, end
+        head, draft, field.known, head.field_count, <const uint8_t*>value_span.p,
+        <const uint8_t*>value_span.p + value_span.n
     ):
         return False
     head.field_count += 1
     return True
-
-
-cdef inline Span span_of(bytes data):
-    cdef Span result
-    result.p = PyBytes_AS_STRING(data)
-    result.n = PyBytes_GET_SIZE(data)
-    return result
 
 
 cdef int read_llhttp_fields(

@@ -11,10 +11,12 @@ from cpython.contextvars cimport PyContext_Copy
 from cpython.dict cimport PyDict_Next
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
+from libc.stdint cimport INT64_MAX
 
 from fastasgi.core.contracts cimport WorkerContext
 from fastasgi.core.errorlog cimport type_name
-from fastasgi.codecs.heads cimport check_name, check_value
+from fastasgi.codecs.heads cimport check_value
+from fastasgi.codecs.text cimport equals_folded, is_token, read_decimal, span_of
 from fastasgi.asgi.exchange cimport READY, Exchange, PauseCall, as_bytes
 
 from fastasgi.codecs.heads import FieldError
@@ -190,25 +192,27 @@ cdef class HTTPExchange(Exchange):
             value = <bytes>(<tuple>pair)[1]
             length = len(name)
             if length == 4:
-                self.has_date = self.has_date or is_named(name, b"date")
+                self.has_date = self.has_date or equals_folded(span_of(name), b"date", 4)
             elif length == 6:
-                self.has_server = self.has_server or is_named(name, b"server")
-            elif length == 10 and is_named(name, b"connection"):
+                self.has_server = self.has_server or equals_folded(span_of(name), b"server", 6)
+            elif length == 10 and equals_folded(span_of(name), b"connection", 10):
                 self.has_connection = True
                 if b"close" in [token.strip() for token in value.lower().split(b",")]:
                     self.wants_close = True
-            elif length == 14 and is_named(name, b"content-length"):
+            elif length == 14 and equals_folded(span_of(name), b"content-length", 14):
                 if self.content_length >= 0:
                     raise ValueError("http.response.start: content-length is given twice")
-                self.content_length = read_decimal(value, len(value))
+                self.content_length = read_decimal(span_of(value), INT64_MAX)
                 if self.content_length < 0:
                     raise ValueError(f"http.response.start: content-length {value!r} is not a number of bytes")
-            elif length == 17 and is_named(name, b"transfer-encoding"):
+            elif length == 17 and equals_folded(span_of(name), b"transfer-encoding", 17):
                 has_coding = True
             self.headers_size += length + len(value)
         if has_coding:
             # The server's business (ASGI HTTP specification, "Response Start")
-            self.headers = [pair for pair in self.headers if not is_named((<tuple>pair)[0], b"transfer-encoding")]
+            self.headers = [
+                pair for pair in self.headers
+                if not equals_folded(span_of(<bytes>(<tuple>pair)[0]), b"transfer-encoding", 17)]
         self.status = <int>status
         self.bodiless = self.is_head or status == 204 or status == 304
         self.state = START_HELD
@@ -538,30 +542,6 @@ cdef Py_ssize_t whole_number(object given, str what) except? -1:
     return given
 
 
-cdef bint is_named(bytes name, bytes lower_name) noexcept:
-    """Whether two field names of one length are the same; `lower_name` has letters and "-" only."""
-    cdef Py_ssize_t i
-    cdef const char* p = name
-    cdef const char* q = lower_name
-    for i in range(len(lower_name)):
-        if (p[i] | 0x20) != q[i]:
-            return False
-    return True
-
-
-cdef long long read_decimal(const char* p, Py_ssize_t n) noexcept nogil:
-    """The number that n digits stand for; -1 where they are none, or too many."""
-    cdef long long number = 0
-    cdef Py_ssize_t i
-    if not 0 < n <= 18:
-        return -1
-    for i in range(n):
-        if not 48 <= p[i] <= 57:
-            return -1
-        number = number * 10 + p[i] - 48
-    return number
-
-
 cdef list checked_headers(object headers):
     cdef list checked = list(headers)
     cdef bytes name, value
@@ -574,7 +554,7 @@ cdef list checked_headers(object headers):
             pair = checked[i] = as_field(pair)
         name = <bytes>(<tuple>pair)[0]
         value = <bytes>(<tuple>pair)[1]
-        if not check_name(<char*>name, len(name)):
+        if not is_token(<char*>name, len(name)):
             raise FieldError(f"header name {name!r} is not a token (RFC 9110 section 5.1)")
         if not check_value(<char*>value, len(value)):
             raise FieldError(f"header {name!r}: the value {value!r} has a CR, LF or NUL (RFC 9110 section 5.5)")

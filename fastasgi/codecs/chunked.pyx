@@ -3,17 +3,9 @@
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t
 from libc.string cimport memmove
 
+from fastasgi.codecs.scan cimport SCAN_QUOTED, SCAN_TOKEN, SCAN_VALUE, scan_hex, scan_is, scan_is_blank
+
 from fastasgi._parser import ParseError
-
-cdef extern from "codecs/scan.h" nogil:
-    ctypedef enum ScanClass:
-        SCAN_VALUE
-        SCAN_TOKEN
-        SCAN_QUOTED
-
-    bint scan_is_blank(uint8_t byte)
-    bint scan_is(ScanClass kind, uint8_t byte)
-    int scan_hex(uint8_t byte)
 
 cdef enum:
     MAX_SIZE_DIGITS = 16

@@ -49,9 +49,8 @@ cdef class DefaultFields:
     cpdef bint renew(self, long second) except -1
 
 
-# Whether the bytes may stand on the wire as a field name (a token, RFC 9110 section 5.1) or as a field value (no CR,
-# LF, NUL, section 5.5).
-cdef bint check_name(const char* p, Py_ssize_t n) noexcept nogil
+# Whether the bytes may stand on the wire as a field value: no CR, LF, NUL (RFC 9110 section 5.5). Field names are
+# tokens: see is_token() of text.
 cdef bint check_value(const char* p, Py_ssize_t n) noexcept nogil
 
 cpdef str reason_phrase(int status)     # RFC 9110's name of a status; empty if it has none

@@ -16,7 +16,6 @@ cdef enum:
     ADDED_ROOM = 64                     # bytes of what put_head() adds behind the fields, at most
 
 cdef list STATUS_LINES = [None] * STATUS_COUNT
-cdef char TOKEN[256]                    # 1 at each tchar (RFC 9110 section 5.6.2)
 
 # Fields of every response in the application's place that ends the connection
 cdef list REFUSAL_FIELDS = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
@@ -35,22 +34,12 @@ cpdef str reason_phrase(int status):
     return PHRASES.get(status, "")
 
 
-def fill_tables():
+def fill_status_lines():
     for status in range(100, STATUS_COUNT):
         STATUS_LINES[status] = b"HTTP/1.1 %d %b\r\n" % (status, reason_phrase(status).encode("ascii"))
-    for byte in b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz":
-        TOKEN[byte] = 1
 
 
-fill_tables()
-
-
-cdef bint check_name(const char* p, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef int token = n > 0
-    for i in range(n):
-        token &= TOKEN[<unsigned char>p[i]]
-    return token
+fill_status_lines()
 
 
 cdef bint check_value(const char* p, Py_ssize_t n) noexcept nogil:

@@ -5,6 +5,7 @@ from collections import namedtuple
 from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcmp, memcpy, memset
 
+from fastasgi.codecs.text cimport MAX_PORT_DIGITS, is_digit, read_port, span
 from fastasgi.trust.peers cimport Address, address_text, read_address, take_mapped
 
 cdef enum:
@@ -104,7 +105,7 @@ cdef int take_ignored(const char** p, const char* end) noexcept:
 cdef int take_address(const char** p, const char* end, bint is_ipv6, Address* address) noexcept:
     cdef const char* start = p[0]
     cdef const char* q = start
-    while q < end and (c"0" <= q[0] <= c"9" or q[0] == c"." or (is_ipv6 and (q[0] == c":" or is_hex(q[0])))):
+    while q < end and (is_digit(q[0]) or q[0] == c"." or (is_ipv6 and (q[0] == c":" or is_hex(q[0])))):
         q += 1
     if q == end:
         return -1
@@ -125,16 +126,17 @@ cdef int take_port(const char** p, const char* end, char behind, int* port) noex
     """A port without leading zeros, and this byte behind it."""
     cdef const char* start = p[0]
     cdef const char* q = start
-    port[0] = 0
-    while q < end and c"0" <= q[0] <= c"9" and q - start < 5:
-        port[0] = port[0] * 10 + (q[0] - c"0")
+    while q < end and is_digit(q[0]) and q - start < MAX_PORT_DIGITS:
         q += 1
-    if port[0] > 65535 or (q - start > 1 and start[0] == c"0"):
+    if q == end and q == start:
+        return -1
+    port[0] = read_port(span(start, q))
+    if port[0] < 0 or (q - start > 1 and start[0] == c"0"):
         return 0
     if q == end:
         return -1
     p[0] = q + 1
-    return q > start and q[0] == behind
+    return q[0] == behind
 
 
 # --- Version 2: binary ---

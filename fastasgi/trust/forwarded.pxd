@@ -5,12 +5,8 @@ of that may be anything. Knows the grammar of the fields and what they mean for 
 grammar, connections.
 """
 
+from fastasgi.codecs.text cimport Span
 from fastasgi.trust.peers cimport Address, TrustedPeers
-
-
-cdef struct Piece:
-    const char* p               # borrows from a field's value; NULL: not given
-    Py_ssize_t n                # bytes; 0: none, or empty
 
 
 cdef struct Hop:                # where the walk from the nearest proxy toward the client has come to
@@ -18,8 +14,8 @@ cdef struct Hop:                # where the walk from the nearest proxy toward t
     bint has_client
     Address client              # as the proxy at this hop saw it
     int port                    # 0: not told
-    Piece proto                 # of Forwarded
-    Piece host
+    Span proto                  # of Forwarded; of these, p is NULL if it is not given, and n 0 if it is empty, too
+    Span host
 
 
 cdef class Forwarding:

@@ -7,6 +7,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memset
 
 from fastasgi._parser cimport is_host
+from fastasgi.codecs.text cimport Span, equals_folded, read_port, span, span_of, trimmed
 from fastasgi.trust.peers cimport Address, TrustedPeers, address_text, read_address
 
 cdef enum:
@@ -152,7 +153,7 @@ cdef tuple split_host(bytes host):
 
 cdef object port_of(bytes text):
     """The number of a port; None: it is none."""
-    cdef int port = read_port(text, PyBytes_GET_SIZE(text))
+    cdef int port = read_port(span_of(text))
     return port if port > 0 else None
 
 
@@ -166,21 +167,6 @@ cdef bint is_forwarded_name(bytes name):
 
 
 # --- Lists whose last entry is the nearest proxy's ---
-
-cdef inline bint is_blank(char c) noexcept:
-    return c == c" " or c == c"\t"
-
-
-cdef Piece trimmed(const char* p, const char* end) noexcept:
-    cdef Piece piece
-    while p < end and is_blank(p[0]):
-        p += 1
-    while p < end and is_blank((end - 1)[0]):
-        end -= 1
-    piece.p = p
-    piece.n = end - p
-    return piece
-
 
 cdef const char* opening_quote(const char* start, const char* closing) noexcept:
     """The quote that begins the quoted-string which ends at `closing` (RFC 9110 section 5.6.4), or NULL."""
@@ -198,7 +184,7 @@ cdef const char* opening_quote(const char* start, const char* closing) noexcept:
     return NULL
 
 
-cdef bint previous_entry(const char* start, const char** end, bint has_quotes, Piece* entry) noexcept:
+cdef bint previous_entry(const char* start, const char** end, bint has_quotes, Span* entry) noexcept:
     """Take the last entry that is not empty off [start, end). False: there is none, or no telling where it begins."""
     cdef const char* last = end[0]
     cdef const char* p = last
@@ -224,8 +210,8 @@ cdef int walk(bytes chain, bint is_forwarded, TrustedPeers trusted, Hop* hop) ex
     """Go from the right to the first hop that is not trusted. `chain` is of Forwarded, or of X-Forwarded-For."""
     cdef const char* start = chain
     cdef const char* end = start + PyBytes_GET_SIZE(chain)
-    cdef Piece entry
-    cdef Piece node
+    cdef Span entry
+    cdef Span node
     cdef Address address
     cdef int port
     while hop.number < MAX_HOPS and previous_entry(start, &end, is_forwarded, &entry):
@@ -249,7 +235,7 @@ cdef bytes entry_at(list values, bytes chain, int hop):
     cdef bytes value
     cdef const char* start
     cdef const char* end
-    cdef Piece entry
+    cdef Span entry
     if not values:
         return b""
     value = b",".join(values)
@@ -267,7 +253,7 @@ cdef bytes entry_at(list values, bytes chain, int hop):
 cdef int count_entries(bytes value):
     cdef const char* start = value
     cdef const char* end = start + PyBytes_GET_SIZE(value)
-    cdef Piece entry
+    cdef Span entry
     cdef int count = 0
     while previous_entry(start, &end, False, &entry):
         count += 1
@@ -276,20 +262,7 @@ cdef int count_entries(bytes value):
 
 # --- What stands in an entry ---
 
-cdef int read_port(const char* p, Py_ssize_t n) noexcept:
-    """The number that up to five digits stand for; -1: they are no port."""
-    cdef int port = 0
-    cdef Py_ssize_t i
-    if not 0 < n <= 5:
-        return -1
-    for i in range(n):
-        if not c"0" <= p[i] <= c"9":
-            return -1
-        port = port * 10 + (p[i] - c"0")
-    return port if port <= 65535 else -1
-
-
-cdef bint read_node(Piece node, Address* address, int* port) noexcept:
+cdef bint read_node(Span node, Address* address, int* port) noexcept:
     """An address, in brackets where it is IPv6 and a port follows (RFC 7239 section 6). False: nothing of the kind."""
     cdef const char* end
     cdef const char* colon
@@ -316,23 +289,13 @@ cdef bint read_node(Piece node, Address* address, int* port) noexcept:
         if colon[0] != c":":
             return False
         # RFC 7239 section 6.2: obfport
-        port[0] = 0 if colon + 1 < end and colon[1] == c"_" else read_port(colon + 1, end - colon - 1)
+        port[0] = 0 if colon + 1 < end and colon[1] == c"_" else read_port(span(colon + 1, end))
         if port[0] < 0:
             return False
     return read_address(host, host_end - host, address)
 
 
-cdef bint name_is(Piece name, const char* lower, Py_ssize_t n) noexcept:
-    cdef Py_ssize_t i
-    if name.n != n:
-        return False
-    for i in range(n):
-        if (name.p[i] | 0x20) != lower[i]:
-            return False
-    return True
-
-
-cdef bint read_element(Piece element, Hop* hop, Piece* node) noexcept:
+cdef bint read_element(Span element, Hop* hop, Span* node) noexcept:
     """The for, proto and host of a forwarded-element (RFC 7239 section 4). False: it is malformed.
 
     Escapes in quoted strings are left as they are: nothing that is believed has one.
@@ -341,8 +304,8 @@ cdef bint read_element(Piece element, Hop* hop, Piece* node) noexcept:
     cdef const char* end = p + element.n
     cdef const char* equals
     cdef const char* behind
-    cdef Piece name
-    cdef Piece value
+    cdef Span name
+    cdef Span value
     node.p = hop.proto.p = hop.host.p = NULL
     node.n = hop.proto.n = hop.host.n = 0
     while p < end:
@@ -370,14 +333,14 @@ cdef bint read_element(Piece element, Hop* hop, Piece* node) noexcept:
     return True
 
 
-cdef bint take_parameter(Piece name, Piece value, Hop* hop, Piece* node) noexcept:
+cdef bint take_parameter(Span name, Span value, Hop* hop, Span* node) noexcept:
     """False: it has been given already."""
-    cdef Piece* place
-    if name_is(name, b"for", 3):
+    cdef Span* place
+    if equals_folded(name, b"for", 3):
         place = node
-    elif name_is(name, b"proto", 5):
+    elif equals_folded(name, b"proto", 5):
         place = &hop.proto
-    elif name_is(name, b"host", 4):
+    elif equals_folded(name, b"host", 4):
         place = &hop.host
     else:
         return True
