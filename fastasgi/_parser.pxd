@@ -81,10 +81,14 @@ cdef class LlhttpHeadParser(HeadParser):
     cdef object lines           # owns the bytes that the spans borrow, until the next parse()
 
 
+# The fields in which proxies tell of the client, in lower case: X-Forwarded-For, -Proto, -Host, -Port and -Prefix, and
+# Forwarded (RFC 7239).
+cdef tuple FORWARDED_NAMES
+
 # Whether a request line, of which the rest may be malformed or missing, is a HEAD's: an answer to it has no body.
 cdef bint is_of_head(const char* line, Py_ssize_t n) noexcept nogil
 cdef bint is_host(const uint8_t* p, const uint8_t* end) noexcept nogil      # a valid value of Host, perhaps empty
-cdef bint has_forwarded(const RequestHead* head) noexcept nogil     # a field in which proxies tell of the client
+cdef bint has_forwarded(const RequestHead* head) noexcept nogil     # it has one of FORWARDED_NAMES
 
 # Plain Python objects of a parsed head.
 cdef str method_of(const RequestHead* head)              # interned where the method is a common one

@@ -99,9 +99,9 @@ cdef enum:
     SLOTS = 1 << SLOT_BITS
     MAX_NAMES = 160
 
-cdef tuple FORWARDED_NAMES = (
-    b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-prefix",
-    b"x-forwarded-proto",
+FORWARDED_NAMES = (
+    b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-prefix",
+    b"forwarded",
 )
 
 cdef struct InternedName:

@@ -53,7 +53,7 @@ cdef class DefaultFields:
 # tokens: see is_token() of text.
 cdef bint check_value(const char* p, Py_ssize_t n) noexcept nogil
 
-cpdef str reason_phrase(int status)     # RFC 9110's name of a status; empty if it has none
+cpdef str reason_phrase(object status)  # RFC 9110's name of a status; empty if it has none
 cdef bytes status_line(int status)      # 100 to 999
 
 # How a response is framed that has no body by method or status (`bodiless`), has the application's Content-Length, or

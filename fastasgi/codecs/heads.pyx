@@ -30,7 +30,7 @@ PHRASES |= {
 }
 
 
-cpdef str reason_phrase(int status):
+cpdef str reason_phrase(object status):
     return PHRASES.get(status, "")
 
 

@@ -6,7 +6,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memset
 
-from fastasgi._parser cimport is_host
+from fastasgi._parser cimport FORWARDED_NAMES, is_host
 from fastasgi.codecs.text cimport Span, equals_folded, read_port, span, span_of, trimmed
 from fastasgi.trust.peers cimport Address, TrustedPeers, address_text, read_address
 
@@ -14,17 +14,18 @@ cdef enum:
     MAX_HOPS = 64               # beyond which no hop is looked at: no chain of proxies is as long
     MAX_PREFIX = 1024           # bytes of a prefix that is believed
 
-cdef bytes FORWARDED = b"forwarded"
-cdef bytes FOR = b"x-forwarded-for"
-cdef bytes PROTO = b"x-forwarded-proto"
-cdef bytes HOST = b"x-forwarded-host"
-cdef bytes PORT = b"x-forwarded-port"
-cdef bytes PREFIX = b"x-forwarded-prefix"
+cdef bytes FOR
+cdef bytes PROTO
+cdef bytes HOST
+cdef bytes PORT
+cdef bytes PREFIX
+cdef bytes FORWARDED
+FOR, PROTO, HOST, PORT, PREFIX, FORWARDED = FORWARDED_NAMES
 
 # A path of whole segments that means the same in each of its forms: no escapes
 cdef object PLAIN_PATH = re.compile(rb"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9!$&'()*+;=:@._~-]+)+")
 
-FIELDS = tuple([name.decode() for name in (FOR, PROTO, HOST, PORT, PREFIX, FORWARDED)])
+FIELDS = tuple([name.decode() for name in FORWARDED_NAMES])
 
 
 cdef class Forwarding:
