@@ -7,6 +7,9 @@ from typing import Protocol
 def parse_format(format: str) -> list[str]:
     """What an access log format consists of. Raises ValueError that names the atom which doesn't exist."""
 
+def describe_status(status: int, use_colors: bool) -> str:
+    """A status and its name, ``404 Not Found``, perhaps in the colour of its class."""
+
 class Route(Protocol):
     """Where lines go, see AccessRoute."""
 

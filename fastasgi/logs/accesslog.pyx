@@ -9,9 +9,8 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 from libc.string cimport memcpy
 
-from fastasgi.codecs.heads cimport DECIMAL_ROOM, put_bytes, put_decimal
-
-from fastasgi.codecs.heads import reason_phrase
+from fastasgi.codecs.heads cimport DECIMAL_ROOM, put_bytes, put_decimal, reason_phrase
+from fastasgi.codecs.text cimport is_token
 
 cdef extern from "logs/fatal.h" nogil:
     void catch_fatal_signal(int number, bint is_crash)
@@ -43,12 +42,21 @@ def parse_format(format: str) -> list:
     for literal, doubled, name in re.findall(r"([^{}]+)|(\{\{|\}\})|\{([^{}]*)\}|[{}]", format):
         if literal or doubled:
             parts.append(literal or doubled[0])
-        elif name in ATOMS or re.fullmatch(r"header\[[!#$%&'*+.^_`|~0-9A-Za-z-]+\]", name):
+        elif name in ATOMS or header_name(name) is not None:
             parts.append(Atom(name.lower()))
         else:
             known = ", ".join(ATOMS)
             raise ValueError(f"no atom {{{name}}} in an access log format; there are: {known}, header[name]")
     return parts
+
+
+cdef bytes header_name(str atom):
+    """The name of the field that header[name] stands for, in lower case; None: it is no such atom."""
+    cdef bytes name
+    if not (atom.startswith("header[") and atom.endswith("]")):
+        return None
+    name = atom.removeprefix("header[").removesuffix("]").lower().encode("ascii", "replace")
+    return name if is_token(name, len(name)) else None
 
 
 cdef class AccessLog:
@@ -193,12 +201,19 @@ cdef class AccessLog:
     cdef bytes status_text(self, int status):
         text = self.status_texts.get(status)
         if text is None:
-            text = f"{status} {reason_phrase(status)}"
-            if self.use_colors:
-                color = {1: 97, 2: 32, 3: 33, 4: 31, 5: 91}.get(status // 100, 97)
-                text = f"\x1b[{color}m{text}\x1b[0m"
-            text = self.status_texts[status] = f"{text}\n".encode("ascii")
+            text = self.status_texts[status] = f"{describe_status(status, self.use_colors)}\n".encode("ascii")
         return text
+
+
+# Of the first digit of a status: codes of ANSI's SGR sequence
+STATUS_COLORS = {1: 97, 2: 32, 3: 33, 4: 31, 5: 91}
+
+
+def describe_status(status: int, use_colors: bool) -> str:
+    """A status and its name, "404 Not Found", perhaps in the colour of its class; others than 1xx to 5xx have none."""
+    text = f"{status} {reason_phrase(status)}"
+    color = STATUS_COLORS.get(status // 100) if use_colors else None
+    return text if color is None else f"\x1b[{color}m{text}\x1b[0m"
 
 
 cdef char* put_escaped(char* p, bytes data) noexcept:
@@ -262,5 +277,5 @@ def atom_values(dict scope, int status, long long body_bytes, double duration_s)
 def atom_text(dict values, dict scope, name) -> str:
     """One value of a line, escaped."""
     if name.startswith("header["):
-        return escape(header_text(scope, name.removeprefix("header[").removesuffix("]").encode()))
+        return escape(header_text(scope, header_name(name)))
     return "-" if values[name] is None else escape(str(values[name]))
