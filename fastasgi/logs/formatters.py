@@ -4,10 +4,11 @@ Users name them ``fastasgi.logging.DefaultFormatter`` and ``fastasgi.logging.Acc
 """
 
 import copy
-import http
 import logging
 import sys
 from typing import Literal, TextIO
+
+from fastasgi.logs.accesslog import describe_status
 
 TRACE_LOG_LEVEL = 5  # uvicorn's, below DEBUG: each message of ASGI
 
@@ -21,7 +22,6 @@ _LEVEL_STYLES = {
     logging.ERROR: "31",
     logging.CRITICAL: "91",
 }
-_STATUS_STYLES = {1: "97", 2: "32", 3: "33", 4: "31", 5: "91"}
 _PREFIX_WIDTH = len("CRITICAL:")
 
 
@@ -109,10 +109,6 @@ class AccessFormatter(ColourizedFormatter):
 
     def get_status_code(self, status_code: int) -> str:
         """A status and its phrase, perhaps in its colour. For subclasses that show it otherwise."""
-        phrase = http.HTTPStatus(status_code).phrase if status_code in _STATUSES else ""
-        text = f"{status_code} {phrase}"
-        code = _STATUS_STYLES.get(status_code // 100)
-        return styled(text, code) if self.use_colors and code else text
-
+        return describe_status(status_code, self.use_colors)
 
 _STATUSES = frozenset(status.value for status in http.HTTPStatus)

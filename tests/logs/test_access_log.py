@@ -145,6 +145,42 @@ async def test_another_colour_is_that_of_whole_lines(screen: Screen) -> None:
     assert coloured.endswith('"\x1b[1mGET / HTTP/1.1\x1b[0m" \x1b[32m200 OK\x1b[0m')
 
 
+# Statuses of which CPython 3.11 has other names, without a name, and of no class
+@pytest.mark.parametrize(
+    ("status", "shown"),
+    [
+        (200, "200 OK"),
+        (299, "299 "),
+        (413, "413 Content Too Large"),
+        (414, "414 URI Too Long"),
+        (416, "416 Range Not Satisfiable"),
+        (422, "422 Unprocessable Content"),
+        (499, "499 "),
+        (600, "600 "),
+        (999, "999 "),
+    ],
+)
+@pytest.mark.parametrize("use_colors", [False, True])
+@in_loop
+async def test_a_status_looks_the_same_in_a_batch_and_through_logging(
+    status: int, shown: str, use_colors: bool, screen: Screen
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, b"", status=status)
+
+    async with logged(screen, app, use_colors=use_colors) as running:
+        client = await running.connect()
+        await client.ask(request())
+        await tick(running)
+        sieve = logging.Filter("")
+        ACCESS.addFilter(sieve)
+        await client.ask(request())
+        ACCESS.removeFilter(sieve)
+    code = {2: "\x1b[32m", 4: "\x1b[31m"}.get(status // 100, "") if use_colors else ""
+    batched, alone = [line.rpartition('" ')[2] for line in screen.getvalue().splitlines() if "GET" in line]
+    assert batched == alone == f"{code}{shown}" + ("\x1b[0m" if code else "")
+
+
 # Order
 
 
