@@ -27,6 +27,7 @@ from gunicorn.workers.base import Worker  # type: ignore
 
 from fastasgi.application.interfaces import ASGIApp, Message, Receive, Scope, Send
 from fastasgi.asgi.exchange import ClientDisconnected
+from fastasgi.codecs.heads import reason_phrase
 from fastasgi.config import Config
 from fastasgi.errors import AppImportError, ConfigError, FastasgiError
 from fastasgi.logging import LOG_LEVELS
@@ -508,7 +509,7 @@ def _with_field_limit(app: ASGIApp, limit_bytes: int) -> ASGIApp:
     async def limited(scope: Scope, receive: Receive, send: Send) -> None:
         if any(len(name) + len(value) + 4 > limit_bytes for name, value in scope.get("headers", ())):
             status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-            await _answer(scope, send, status, status.phrase.encode())
+            await _answer(scope, send, status, reason_phrase(status).encode())
         else:
             await app(scope, receive, send)
 
@@ -604,15 +605,11 @@ class WatchedResponse:
 
     def begin(self, status: int, headers: Any) -> None:
         """Take what starts the response."""
-        phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
-        self.status_code, self.status = status, f"{status} {phrase}".rstrip()
+        self.status_code, self.status = status, f"{status} {reason_phrase(status)}".rstrip()
         self.headers = [
             (bytes(name).decode("latin-1"), _printable(bytes(value).decode("latin-1")))
             for name, value in headers
         ]
-
-
-_STATUSES = frozenset(status.value for status in HTTPStatus)
 
 
 class _WatchedCall:
