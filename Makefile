@@ -27,6 +27,7 @@ DRILL ?= 20
 DRILL_TESTS := $(addprefix tests/asgi/test_,nesting.py finalizers.py)
 
 SOURCES := setup.py pyproject.toml $(shell find fastasgi -type f ! -name '*.so' ! -path '*/__pycache__/*')
+SECOND_WIRE := $(wildcard tests/secondwire/*.py tests/secondwire/*.pyx)
 HEADERS := $(wildcard fastasgi/*/*.h)
 CYTHON_SOURCES := $(wildcard fastasgi/*.pyx fastasgi/*.pxd fastasgi/*/*.pyx fastasgi/*/*.pxd)
 # What drives the compiled modules in one process. Frameworks and curl are too slow, or hang, under the sanitizers.
@@ -123,7 +124,7 @@ develop: $(VENV)/.requirements.txt
 
 install: $(VENV)/.installed
 
-install-test: $(VENV)/.installed $(VENV)/.requirements-test.txt
+install-test: $(VENV)/.installed $(VENV)/.requirements-test.txt $(VENV)/.secondwire
 
 clean:
 	rm -rf build dist *.egg-info .venv .venv-* .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -134,6 +135,11 @@ clean:
 $(VENV)/.installed: $(SOURCES) $(VENV)/.requirements.txt
 	if [ -d build ]; then find build -path '*/lib*' -name '*.py*' -delete; fi
 	$(PIP_INSTALL) --no-deps --no-build-isolation .
+	touch $@
+
+# The second wire of the tests, built against the package that is installed
+$(VENV)/.secondwire: $(VENV)/.installed $(SECOND_WIRE)
+	$(PIP_INSTALL) --no-deps --no-build-isolation tests/secondwire
 	touch $@
 
 $(VENV)/.requirements.txt: pyproject.toml .ci/requirements.py | $(VENV)/bin/python

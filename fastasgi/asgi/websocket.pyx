@@ -6,10 +6,10 @@ from cpython.contextvars cimport PyContext_Copy
 
 from fastasgi.asgi.exchange cimport READY, as_bytes
 from fastasgi.asgi.http cimport HTTPExchange, checked_headers, whole_number
+from fastasgi.codecs.heads cimport reason_phrase
 from fastasgi.codecs.frames cimport CLOSE_ABNORMAL, CLOSE_INTERNAL_ERROR, CLOSE_NORMAL, CLOSE_SERVICE_RESTART
 
 from fastasgi.asgi.exchange import ClientDisconnected
-from fastasgi.codecs.heads import reason_phrase
 from fastasgi.logs.accesslog import client_text, target_text
 
 cdef str WEBSOCKET_CONNECT = "websocket.connect"

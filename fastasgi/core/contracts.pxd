@@ -5,11 +5,11 @@ Connection speaks one wire protocol on one sink; an Opener says which one. Must 
 of transport.
 """
 
+from fastasgi.codecs.heads cimport DefaultFields
 from fastasgi.core.errorlog cimport ErrorLog
 from fastasgi.core.limits cimport Limits
 from fastasgi.core.memory cimport EventMemory
 from fastasgi.core.registry cimport Registry
-from fastasgi.core.serverfields cimport ServerFields
 from fastasgi.core.task cimport TaskStarter
 from fastasgi.logs.accesslog cimport AccessLog
 from fastasgi.trust.forwarded cimport Forwarding
@@ -29,7 +29,7 @@ cdef class WorkerContext:
 
         readonly Registry registry      # what is open and runs
         Limits limits
-        ServerFields fields             # of each response
+        DefaultFields fields            # that the server itself puts into each response
         EventMemory memory
         TaskStarter tasks
         ErrorLog logger
@@ -241,4 +241,4 @@ cdef class Wire:
     cdef Connection open(self, WorkerContext worker, ByteSink sink)     # a new one, which has the sink
 
 
-cdef dict unknown_scope(ByteSink sink)          # what the access log reads, for a request of which only the client is known
+cdef dict unknown_scope(ByteSink sink)          # what the access log reads, if only the client of a request is known

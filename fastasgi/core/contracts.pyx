@@ -13,11 +13,11 @@ from cpython.contextvars cimport PyContext_Copy
 from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from libc.string cimport memcpy
 
+from fastasgi.codecs.heads cimport DefaultFields
 from fastasgi.core.errorlog cimport ErrorLog
 from fastasgi.core.limits cimport Limits
 from fastasgi.core.memory cimport EventMemory, unpoison
 from fastasgi.core.registry cimport Registry
-from fastasgi.core.serverfields cimport ServerFields
 from fastasgi.core.task cimport TaskStarter
 from fastasgi.logs.accesslog cimport AccessLog
 
@@ -44,7 +44,7 @@ cdef class WorkerContext:
         self.context = contextvars.copy_context()
         self.registry = Registry(loop)
         self.limits = Limits(config)
-        self.fields = ServerFields(config.encoded_headers, config.date_header)
+        self.fields = DefaultFields(config.encoded_headers, dated=config.date_header)
         self.memory = EventMemory()
         self.tasks = TaskStarter(loop)
         self.logger = ErrorLog(logger, loop)

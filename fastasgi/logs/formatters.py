@@ -110,5 +110,3 @@ class AccessFormatter(ColourizedFormatter):
     def get_status_code(self, status_code: int) -> str:
         """A status and its phrase, perhaps in its colour. For subclasses that show it otherwise."""
         return describe_status(status_code, self.use_colors)
-
-_STATUSES = frozenset(status.value for status in http.HTTPStatus)

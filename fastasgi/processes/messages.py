@@ -17,8 +17,8 @@ STOP = b"t"  # stop gracefully
 SUCCEEDED = b"s"  # stop accepting connections now: another worker serves your sockets
 HURRY = b"h"  # stop at once
 
-# Blocked while a supervisor starts a worker; the worker unblocks them once it handles them. Windows lacks some,
-# and has no workers.
+# Blocked while a supervisor starts a worker; the worker unblocks them once it handles them. Windows lacks
+# some, and has no workers.
 HELD_SIGNALS: list[int] = [
     getattr(signal, name)
     for name in ("SIGINT", "SIGHUP", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2")

@@ -38,7 +38,6 @@ cdef class HTTP1Exchange(HTTPExchange):
         bytes websocket_key             # of Sec-WebSocket-Key, if this request opens a WebSocket
 
     cdef ByteSink open_sink(self)               # raises if the client has gone meanwhile
-    cdef bint decide_framing(self, bint more) except -1
     cdef int drop_field(self, bytes name) except -1
 
 

@@ -16,7 +16,9 @@ from fastasgi.asgi.http cimport DISCARD_LIMIT, HTTPExchange
 from fastasgi.asgi.httpconnection cimport TOO_BUSY, TOO_LARGE, HTTPConnection
 from fastasgi.codecs.chunked cimport chunked_decode, chunked_reset
 from fastasgi.codecs.heads cimport (
-    CHUNK_HEAD_ROOM, fields_size, put_bytes, put_chunk_head, put_decimal, put_fields, status_line,
+    CHUNK_HEAD_ROOM, FRAMED_BY_CHUNKS, FRAMED_BY_CLOSE, FRAMED_BY_HEAD, SAY_CLOSE, SAY_KEEP_ALIVE, SAY_NOTHING,
+    ResponseHead, fields_size, framing_of, head_room, put_bytes, put_chunk_head, put_fields, put_head, reason_phrase,
+    refusal,
 )
 from fastasgi.core.contracts cimport (
     JOIN_LIMIT, PEER_HAS_ENDED, PEER_IS_GONE, ByteSink, Connection, Wire, WorkerContext, unknown_scope,
@@ -25,7 +27,6 @@ from fastasgi.wires.handshake cimport Handshake, accept_key, read_handshake, ref
 from fastasgi.wires.websocket cimport WebSocketConnection, new_websocket
 
 from fastasgi.asgi.exchange import ClientDisconnected
-from fastasgi.codecs.heads import reason_phrase
 
 # What stands for "no limit", since a head is kept in memory
 MOST_LINE_BYTES, MOST_HEAD_BYTES, MOST_FIELDS = 2**20, 2**22, 32768
@@ -64,11 +65,12 @@ cdef class HTTP1Wire(Wire):
 
     cdef bytes refuse_plain(self, Connection connection, const char* p, Py_ssize_t n):
         cdef WorkerContext worker = connection.worker
-        cdef bytes text = b"" if is_of_head(p, n) else b"This port speaks TLS: use https.\n"
-        connection.log_refusal(None, 400, len(text), -1)
+        cdef bytes text = b"This port speaks TLS: use https.\n"
+        cdef bint is_head = is_of_head(p, n)
+        connection.log_refusal(None, 400, 0 if is_head else len(text), -1)
         if worker.logger.tells_refusal():
             worker.logger.warning("Request of %s refused with 400: plain HTTP where TLS is spoken", connection.peer())
-        return error_response(worker, 400, b"This port speaks TLS: use https.\n", is_of_head(p, n), [])
+        return refusal(400, worker.fields, [], text, is_head)
 
     cdef int note_old_handshake(self, HTTP1Connection connection) except -1:
         if not self.has_seen_old_handshake:
@@ -77,35 +79,6 @@ cdef class HTTP1Wire(Wire):
                 "A WebSocket handshake came in HTTP/1.0, which has none: it is a plain request to the application. "
                 "Behind nginx, set proxy_http_version 1.1.")
         return 0
-
-
-cdef inline char* put_head(
-    char* p, WorkerContext worker, bytes line, bint without_server, bint without_date, list fields,
-) noexcept:
-    """A response's head without its last CRLF, at most head_size() bytes. Fields that the application has sent replace the
-    server's own."""
-    return put_fields(worker.fields.put(put_bytes(p, line), without_server, without_date), fields)
-
-
-cdef inline Py_ssize_t head_size(WorkerContext worker, bytes line, list fields) noexcept:
-    return len(line) + len(worker.fields.lines) + fields_size(fields)
-
-
-cdef bytes error_response(WorkerContext worker, int status, bytes text, bint is_head, list fields):
-    """A whole response in an application's place, which says that it is the connection's last."""
-    cdef bytes line = status_line(status)
-    cdef bytes response
-    cdef char* p
-    fields = fields + [
-        (b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close"),
-        (b"content-length", b"%d" % len(text)),
-    ]
-    if is_head:
-        text = b""
-    response = PyBytes_FromStringAndSize(NULL, head_size(worker, line, fields) + 2 + len(text))
-    p = put_bytes(put_head(PyBytes_AS_STRING(response), worker, line, False, False, fields), b"\r\n")
-    put_bytes(p, text)
-    return response
 
 
 cdef class HTTP1Exchange(HTTPExchange):
@@ -119,48 +92,32 @@ cdef class HTTP1Exchange(HTTPExchange):
         cdef ByteSink sink = self.open_sink()
         cdef HTTP1Connection connection = self.connection
         cdef WorkerContext worker = self.worker
-        cdef bytes line = status_line(self.status)
-        cdef bint adds_length = self.decide_framing(more)
-        cdef char* p
-        if connection.keep_alive and not connection.may_keep_alive(self):
-            connection.keep_alive = False
-        if self.has_connection and not self.wants_close and not connection.keep_alive:
-            # "keep-alive" may not contradict the "close" that we send (RFC 9112 section 9.6)
-            self.drop_field(b"connection")
-        p = sink.reserve(
-            len(line) + len(worker.fields.lines) + self.headers_size + 4 * len(self.headers) + 128
-            + (len(body) if len(body) <= JOIN_LIMIT else 0))
-        p = put_head(p, worker, line, self.has_server, self.has_date, self.headers)
-        if adds_length:
-            p = put_bytes(p, b"content-length: ")
-            p = put_decimal(p, len(body))
-            p = put_bytes(p, b"\r\n")
-        elif self.chunked:
-            p = put_bytes(p, b"transfer-encoding: chunked\r\n")
-        if not connection.keep_alive:
-            if not self.wants_close:
-                p = put_bytes(p, b"connection: close\r\n")
-        elif self.minor_version == 0 and not self.has_connection:
-            p = put_bytes(p, b"connection: keep-alive\r\n")
-        p[0] = b"\r"
-        p[1] = b"\n"
-        sink.commit(p + 2)
-        return self.put_data(body, more)
-
-    cdef bint decide_framing(self, bint more) except -1:
-        """How the end of the body is told (RFC 9112 section 6.3). Returns whether content-length is to be added."""
+        cdef ResponseHead head
+        cdef Py_ssize_t room = len(body) if len(body) <= JOIN_LIMIT else 0
         if self.status == 204 and self.content_length >= 0:
             # RFC 9110 section 8.6: not in a 204
             self.drop_field(b"content-length")
             self.content_length = -1
-        if self.bodiless or self.content_length >= 0:
-            return False
-        if not (more or self.wants_trailers):
-            return True
-        self.chunked = self.minor_version == 1
-        if not self.chunked:
-            self.connection.keep_alive = False      # the end of the connection ends the body
-        return False
+        head.status = self.status
+        head.has_server = self.has_server
+        head.has_date = self.has_date
+        head.framing = framing_of(
+            self.bodiless, self.content_length >= 0, not (more or self.wants_trailers), self.minor_version)
+        head.length = len(body)
+        head.option = SAY_NOTHING
+        self.chunked = head.framing == FRAMED_BY_CHUNKS
+        if connection.keep_alive and (head.framing == FRAMED_BY_CLOSE or not connection.may_keep_alive(self)):
+            connection.keep_alive = False
+        if not connection.keep_alive and not self.wants_close:
+            head.option = SAY_CLOSE
+            if self.has_connection:
+                # "keep-alive" may not contradict that (RFC 9112 section 9.6)
+                self.drop_field(b"connection")
+        elif connection.keep_alive and self.minor_version == 0 and not self.has_connection:
+            head.option = SAY_KEEP_ALIVE
+        room += head_room(&head, worker.fields, self.headers_size + 4 * len(self.headers))
+        sink.commit(put_head(sink.reserve(room), &head, worker.fields, self.headers))
+        return self.put_data(body, more)
 
     cdef int put_data(self, bytes body, bint more) except -1:
         cdef ByteSink sink = self.open_sink()
@@ -201,13 +158,15 @@ cdef class HTTP1Exchange(HTTPExchange):
 
     cdef int put_informational(self, int status, list headers) except -1:
         cdef ByteSink sink = self.open_sink()
-        cdef bytes line
+        cdef ResponseHead head
         if self.minor_version == 0:
             # RFC 9110 section 15.2: a 1.0 client knows no 1xx
             return 0
-        line = status_line(status)
-        sink.commit(put_bytes(put_fields(put_bytes(
-            sink.reserve(len(line) + fields_size(headers) + 2), line), headers), b"\r\n"))
+        head.status = status
+        head.framing = FRAMED_BY_HEAD
+        head.option = SAY_NOTHING
+        sink.commit(put_head(
+            sink.reserve(head_room(&head, None, fields_size(headers))), &head, None, headers))
         sink.push(True)
         self.blocked = sink.blocked
         return 0
@@ -226,14 +185,20 @@ cdef class HTTP1Exchange(HTTPExchange):
     cdef int put_switch(self, list headers, Exchange websocket) except -1:
         cdef ByteSink sink = self.open_sink()
         cdef HTTP1Connection connection = self.connection
-        cdef bytes line = b"HTTP/1.1 101 Switching Protocols\r\n"
+        cdef WorkerContext worker = self.worker
         cdef list fields = [
             (b"upgrade", b"websocket"), (b"connection", b"Upgrade"),
             (b"sec-websocket-accept", accept_key(self.websocket_key)), *headers,
         ]
         cdef WebSocketConnection successor = new_websocket(websocket)
-        cdef char* p = sink.reserve(head_size(self.worker, line, fields) + 2)
-        sink.commit(put_bytes(put_head(p, self.worker, line, self.has_server, self.has_date, fields), b"\r\n"))
+        cdef ResponseHead head
+        head.status = 101
+        head.has_server = self.has_server
+        head.has_date = self.has_date
+        head.framing = FRAMED_BY_HEAD
+        head.option = SAY_NOTHING
+        sink.commit(put_head(
+            sink.reserve(head_room(&head, worker.fields, fields_size(fields))), &head, worker.fields, fields))
         self.connection = None
         return connection.switch_to(successor)
 
@@ -695,7 +660,7 @@ cdef class HTTP1Connection(HTTPConnection):
         elif status == 426:
             # RFC 9110 section 15.5.22, RFC 6455 section 4.4
             fields = [(b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")]
-        response = error_response(worker, status, text, is_head, fields)
+        response = refusal(status, worker.fields, fields, text, is_head)
         self.sink.put(response, len(response))
         self.keep_alive = False
         return self.linger()
