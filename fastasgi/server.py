@@ -13,8 +13,9 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fastasgi.application.lifespan import Lifespan
 from fastasgi.config import Config
 from fastasgi.core.contracts import WorkerContext
 from fastasgi.endpoints.health import HealthCheck
@@ -22,6 +23,10 @@ from fastasgi.errors import STARTUP_FAILURE as STARTUP_FAILURE
 from fastasgi.logging import log_mapping, log_process
 from fastasgi.logs.accessroute import make_access_log
 from fastasgi.serverstate import ServerState as ServerState
+from fastasgi.shutdown import BROKEN_OFF_S as BROKEN_OFF_S
+from fastasgi.shutdown import FORCED_LIFESPAN_TIMEOUT_S as FORCED_LIFESPAN_TIMEOUT_S
+from fastasgi.shutdown import FORCED_PHASE_TIMEOUT_S, Shutdown
+from fastasgi.shutdown import LIFESPAN_END_S as LIFESPAN_END_S
 from fastasgi.sinks.socketsink import ServerProtocol
 from fastasgi.sinks.tlssink import TLSProtocol, TLSWorker
 from fastasgi.system.handlers import SignalHandlers, is_main_thread
@@ -29,20 +34,9 @@ from fastasgi.system.sockets import listen_error
 from fastasgi.system.stalls import StallWatch
 from fastasgi.wires.opening import Opening
 
-if TYPE_CHECKING:
-    from fastasgi.application.lifespan import Lifespan
-
 logger = logging.getLogger("fastasgi.error")
 
-LEAST_NOTIFY_S = 1.0  # between calls of callback_notify where timeout_notify is 0, as in uvicorn
-NOTICE_AFTER_S = 0.1  # of waiting for requests before the log says so
-PHASE_TIMEOUT_S = 2.0  # for requests to end once they are disconnected, and once more when they are cancelled
-FORCED_PHASE_TIMEOUT_S = 0.1  # the same after a second signal
-FORCED_LIFESPAN_TIMEOUT_S = 2.0  # for the application's own shutdown after a second signal
-# Of a shutdown, beyond the grace time. All is over 8 seconds behind it: 28 seconds after the signal, two
-# before an orchestrator kills.
-LIFESPAN_END_S = 6.0  # when the application's own shutdown is broken off
-BROKEN_OFF_S = 1.4  # for it to end then
+LEAST_NOTIFY_S = 1.0  # between calls of callback_notify if timeout_notify is 0, as in uvicorn
 
 HANDLED_SIGNALS: list[int] = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
@@ -62,7 +56,7 @@ class Server:
     and ``capture_signals``. ``context`` is what all connections share, for them; None unless one serves.
     """
 
-    lifespan: "Lifespan"
+    lifespan: Lifespan
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -81,9 +75,8 @@ class Server:
         self.started = False
         self.servers: list[asyncio.Server] = []
         self.is_draining = False
-        self._has_given_up = False
         self._exit_asked: asyncio.Future[None] | None = None
-        self._force_asked: asyncio.Future[None] | None = None
+        self._shutdown: Shutdown | None = None
         self.context: WorkerContext | None = None
         self._tls_worker: TLSWorker | None = None  # None: connections are plain
         self._tick_handle: asyncio.Handle | None = None
@@ -111,6 +104,12 @@ class Server:
         if value:
             self._call_soon(self._ask_force)
 
+    @property
+    def _end_of_run(self) -> Shutdown:
+        """How this run ends, from its startup on."""
+        assert self._shutdown is not None
+        return self._shutdown
+
     def _call_soon(self, callback: Callable[[], object]) -> None:
         """Have the loop call back, from whatever thread or signal handler; nothing where none runs."""
         if self._loop is not None:
@@ -124,8 +123,8 @@ class Server:
 
     def _ask_force(self) -> None:
         """Have this run, once stopping, wait for nothing. In the loop's thread."""
-        if self._force_asked is not None and not self._force_asked.done():
-            self._force_asked.set_result(None)
+        if self._shutdown is not None:
+            self._shutdown.hurry()
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve in a new event loop until told to stop; a signal that stopped it is raised again at the end.
@@ -143,7 +142,7 @@ class Server:
                 serving.result()
             finally:
                 # Closing the runner waits for every task, also for one that ignores its cancellation.
-                if not self._has_given_up:
+                if self._shutdown is None or not self._shutdown.has_given_up:
                     runner.close()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -171,7 +170,7 @@ class Server:
                 self._stop_listening(sockets or [])  # before anything is awaited: that may be cancelled too
                 raise
             finally:
-                await self._see_through(self.shutdown(sockets))
+                await self._end_of_run.see_through(self.shutdown(sockets))
         finally:
             self._is_serving = False
         log_process("Finished", "server")
@@ -183,7 +182,7 @@ class Server:
         """
         self._reset()
         self._loop = asyncio.get_running_loop()
-        self._exit_asked, self._force_asked = self._loop.create_future(), self._loop.create_future()
+        self._exit_asked, self._shutdown = self._loop.create_future(), Shutdown()
         if self._should_exit:
             self._ask_exit()
         if self._force_exit:
@@ -203,7 +202,7 @@ class Server:
                 self.config.log_listening(listeners)
         except BaseException:
             self._stop_listening(listeners)
-            await self._see_through(self._end())
+            await self._end_of_run.see_through(self._end())
             raise
         self._tick_soon()
         self._stall_watch = StallWatch(self._loop, self.on_stall)
@@ -218,14 +217,15 @@ class Server:
             logger.warning("The event loop has not turned for %.1f s: %s", stall_s, where)
 
     async def _start_lifespan(self) -> None:
+        end = self._end_of_run
         starting = asyncio.create_task(self.lifespan.startup())
         is_done = False
         try:
-            is_done = await self._is_done(starting, None, FORCED_PHASE_TIMEOUT_S)
+            is_done = await end.is_done(starting, None, FORCED_PHASE_TIMEOUT_S)
         finally:
             if not is_done:
-                self._ask_force()
-                await self._see_through(self._give_up(starting))
+                end.hurry()
+                await end.see_through(end.give_up(self.lifespan, starting))
                 logger.error("Application startup was broken off")
         if not is_done:
             # As a shell tells the signals that have ended a process
@@ -340,32 +340,35 @@ class Server:
     async def _end(self) -> None:
         """Let running requests end within their times, and stop the application."""
         assert self._loop is not None
+        end = self._end_of_run
         lifespan_ends_at = self._loop.time() + self.config.grace_timeout_s + LIFESPAN_END_S
         try:
-            await self._end_requests()
+            if self.context is not None:
+                lingers = self.is_succeeded and not self.config.reload  # with reload a successor waits for us
+                await end.end_requests(self.context, self.config.grace_timeout_s, lingers, self._tick_soon)
         finally:
             if self._tick_handle is not None:
                 self._tick_handle.cancel()
             if self.context is not None:
                 self.context.finish_logs()
             try:
-                await self._stop_lifespan(lifespan_ends_at)
+                await end.stop_lifespan(self.lifespan, lifespan_ends_at)
             finally:
                 if self._stall_watch is not None:
                     self._stall_watch.end()
 
     async def _drain(self) -> None:
         """Serve on for timeout_drain; health checks, and responses by their close, tell that it will end."""
-        assert self._force_asked is not None
+        hurried = self._end_of_run.hurried
         self.is_draining = True
         is_listening = any(server.is_serving() for server in self.servers)
-        if not is_listening or self.is_succeeded or self._force_asked.done():
+        if not is_listening or self.is_succeeded or hurried.done():
             return
         if self.config.timeout_drain > 0:
             logger.info("Draining for %g seconds", self.config.timeout_drain)
             if self.context is not None:
                 self.context.drain(lingers=True, accepts=True)
-            await asyncio.wait({self._force_asked}, timeout=self.config.timeout_drain)
+            await asyncio.wait({hurried}, timeout=self.config.timeout_drain)
 
     def _stop_listening(self, sockets: list[socket.socket]) -> None:
         for server in self.servers:
@@ -375,100 +378,6 @@ class Server:
         for file in self.config.socket_files:
             file.remove()
         self.config.socket_files.clear()
-
-    async def _end_requests(self) -> None:
-        context = self.context
-        if context is None:
-            return
-
-        def begin_shutdown() -> None:
-            # With --reload the successor waits for our end
-            context.drain(lingers=self.is_succeeded and not self.config.reload)
-            # Who reads this may count on it: from now on each response says that it is the connection's last
-            logger.info("Shutting down")
-
-        phases: list[tuple[Callable[[], None], float, str]] = [
-            (begin_shutdown, self.config.grace_timeout_s, ""),
-            (context.disconnect, PHASE_TIMEOUT_S, "Disconnecting %d request(s), graceful shutdown is over."),
-            (context.cancel, PHASE_TIMEOUT_S, "Cancelling %d request(s), graceful shutdown is over."),
-            (context.abort, FORCED_PHASE_TIMEOUT_S, "Giving up %d request(s) that ignore cancellation."),
-        ]
-        idle = asyncio.create_task(context.registry.wait_idle())
-        notice = asyncio.get_running_loop().call_later(NOTICE_AFTER_S, self._log_waiting, context)
-        try:
-            for begin, timeout_s, message in phases:
-                if message and context.registry.exchange_count:
-                    logger.error(message, context.registry.exchange_count)
-                begin()
-                self._tick_soon()
-                if await self._is_done(idle, timeout_s, FORCED_PHASE_TIMEOUT_S):
-                    break
-                notice.cancel()
-            else:
-                self._has_given_up = True
-        finally:
-            notice.cancel()
-            idle.cancel()
-
-    def _log_waiting(self, context: WorkerContext) -> None:
-        logger.info(
-            "Waiting for %d connection(s) and %d request(s) to end. (CTRL+C to force quit)",
-            context.registry.connection_count,
-            context.registry.exchange_count,
-        )
-
-    async def _stop_lifespan(self, ends_at: float) -> None:
-        assert self._loop is not None
-        assert self._force_asked is not None
-        stopping = asyncio.create_task(self.lifespan.shutdown())
-        left_s = max(0.0, ends_at - self._loop.time())
-        if await self._is_done(stopping, left_s, FORCED_LIFESPAN_TIMEOUT_S):
-            stopping.result()
-        elif self._force_asked.done():
-            await self._give_up(stopping)
-        else:
-            logger.error(
-                "Application shutdown is broken off: it has not ended %g seconds after the grace time "
-                "(timeout_graceful_shutdown)",
-                LIFESPAN_END_S,
-            )
-            await self._give_up(stopping, BROKEN_OFF_S)
-
-    async def _give_up(
-        self, work: "asyncio.Task[None]", timeout_s: float = 2 * FORCED_LIFESPAN_TIMEOUT_S
-    ) -> None:
-        """Cancel work, and wait for it, by default as long as lifespan takes to cancel the application."""
-        work.cancel()
-        await asyncio.wait({work}, timeout=timeout_s)
-        self._has_given_up = self._has_given_up or not work.done() or self.lifespan.is_running
-
-    async def _is_done(
-        self, work: "asyncio.Task[None]", timeout_s: float | None, forced_timeout_s: float
-    ) -> bool:
-        """Whether work ends within timeout_s (None: in the end), or soon after a forced exit."""
-        forced = self._force_asked
-        assert forced is not None
-        await asyncio.wait((work, forced), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        if forced.done() and not work.done():
-            await asyncio.wait({work}, timeout=forced_timeout_s)
-        return work.done()
-
-    async def _see_through(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await work to its end. A cancellation meanwhile hurries it, as a second signal does."""
-        task = asyncio.create_task(work)
-        cancelled: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.wait({task})
-            except asyncio.CancelledError as error:
-                cancelled = error
-                self._ask_force()
-        task.result()
-        try:
-            if cancelled is not None:
-                raise cancelled
-        finally:
-            del cancelled  # whose traceback leads here
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

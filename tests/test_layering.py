@@ -14,29 +14,33 @@ PACKAGE = ROOT / "fastasgi"
 # Each layer, the lowest first, and what its modules may use besides each other. A layer is a folder, or a
 # module at the top: fastasgi is the package's own file, and _parser, whose path is fixed, belongs to codecs.
 TABLE = """\
-errors, codecs, demo
-trust, logs          codecs
-core                 codecs trust logs
-asgi                 codecs trust logs core
-wires                codecs trust core asgi
-sinks                codecs core
-application, system  errors
-settings             errors
-tls                  errors settings
-endpoints, importer  application
-protocols            asgi application
-logging              errors logs
-middleware           trust application logging
-config               errors trust sinks application system settings tls logging middleware
-serverstate          core
-server               errors logs core wires sinks application system endpoints logging config serverstate
-processes            errors application system settings logging config server
-launch               errors system logging config server processes
-cli                  errors settings config processes launch
-supervisors          errors config server processes
-workers              errors logs asgi wires application system tls logging config server
-main, __main__       config serverstate server launch cli supervisors
-fastasgi             asgi application importer logging middleware config server launch cli supervisors
+errors, demo
+codecs
+trust, logs     codecs
+core            codecs trust logs
+asgi            codecs trust logs core
+wires           codecs trust core asgi
+sinks           codecs core
+application     errors
+system          errors
+settings        errors
+tls             errors settings
+endpoints       application
+importer        application
+protocols       asgi application
+logging         errors logs
+middleware      trust application logging
+config          errors trust sinks application system settings tls logging middleware
+serverstate     core
+shutdown        core application
+server          errors logs core wires sinks application system endpoints logging config serverstate shutdown
+processes       errors application system settings logging config server
+launch          errors system logging config server processes
+cli             errors settings config processes launch
+supervisors     errors config server processes
+workers         errors logs asgi wires application system tls logging config server
+main, __main__  config serverstate server launch cli supervisors
+fastasgi        asgi application importer logging middleware config server launch cli supervisors
 """
 
 # Uses that are still to go: the file, and the layer that it must not use

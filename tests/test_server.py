@@ -12,7 +12,7 @@ from recorder import GET, Recorder, Stubborn, hello
 from serving import WAIT_S, fetch, port_of, serving
 from wire import in_each_loop
 
-from fastasgi import Config, Server, server
+from fastasgi import Config, Server, shutdown
 from fastasgi.errors import BindError
 
 # Serving
@@ -268,7 +268,7 @@ async def test_signals_of_a_run_that_failed_are_not_raised_after_the_next() -> N
 
 
 def test_the_loop_of_a_run_after_one_that_gave_up_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "PHASE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(shutdown, "PHASE_TIMEOUT_S", 0.05)
     loops: list[asyncio.AbstractEventLoop] = []
 
     class OnceStubborn(Stubborn):

@@ -16,7 +16,7 @@ from serving import WAIT_S, ServerProcess, fetch, port_of, serving
 from wire import in_each_loop, in_loop
 
 import fastasgi
-from fastasgi import Config, Server, launch, server
+from fastasgi import Config, Server, launch, shutdown
 
 
 class Disconnected(Recorder):
@@ -73,7 +73,7 @@ async def test_requests_that_never_end_are_ended_in_phases(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(server, "PHASE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(shutdown, "PHASE_TIMEOUT_S", 0.05)
 
     app = application()
     async with serving(app, timeout_graceful_shutdown=0.05, log_config=None) as running:

@@ -12,7 +12,7 @@ import pytest
 from serving import WAIT_S, fetch
 from wire import in_each_loop
 
-from fastasgi import Config, Server, lifespan, server
+from fastasgi import Config, Server, lifespan, shutdown
 
 
 class App:
@@ -325,7 +325,7 @@ async def test_a_start_that_ignores_cancellation_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(lifespan, "RETURN_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(server, "FORCED_LIFESPAN_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(shutdown, "FORCED_LIFESPAN_TIMEOUT_S", 0.1)
     app = IgnoresCancellation()
     served = Served(app)
     task = asyncio.create_task(served.serve())
