@@ -43,14 +43,14 @@ from fastasgi.trust.peers import TrustedPeers, split_peers
 
 logger = logging.getLogger("fastasgi.error")
 
-# uvicorn's names for what a setting may be, in its order
+# uvicorn's types of settings, with its values in its order
 HTTPProtocolType = Literal["auto", "fastasgi", "httptools", "h11", "zttp"]
 WSProtocolType = Literal["auto", "none", "websockets", "websockets-sansio", "wsproto"]
 LifespanType = Literal["auto", "on", "off"]
 LoopFactoryType = Literal["auto", "uvloop", "asyncio", "none", "zuvloop"]
 InterfaceType = Literal["auto", "asgi3", "asgi2", "wsgi"]
 INTERFACES: list[InterfaceType] = list(get_args(InterfaceType))
-# And its mappings of these to what stands behind them, of which programs use the keys
+# uvicorn's mappings from these values to classes. Programs use their keys.
 _PROTOCOL = "fastasgi.sinks.socketsink:ServerProtocol"
 HTTP_PROTOCOLS: dict[str, str] = dict.fromkeys(get_args(HTTPProtocolType), _PROTOCOL)
 WS_PROTOCOLS: dict[str, str | None] = {**dict.fromkeys(get_args(WSProtocolType), _PROTOCOL), "none": None}
@@ -63,7 +63,7 @@ DEFAULT_TRUSTED = "127.0.0.1, ::1"
 DEFAULT_FORWARDED = "x-forwarded-for, x-forwarded-proto"
 HEAD_BYTES = 65536
 GRACE_TIMEOUT_S = 20.0
-RELOAD_GRACE_S = 1.0  # the same where a developer waits
+RELOAD_GRACE_S = 1.0  # of timeout_graceful_shutdown with reload: a developer waits for the restart
 
 _APP, _LISTEN, _HTTP, _WEBSOCKET = "Application", "Listening", "HTTP", "WebSockets"
 _LOG, _LIMIT, _TIMEOUT = "Logging", "Limits", "Timeouts"
@@ -75,7 +75,7 @@ _NO_CLASS = "protocol classes are not taken, since connections are compiled: lea
 
 @dataclass(eq=False)
 class Config:
-    """The settings of one server. Names, order and defaults are uvicorn's wherever uvicorn has the setting.
+    """The settings of one server. Names, order and defaults are uvicorn's for all settings that uvicorn has.
 
     Making one checks every setting, reads ``env_file`` and sets up logging. Raises ConfigError.
     """
@@ -85,34 +85,35 @@ class Config:
         "text",
         DEFAULT_HOST,
         _LISTEN,
-        "Address or host name to listen on; empty, or in Python None, is all addresses.",
+        "Address or host name to listen on. An empty one, or in Python None, means all addresses.",
         empty_is_value=True,
     )
     port: int = setting(
         "whole",
         DEFAULT_PORT,
         _LISTEN,
-        "Port to listen on; 0 takes a free one and prints it.",
+        "Port to listen on. With 0 the system chooses a free one, which the log shows.",
         least=0,
         most=65535,
     )
     uds: str | os.PathLike[str] | None = setting(
-        "path", None, _LISTEN, "Listen on a Unix socket at this path instead of host and port."
+        "path", None, _LISTEN, "Path of a Unix socket to listen on instead of host and port."
     )
     fd: int | None = setting(
         "whole",
         None,
         _LISTEN,
-        "Listen on this inherited socket descriptor, before uds, host and port.",
+        "Number of an open socket, inherited from the parent process, to listen on instead of uds, host "
+        "and port.",
         least=0,
     )
     loop: str | asyncio.AbstractEventLoop | LoopFactory = setting(
         "text",
         "auto",
         _PROCESS,
-        "Event loop: auto is uvloop where it is installed, and so is uvicorn's zuvloop; none what asyncio "
-        "takes itself; or the import string of a function that makes one. In Python also that function, or "
-        "a loop in which serve() is awaited.",
+        "Event loop: auto is uvloop if it is installed, otherwise asyncio's; none is the one that asyncio"
+        " makes by itself; uvicorn's zuvloop means auto. Or the import string of a function that makes an"
+        " event loop. In Python also that function, or the loop in which you await serve().",
         choices=get_args(LoopFactoryType),
         takes_import_string=True,
         takes=lambda value: callable(value) or isinstance(value, asyncio.AbstractEventLoop),
@@ -121,7 +122,8 @@ class Config:
         "text",
         "auto",
         _HTTP,
-        "Parser of HTTP/1.x requests; auto is fastasgi's own, and so are h11 and zttp, which uvicorn knows.",
+        "Parser of HTTP/1.x requests: fastasgi's own, or httptools. auto means fastasgi, and so do "
+        "uvicorn's values h11 and zttp.",
         choices=get_args(HTTPProtocolType),
         takes_no_class=_NO_CLASS,
     )
@@ -130,7 +132,7 @@ class Config:
         "text",
         "auto",
         _WEBSOCKET,
-        "Whether WebSockets are served; uvicorn's other values mean auto.",
+        "Whether WebSockets are served: none turns them off. uvicorn's other values mean auto.",
         choices=get_args(WSProtocolType),
         takes_no_class=_NO_CLASS,
     )
@@ -138,7 +140,8 @@ class Config:
         "whole",
         16 * 1024 * 1024,
         _WEBSOCKET,
-        "Length of a message, inflated; beyond it the WebSocket is closed with 1009.",
+        "Size of the largest WebSocket message that is accepted, after decompression. A larger one closes"
+        " the WebSocket with code 1009.",
         unit="bytes",
         least=1,
         is_limit=True,
@@ -147,7 +150,8 @@ class Config:
         "whole",
         32,
         _WEBSOCKET,
-        "Messages that wait for the application before the client is read no more; 1 MiB of them at most.",
+        "Number of received messages that may wait for the application, together at most 1 MiB. While "
+        "they do, nothing more is read from the client.",
         least=1,
         is_limit=True,
     )
@@ -155,7 +159,7 @@ class Config:
         "number",
         20.0,
         _WEBSOCKET,
-        "Time between pings; 0 for none.",
+        "Time between two pings to a WebSocket client; 0 disables pings.",
         unit="seconds",
         least=0,
         is_limit=True,
@@ -165,33 +169,41 @@ class Config:
         "number",
         20.0,
         _WEBSOCKET,
-        "Time that a client has to answer a ping before it is closed with 1011; 0 for any.",
+        "Time that a client has to answer a ping; then the WebSocket is closed with code 1011. 0 disables"
+        " the limit.",
         unit="seconds",
         least=0,
         is_limit=True,
         optional=True,
     )
     ws_per_message_deflate: bool = setting(
-        "switch", True, _WEBSOCKET, "Compress messages where the client offers it (RFC 7692)."
+        "switch",
+        True,
+        _WEBSOCKET,
+        "Compress messages if the client offers it (permessage-deflate, RFC 7692).",
     )
     lifespan: str = setting(
         "text",
         "auto",
         _APP,
-        "Whether the application is told of start and end; auto goes on without where it raises.",
+        "Whether the application is told when the server starts and stops (ASGI's lifespan). auto tries "
+        "it, and serves without it if the application raises an exception; with on that exception ends "
+        "the server.",
         choices=get_args(LifespanType),
     )
     env_file: str | os.PathLike[str] | None = setting(
         "path",
         None,
         _PROCESS,
-        "File of environment variables for the application; needs python-dotenv. It sets no settings.",
+        "File of environment variables for the application; needs the python-dotenv package. Settings of "
+        "fastasgi in it have no effect.",
     )
     log_config: LogConfig = setting(
         "object",
         None,
         _LOG,
-        "Logging configuration: an .ini, .json or .yaml file; in Python also a dict, or None for none.",
+        "Logging configuration: an .ini, .json or .yaml file. In Python also a dict, or None to leave the"
+        " loggers' handlers as they are.",
         default_factory=lambda: LOGGING_CONFIG,
         default_text="built in",
     )
@@ -199,7 +211,7 @@ class Config:
         "object",
         None,
         _LOG,
-        "Least level that is logged.",
+        "Lowest level that is logged.",
         choices=tuple(LOG_LEVELS),
         default_text="info",
     )
@@ -209,31 +221,37 @@ class Config:
         "text",
         "auto",
         _APP,
-        "Interface of the application; auto tells them apart, and says so in the log where it takes WSGI.",
+        "Interface that the application is written for. auto recognizes it, and says so in the log if it "
+        "is WSGI.",
         choices=get_args(InterfaceType),
     )
     reload: bool = setting(
         "switch",
         False,
         _RELOAD,
-        "Restart the worker when files change, for development. Needs the reload extra.",
+        "Restart the worker when source files change, for development. Needs pip install 'fastasgi[reload]'.",
     )
     reload_dirs: list[str] | str | None = setting(
         "list",
         None,
         _RELOAD,
-        "Folder to watch; may be repeated.",
+        "Folder to watch, with all that is in it; may be repeated.",
         option_name="reload-dir",
         default_text="current folder",
     )
     reload_delay: float = setting(
-        "number", 0.25, _RELOAD, "Time within which changes count as one.", unit="seconds", least=0
+        "number",
+        0.25,
+        _RELOAD,
+        "Time within which several changes cause one restart.",
+        unit="seconds",
+        least=0,
     )
     reload_includes: list[str] | str | None = setting(
         "list",
         None,
         _RELOAD,
-        "Glob of files to watch as well, or a folder; may be repeated.",
+        "Further files to watch, as a glob pattern, or a folder; may be repeated.",
         option_name="reload-include",
         default_text="*.py",
     )
@@ -241,7 +259,7 @@ class Config:
         "list",
         None,
         _RELOAD,
-        "Glob of files not to watch, or a folder; may be repeated.",
+        "Files not to watch, as a glob pattern, or a folder; may be repeated.",
         option_name="reload-exclude",
         default_text=".*, .py[cod], .sw.*, ~*",
     )
@@ -249,8 +267,8 @@ class Config:
         "count",
         None,
         _PROCESS,
-        "Worker processes behind a supervisor; auto is one for each processor that may be used, 0 is one "
-        "process without a supervisor.",
+        "Number of worker processes, which a supervisor process starts and watches. auto is one for each "
+        "processor that may be used; 0 is one process without a supervisor.",
         least=0,
         default_text="no supervisor, one process",
     )
@@ -258,7 +276,8 @@ class Config:
         "switch",
         True,
         _PROXY,
-        "Believe what trusted proxies say of the client: see forwarded_allow_ips and forwarded_headers.",
+        "Take the client's address and the scheme from headers of trusted proxies: see "
+        "forwarded_allow_ips and forwarded_headers.",
     )
     server_header: bool = setting("switch", True, _HTTP, "Send the server header.")
     date_header: bool = setting("switch", True, _HTTP, "Send the date header.")
@@ -266,36 +285,47 @@ class Config:
         "list",
         None,
         _PROXY,
-        "Proxy that is trusted with forwarded_headers: an address, a network such as 10.0.0.0/8, unix for "
-        "all Unix sockets, unix:PATH for one that is listened on, * for all peers; may be repeated.",
+        "Trusted proxy, whose forwarded_headers are believed: an address, a network such as 10.0.0.0/8, "
+        "unix for all Unix sockets, unix:PATH for the one that is listened on at this path, or * for "
+        "everybody; may be repeated.",
         default_text=DEFAULT_TRUSTED,
     )
-    root_path: str = setting("text", "", _APP, "Path under which a proxy serves the application.")
+    root_path: str = setting(
+        "text", "", _APP, "URL path under which a proxy serves the application (ASGI's root_path)."
+    )
     limit_concurrency: int | None = setting(
         "whole",
         None,
         _LIMIT,
-        "Requests and open WebSockets served at once; further ones are answered with 503, but not health "
-        "checks at health_path.",
+        "Number of requests and open WebSockets that are served at the same time. Further ones are "
+        "answered with 503, except health checks at health_path.",
         least=1,
         is_limit=True,
     )
     limit_max_requests: int | None = setting(
-        "whole", None, _LIMIT, "Requests to serve before the process ends gracefully.", least=1, is_limit=True
+        "whole",
+        None,
+        _LIMIT,
+        "Number of requests after which a process ends gracefully; a supervisor replaces it.",
+        least=1,
+        is_limit=True,
     )
     limit_max_requests_jitter: int = setting(
         "whole",
         0,
         _LIMIT,
-        "At most so many requests, drawn at random, are added to limit_max_requests.",
+        "A random number up to this one is added to limit_max_requests, so that workers do not end together.",
         least=0,
     )
-    backlog: int = setting("whole", 2048, _LISTEN, "Connections that may wait to be accepted.", least=0)
+    backlog: int = setting(
+        "whole", 2048, _LISTEN, "Number of connections that may wait to be accepted.", least=0
+    )
     timeout_keep_alive: float = setting(
         "number",
         5,
         _TIMEOUT,
-        "Idle time before a connection is closed; 0 keeps none.",
+        "Time for which an idle connection is kept open for another request; 0 closes it after each "
+        "response.",
         unit="seconds",
         least=0,
     )
@@ -303,7 +333,7 @@ class Config:
         "number",
         30,
         _TIMEOUT,
-        "Time between two calls of callback_notify; 0 is a second.",
+        "Time between two calls of callback_notify; 0 means 1 second.",
         unit="seconds",
         least=0,
         on_command_line=False,
@@ -312,8 +342,9 @@ class Config:
         "number",
         None,
         _TIMEOUT,
-        "Time that running requests have to end once the server stops; then they are disconnected and, "
-        "2 seconds later, cancelled. All is over 8 seconds after it. WebSockets are closed at once.",
+        "Time that running requests have to finish once the server is told to stop. Then they get "
+        "http.disconnect, 2 seconds later they are cancelled, and at most 8 seconds after this time the "
+        "process ends. WebSockets are closed at once.",
         unit="seconds",
         least=0,
         default_text=f"{GRACE_TIMEOUT_S:g}",
@@ -322,8 +353,8 @@ class Config:
         "number",
         60,
         _TIMEOUT,
-        "Time that a worker's event loop may stand still; then its stacks are logged and it is replaced; "
-        "0 for any, and so it is with reload.",
+        "Time for which a worker's event loop may be blocked; then its stacks are logged and it is "
+        "replaced. 0 disables the check, and so does reload.",
         unit="seconds",
         least=0,
         is_limit=True,
@@ -332,92 +363,98 @@ class Config:
         "object",
         None,
         _PROCESS,
-        "Coroutine function to call at the start and then each timeout_notify.",
+        "Coroutine function that is called at the start, and then again after each timeout_notify.",
         on_command_line=False,
     )
     ssl_keyfile: list[str] | str | os.PathLike[str] | None = setting(
         "paths",
         None,
         _TLS,
-        "File of a private key in PEM; repeated, in the order of ssl_certfile.",
+        "File of the private key, in PEM format. With several certificates, repeat it in the order of "
+        "ssl_certfile.",
         default_text="in the certificate's file",
     )
     ssl_certfile: list[str] | str | os.PathLike[str] | None = setting(
         "paths",
         None,
         _TLS,
-        "File of a certificate and its chain in PEM; serve TLS with it. Repeated: the one whose host name "
-        "the client asks for, otherwise the first.",
+        "File of a certificate and its chain, in PEM format; turns TLS on. May be repeated: a client gets"
+        " the certificate for the host name that it asks for, otherwise the first one.",
     )
     ssl_keyfile_password: str | None = setting(
         "text",
         None,
         _TLS,
-        "Password of all private keys. Other users see what is on a command line; the environment is better.",
+        "Password of every private key. Set it in the environment, since other users can see a command line.",
         is_secret=True,
     )
     ssl_version: int = setting(
         "whole",
         SSL_PROTOCOL_VERSION,
         _TLS,
-        "17 (or 2) for TLS 1.2 and later, 5 for TLS 1.2 alone: values of the ssl module's constants.",
+        "Versions of TLS: 17 (or 2) is TLS 1.2 and later, 5 is TLS 1.2 alone. The numbers are those of "
+        "the ssl module's constants.",
     )
     ssl_cert_reqs: int = setting(
         "whole",
         int(CERT_NONE),
         _TLS,
-        "Client certificates: 0 asks for none, 1 takes one, 2 requires one.",
+        "Certificates of clients: 0 asks for none, 1 accepts one, 2 requires one.",
         least=0,
         most=2,
     )
     ssl_ca_certs: str | os.PathLike[str] | None = setting(
-        "path", None, _TLS, "File of the certificates, in PEM, that client certificates must be signed by."
+        "path",
+        None,
+        _TLS,
+        "File of the certificates, in PEM format, that clients' certificates must be signed by.",
     )
     ssl_ciphers: str | None = setting(
         "text",
         None,
         _TLS,
-        "Ciphers of TLS 1.2 as an OpenSSL cipher list; those of TLS 1.3 are always on. "
-        "TLSv1, which older uvicorns have as default, means the default.",
+        "Ciphers of TLS 1.2 as an OpenSSL cipher list; those of TLS 1.3 are always on. TLSv1, the default"
+        " of older versions of uvicorn, means this default.",
         default_text=CIPHERS,
     )
     ssl_context_factory: Callable[..., SSLContext] | None = setting(
         "object",
         None,
         _TLS,
-        "Function of this Config and of a function without arguments, which makes the usual context; returns "
-        "the ssl.SSLContext to use. Called for each certificate.",
+        "Function that returns the ssl.SSLContext to use; called for each certificate. Its arguments are "
+        "this Config, and a function without parameters that makes the usual context.",
         on_command_line=False,
     )
     headers: list[tuple[str, str]] | None = setting(
         "headers",
         None,
         _HTTP,
-        "Header for every response, as name:value; may be repeated. In Python a list of (name, value).",
+        "Header to add to every response, as name:value; may be repeated. In Python a list of (name, value).",
         option_name="header",
         default_text="none",
     )
     factory: bool = setting(
-        "switch", False, _APP, "APP is called without arguments and returns the application."
+        "switch", False, _APP, "APP is not the application but a function without parameters that returns it."
     )
     h11_max_incomplete_event_size: int | None = setting(
         "whole",
         None,
         _LIMIT,
-        "uvicorn's name for limit_request_head, which goes before it.",
+        "uvicorn's name for limit_request_head, used if that is not set.",
         unit="bytes",
         least=16,
         is_limit=True,
     )
     reset_contextvars: bool = setting(
-        "switch", False, _PROCESS, "Without effect: no request sees another's context variables in any case."
+        "switch", False, _PROCESS, "Has no effect: no request ever sees another's context variables."
     )
 
     app_dir: str | os.PathLike[str] | None = setting(
         "path",
         None,
         _APP,
-        "Folder to look for APP in, put first on sys.path; in Python not set.",
+        "Folder in which APP is looked for first: it is put at the front of sys.path. In Python not set "
+        "by default.",
         empty_is_value=True,
         default_text="current folder",
     )
@@ -428,15 +465,16 @@ class Config:
         "text",
         None,
         _LOG,
-        "Access log line: json, or a text with {client} {method} {path} {query} {http_version} {status} "
-        "{bytes} {duration_us} {time} {user_agent} {referer} {header[name]}.",
+        "Format of the access log: json, or a text with {client} {method} {path} {query} {http_version} "
+        "{status} {bytes} {duration_us} {time} {user_agent} {referer} {header[name]}.",
         default_text="uvicorn's line",
     )
     header_underscores: str | None = setting(
         "text",
         None,
         _HTTP,
-        "Request headers with an underscore in their name: pass on, leave out, or answer with 400.",
+        "What to do with request headers that have an underscore in their name: allow passes them on, "
+        "drop leaves them out, refuse answers the request with 400.",
         choices=("allow", "drop", "refuse"),
         default_text="allow; for WSGI drop",
     )
@@ -444,7 +482,8 @@ class Config:
         "whole",
         16384,
         _LIMIT,
-        "Length of the request line; beyond it 414; without it 1 MiB is the most.",
+        "Length of the longest request line that is accepted. A longer one is answered with 414. No "
+        "limit means 1 MiB.",
         unit="bytes",
         least=16,
         is_limit=True,
@@ -453,7 +492,8 @@ class Config:
         "whole",
         HEAD_BYTES,
         _LIMIT,
-        "Length of request line and headers; beyond it 431; without it 4 MiB is the most.",
+        "Length of the longest request line and headers that are accepted. Longer ones are answered with "
+        "431. No limit means 4 MiB.",
         unit="bytes",
         least=16,
         is_limit=True,
@@ -462,7 +502,7 @@ class Config:
         "whole",
         100,
         _LIMIT,
-        "Headers of a request; beyond it 431; without it 32768 are the most.",
+        "Number of headers that a request may have. More are answered with 431. No limit means 32768.",
         least=1,
         is_limit=True,
     )
@@ -470,7 +510,8 @@ class Config:
         "whole",
         0,
         _LIMIT,
-        "Length of a request body, 0 for any; beyond it 413.",
+        "Length of the longest request body that is accepted. A longer one is answered with 413. 0 "
+        "disables the limit.",
         unit="bytes",
         least=0,
         is_limit=True,
@@ -479,7 +520,8 @@ class Config:
         "number",
         30,
         _TIMEOUT,
-        "Time to receive a request's head, 0 for any; then 408.",
+        "Time that a client has to send the head of a request; then it is answered with 408. 0 disables "
+        "the limit.",
         unit="seconds",
         least=0,
         is_limit=True,
@@ -488,7 +530,8 @@ class Config:
         "number",
         60,
         _TIMEOUT,
-        "Time between two pieces of a request's body that the application waits for, 0 for any; then 408.",
+        "Time that the application waits for more of a request's body; then the request is answered with "
+        "408. 0 disables the limit.",
         unit="seconds",
         least=0,
         is_limit=True,
@@ -497,7 +540,8 @@ class Config:
         "number",
         60,
         _TIMEOUT,
-        "Time in which a client takes nothing of a response, 0 for any; then the connection is cut off.",
+        "Time for which a client may take nothing of its response; then the connection is cut off. 0 "
+        "disables the limit.",
         unit="seconds",
         least=0,
         is_limit=True,
@@ -515,13 +559,14 @@ class Config:
         "switch",
         False,
         _PROCESS,
-        "Import the application before workers are forked, so that they share memory.",
+        "Import the application once, in the supervisor, and fork the workers from it, so that they share"
+        " memory.",
     )
     limit_worker_rss: int | None = setting(
         "whole",
         None,
         _LIMIT,
-        "Resident memory beyond which a worker gets a successor. Linux only.",
+        "Resident memory above which a worker is replaced. Linux only.",
         unit="MiB",
         least=1,
         is_limit=True,
@@ -530,7 +575,7 @@ class Config:
         "number",
         None,
         _LIMIT,
-        "Age at which a worker gets a successor.",
+        "Age at which a worker is replaced.",
         unit="seconds",
         least=1,
         is_limit=True,
@@ -539,7 +584,8 @@ class Config:
         "number",
         0,
         _TIMEOUT,
-        "Time that a worker has to become ready; 0 for any. Each 30 seconds the log says where it stands.",
+        "Time that a worker has to become ready to serve; 0 disables the limit. Until it is ready, the "
+        "log says every 30 seconds what it is doing.",
         unit="seconds",
         least=0,
         is_limit=True,
@@ -548,7 +594,7 @@ class Config:
         "number",
         0,
         _TIMEOUT,
-        "Time for which a server told to stop serves on, while health_path answers 503.",
+        "Time for which a server that was told to stop serves on, while health_path answers 503.",
         unit="seconds",
         least=0,
     )
@@ -556,9 +602,12 @@ class Config:
         "text",
         None,
         _APP,
-        "Path at which the server itself answers health checks: 200, and 503 once it is to stop.",
+        "URL path at which the server itself answers health checks: with 200, and with 503 once it was "
+        "told to stop.",
     )
-    pid_file: str | os.PathLike[str] | None = setting("path", None, _PROCESS, "File for the process id.")
+    pid_file: str | os.PathLike[str] | None = setting(
+        "path", None, _PROCESS, "File to write the process id to."
+    )
     process_name: str | None = setting(
         "text", None, _PROCESS, "Name of the processes as ps shows it; needs the setproctitle package."
     )
@@ -572,16 +621,16 @@ class Config:
         "text",
         None,
         _PROCESS,
-        "User to become once sockets are bound; with preload, the application is imported before.",
+        "User to become once the sockets are bound. With preload the application is imported before that.",
     )
     group: str | None = setting(
-        "text", None, _PROCESS, "Group to become once sockets are bound.", default_text="the user's"
+        "text", None, _PROCESS, "Group to become once the sockets are bound.", default_text="the user's"
     )
     umask: int | str | None = setting(
         "octal",
         None,
         _PROCESS,
-        "File mode mask of the workers.",
+        "File mode creation mask (umask) of the processes that serve.",
         least=0,
         most=0o777,
         default_text="not changed",
@@ -591,7 +640,7 @@ class Config:
         "number",
         10,
         _TLS,
-        "Time that a client has for the TLS handshake; 0 for any.",
+        "Time that a client has for the TLS handshake; 0 disables the limit.",
         unit="seconds",
         least=0,
         is_limit=True,
@@ -600,8 +649,8 @@ class Config:
         "list",
         None,
         _PROXY,
-        f"Header of trusted proxies that is believed: {', '.join(FIELDS)}. Name only those that the proxy "
-        "sets itself: others it passes on as the client sent them. May be repeated.",
+        f"Header that is believed of a trusted proxy: {', '.join(FIELDS)}. Name only those that the proxy "
+        "sets itself, since it passes others on as the client sent them. May be repeated.",
         option_name="forwarded-header",
         default_text=DEFAULT_FORWARDED,
     )
@@ -609,22 +658,22 @@ class Config:
         "switch",
         False,
         _PROXY,
-        "Leave Forwarded and all X-Forwarded headers out of requests whose peer is not trusted; "
-        "without proxy_headers nobody is.",
+        "Remove Forwarded and all X-Forwarded headers from requests of peers that are not trusted. "
+        "Without proxy_headers no peer is.",
     )
     proxy_protocol: list[str] | str | None = setting(
         "list",
         None,
         _PROXY,
-        "Peer whose connections begin with a header of the PROXY protocol, version 1 or 2; forms as for "
-        "forwarded_allow_ips. A peer that is not named must not send one. May be repeated.",
+        "Proxy whose connections begin with a header of the PROXY protocol, version 1 or 2; written as in"
+        " forwarded_allow_ips. Other peers must not send one. May be repeated.",
         default_text="off",
     )
     threads: int | None = setting(
         "whole",
         None,
         _PROCESS,
-        "Threads of each process that run a WSGI application.",
+        "Number of threads in each process that run a WSGI application.",
         least=1,
         default_text=f"{DEFAULT_THREADS}",
     )
@@ -642,7 +691,7 @@ class Config:
 
     @classmethod
     def with_tls_files(cls, files: TLSFiles | None, **settings: Any) -> "Config":
-        """As the constructor; without reading the files of TLS where another process has done that."""
+        """Make a Config, with files of TLS that another process has read; None has them read here."""
         config = cls.__new__(cls)
         config.tls_files = files
         cls.__init__(config, **settings)
@@ -679,7 +728,7 @@ class Config:
                 setattr(self, name, None)
 
     def _take_workers(self) -> None:
-        """Take WEB_CONCURRENCY where workers is not given. Raises ConfigError."""
+        """Take workers from WEB_CONCURRENCY if it is not given. Raises ConfigError."""
         text = os.environ.get("WEB_CONCURRENCY", "").strip()
         if self.workers in (None, ""):
             if text and text != "auto" and not text.isdecimal():
@@ -687,7 +736,7 @@ class Config:
             self.workers = text or None
 
     def _check_together(self) -> None:
-        """Check what no setting tells alone."""
+        """Check settings against each other, and against what this machine has. Raises ConfigError."""
         found = set()
         for text in self.bind or ():
             if (parsed := parse_bind(text)) in found and parsed.port != 0:
@@ -739,12 +788,12 @@ class Config:
 
     @property
     def proxy_peers(self) -> TrustedPeers | None:
-        """Whose connections begin with a PROXY header; None where the protocol is off."""
+        """The peers whose connections begin with a PROXY header; None if there are none."""
         return TrustedPeers(self.proxy_protocol) if self.proxy_protocol else None
 
     @property
     def forwarding(self) -> Forwarding | None:
-        """Which proxies are believed what; None where that changes nothing."""
+        """Which proxies are trusted, and what of theirs is believed; None if no header is to be looked at."""
         if not (self.proxy_headers or self.strip_forwarded_headers):
             return None
         trusted = self.forwarded_allow_ips if self.proxy_headers else None
@@ -757,7 +806,7 @@ class Config:
         """Whether a supervisor starts worker processes; otherwise the one process serves."""
         if self.reload or self.preload or self.limit_worker_rss or self.limit_worker_lifetime:
             return True
-        # An application that is an object can't be handed to another process; one worker needs none
+        # An application that is an object can't be handed to another process, and one worker needs no other
         return self.asks_for_workers and (isinstance(self.app, str) or self.workers != 1)
 
     @property
@@ -791,7 +840,10 @@ class Config:
 
     @property
     def healthcheck_timeout_s(self) -> float:
-        """Time that a worker's event loop may stand still; 0 for any: with reload it may be in a debugger."""
+        """Time for which a worker's event loop may be blocked; 0 disables the check.
+
+        With reload it is disabled, since a developer may hold the worker in a debugger.
+        """
         return 0 if self.reload else self.timeout_worker_healthcheck
 
     def configure_logging(self) -> None:
@@ -835,7 +887,7 @@ class Config:
 
     @property
     def ws_protocol_class(self) -> type[ServerProtocol | TLSProtocol] | None:
-        """As http_protocol_class; None where WebSockets are not served."""
+        """The asyncio protocol of each connection; None if WebSockets are not served."""
         return self.http_protocol_class if self.serves_websockets else None
 
     @property

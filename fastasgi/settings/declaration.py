@@ -255,7 +255,7 @@ def expected(described: Setting) -> str:
         return f"{text} from {described.least:g} to {described.most:g}"
     if described.least is None:
         return text
-    or_none = ", or 0 for none" if described.is_limit and described.least > 0 else ""
+    or_none = ", or 0 for no limit" if described.is_limit and described.least > 0 else ""
     return f"{text}, {described.least:g} or more{or_none}"
 
 

@@ -6,12 +6,12 @@ INTRODUCTION = """\
 # Settings
 
 Each setting is a command line option, an environment variable, a key in a TOML file, and a parameter
-of `fastasgi.run` and `fastasgi.Config`. The command line goes before the environment, the environment
-before the file, the file before the default.
+of `fastasgi.run` and `fastasgi.Config`. If a setting is given in several places, the command line wins over
+the environment, the environment over the file, and the file over the default.
 
 - `fastasgi --print-config` prints each setting, its value and where that was given.
-- `fastasgi --check-config` also imports the application. It ends with exit code 0 where all is right
-  as far as it can be known without binding an address, otherwise as a server does that
+- `fastasgi --check-config` also imports the application. It ends with exit code 0 if everything is right
+  that can be checked without binding an address, otherwise like a server that
   [can't start](../README.md#exit-codes).
 
 On the **command line**, a switch has an opposite, as in `--no-access-log`.
@@ -19,13 +19,13 @@ On the **command line**, a switch has an opposite, as in `--no-access-log`.
 In the **environment**, the variable is `FASTASGI_` and the name in Python, in capitals:
 `FASTASGI_TIMEOUT_KEEP_ALIVE=10`. `FASTASGI_APP` names the application. A switch is true, yes, on or 1,
 or false, no, off or 0. A list has one item a line; addresses, peers and names of headers may also be
-separated by commas. An empty variable is not set. `WEB_CONCURRENCY` gives `workers` where
+separated by commas. An empty variable counts as not set. `WEB_CONCURRENCY` gives `workers` if
 `FASTASGI_WORKERS` does not, and `FORWARDED_ALLOW_IPS` gives `forwarded_allow_ips` likewise; an empty
 `FORWARDED_ALLOW_IPS` trusts nobody.
 
-The **file** is the one that `--config` or `FASTASGI_CONFIG` names, otherwise the `pyproject.toml` of the
-current folder if it has a table `[tool.fastasgi]`. A `pyproject.toml` has the settings in that table,
-any other file in that table or at its top level. Keys are the names in Python, with `_` or `-`:
+The **file** is the one that `--config` or `FASTASGI_CONFIG` names, otherwise the `pyproject.toml` in the
+current folder if it has a table `[tool.fastasgi]`. In a `pyproject.toml` the settings stand in that table,
+in any other file in that table or at the top level. Keys are the names in Python, with `_` or `-`:
 
 ```toml
 [tool.fastasgi]
@@ -39,12 +39,14 @@ headers = ["X-Frame-Options: DENY"]
 Values have TOML's types; octal permissions are in quotes. `log_config` may be a table. Paths are
 relative to the current folder, as on the command line. A reload by SIGHUP reads the file again.
 
-To listen, `bind` goes before `fd`, `fd` before `uds`, and `uds` before `host` and `port`. An address
-from one place goes before all addresses from a later place: `--port 9000` before `bind` in a file.
+If several addresses to listen on are given, `bind` wins over `fd`, `fd` over `uds`, and `uds` over `host` and
+`port`. An address on the command line wins over all addresses in the environment, and these over all in the
+file: `--port 9000` wins over `bind` in a file.
 
 In **Python**, `fastasgi.run` and `fastasgi.Config` read no file and no variables but `WEB_CONCURRENCY` and
-`FORWARDED_ALLOW_IPS`. An empty text is not set, but as `host`. None is the default, but a limit of None or 0
-is none, and a switch that is None or 0 is off. Numbers and switches may be texts, as `os.environ` has them.
+`FORWARDED_ALLOW_IPS`. An empty text counts as not set, except for `host`. None stands for the default, except
+that a limit of None or 0 is no limit, and a switch of None or 0 is off. Numbers and switches may be texts, as
+`os.environ` has them.
 
 """
 
