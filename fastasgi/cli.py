@@ -26,7 +26,7 @@ from fastasgi.settings.declaration import (
     option_of,
     settings_of,
 )
-from fastasgi.settings.sources import Given, collect, listing, make_config, take_secrets, unknown_variables
+from fastasgi.settings.sources import Given, collect, listing, make_config, pop_secrets, unknown_variables
 
 
 class WrongUsage(click.ClickException):
@@ -36,7 +36,7 @@ class WrongUsage(click.ClickException):
 
 
 class SettingOption(click.Option):
-    """The option of one setting. It takes any text, for Config to check; it is None where it isn't given."""
+    """The option of one setting. It takes any text, for Config to check, and is None if it isn't given."""
 
     def __init__(self, field: dataclasses.Field[Any], described: Setting) -> None:
         self.group = described.group
@@ -78,7 +78,7 @@ _METAVARS = {
 }
 
 
-# A switch here, which in uvicorn needs a word
+# A switch here; in uvicorn it needs a word such as true
 WORDED_SWITCH = "ws-per-message-deflate"
 
 
@@ -155,7 +155,7 @@ def print_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
 def _run(config: str | None, print_config: bool, check_config: bool, **command_line: Any) -> None:
     # Nothing outside changes a process's environment, but env_file does, and it sets no settings
     environ = dict(os.environ)
-    secrets = take_secrets(Config, os.environ)
+    secrets = pop_secrets(Config, os.environ)
     collect_settings = functools.partial(collect, Config, command_line, environ, config)
     with owned_process():
         try:

@@ -699,7 +699,7 @@ class Config:
 
     def __post_init__(self) -> None:
         self._check_for_half_a_certificate()
-        self._take_workers()
+        self._read_web_concurrency()
         check_settings(self)
         self.log_level = checked_log_level(self.log_level)
         self.asks_for_workers = bool(self.workers)
@@ -727,7 +727,7 @@ class Config:
                     raise ConfigError(f"{name} is empty, and {other} is not: give both, or none of them")
                 setattr(self, name, None)
 
-    def _take_workers(self) -> None:
+    def _read_web_concurrency(self) -> None:
         """Take workers from WEB_CONCURRENCY if it is not given. Raises ConfigError."""
         text = os.environ.get("WEB_CONCURRENCY", "").strip()
         if self.workers in (None, ""):

@@ -41,18 +41,19 @@ def _with_parameters_of(
 def run(*args: Any, **settings: Any) -> None:
     """Serve an application, ``module:attribute`` or the object itself, until a signal comes.
 
-    Takes the parameters of Config and raises its ConfigError. Other failures to start end the process: exit
-    code 3 where there is no such application, the address can't be listened on, or the application's start-up
-    fails; 1 after the traceback of an error in the application's module. README.md lists all exit codes.
+    Takes the parameters of Config and raises its ConfigError. Other failures to start end the process: with
+    exit code 3 if there is no such application, the address can't be listened on, or the application's
+    start-up fails; with 1 after the traceback of an error in the application's module. README.md lists all
+    exit codes.
     """
     run_config(functools.partial(Config, *args, **settings))
 
 
 def run_config(make_config: Callable[[], Config], secrets: Mapping[str, str] | None = None) -> None:
-    """As ``run``, with what make_config returns; a supervisor calls it again for a reload.
+    """Serve with the Config that make_config returns, as ``run`` does. A reload calls make_config again.
 
-    secrets are variables that have been taken out of the environment; whoever starts this program anew needs
-    them.
+    secrets are variables that have been removed from the environment, for a supervisor that has to start this
+    program anew.
     """
     _refuse_inside_worker()
     open_standard_streams()
@@ -70,7 +71,7 @@ def run_config(make_config: Callable[[], Config], secrets: Mapping[str, str] | N
 
 
 def _refuse_inside_worker() -> None:
-    """A worker that imports the user's script anew would start servers without end."""
+    """Raise ConfigError in a worker that imports the user's script: run() would start workers without end."""
     specification = getattr(sys.modules["__main__"], "__spec__", None)
     if getattr(specification, "name", None) == "fastasgi.processes.child":
         raise ConfigError(
@@ -135,7 +136,7 @@ class StandaloneServer(Server):
         await super().shutdown(sockets)
 
     def on_beat(self) -> None:
-        """Tell the watchdog of the service manager that the event loop turns."""
+        """Tell systemd's watchdog that the event loop is not blocked."""
         self._notifier.watchdog()
 
     def stop_signals(self) -> list[int]:

@@ -80,7 +80,7 @@ def configure_logging(
     """Set the loggers up, uvicorn's with them. log_config None leaves all handlers alone.
 
     Returns the names of uvicorn's loggers and classes in it that have been taken for ours. Raises ConfigError
-    where it is unusable.
+    if log_config can't be used.
     """
     logging.addLevelName(TRACE_LOG_LEVEL, "TRACE")
     try:
@@ -180,9 +180,8 @@ def log_mapping(configured: list[str]) -> None:
 def reopen_log_files(owner: tuple[int, int] = (-1, -1)) -> None:
     """Open the files of all handlers again: what has moved them gets a new file under the old name.
 
-    owner is the user and group that the files are to have, -1 for no change.
-
-    A file that can't be opened is told in the error log, and its handler goes on with the old one.
+    owner is the user and group that the files are to have; -1 leaves them as they are. A file that can't be
+    opened is told in the error log, and its handler goes on with the old one.
     """
     loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
     handlers = {handler for logger in loggers for handler in getattr(logger, "handlers", ())}
@@ -202,7 +201,7 @@ def reopen_log_files(owner: tuple[int, int] = (-1, -1)) -> None:
 
 
 def check_access_log_format(line_format: str) -> None:
-    """Raises ConfigError where the format names an atom that isn't there."""
+    """Raise ConfigError if a format has a placeholder that there isn't."""
     try:
         parse_format(line_format)
     except ValueError as error:

@@ -61,24 +61,26 @@ class Server:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.server_state = ServerState()
-        self.is_succeeded = False  # another process serves our sockets: no client need notice the end
+        self.is_succeeded = (
+            False  # another process accepts on the same sockets: no client need notice this one's end
+        )
         self._is_serving = False
         self._should_exit = False
         self._force_exit = False
-        self._signal_handlers = SignalHandlers()  # while it captures signals
+        self._signal_handlers = SignalHandlers()  # those that capture_signals has set, while it is entered
         self._captured_signals: list[int] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reset()
 
     def _reset(self) -> None:
-        """Forget an earlier run, but not what is asked of the server from outside."""
+        """Forget an earlier run, but not should_exit and force_exit, which are set from outside."""
         self.started = False
         self.servers: list[asyncio.Server] = []
         self.is_draining = False
         self._exit_asked: asyncio.Future[None] | None = None
         self._shutdown: Shutdown | None = None
         self.context: WorkerContext | None = None
-        self._tls_worker: TLSWorker | None = None  # None: connections are plain
+        self._tls_worker: TLSWorker | None = None  # None without TLS
         self._tick_handle: asyncio.Handle | None = None
         self._stall_watch: StallWatch | None = None
 
@@ -111,25 +113,25 @@ class Server:
         return self._shutdown
 
     def _call_soon(self, callback: Callable[[], object]) -> None:
-        """Have the loop call back, from whatever thread or signal handler; nothing where none runs."""
+        """Have the event loop call back, from any thread or signal handler. Nothing is done if none runs."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(callback)
 
     def _ask_exit(self) -> None:
-        """Have this run stop. In the loop's thread."""
+        """Have this run stop. Called in the event loop."""
         if self._exit_asked is not None and not self._exit_asked.done():
             self._exit_asked.set_result(None)
 
     def _ask_force(self) -> None:
-        """Have this run, once stopping, wait for nothing. In the loop's thread."""
+        """Have this run, once it stops, wait for nothing. Called in the event loop."""
         if self._shutdown is not None:
             self._shutdown.hurry()
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve in a new event loop until told to stop; a signal that stopped it is raised again at the end.
 
-        Raises ConfigError, AppImportError, BindError, or SystemExit(3) where the application fails to start.
+        Raises ConfigError, AppImportError, BindError, or SystemExit(3) if the application fails to start.
         """
         runner = asyncio.Runner(loop_factory=self.config.get_loop_factory())
         with self.capture_signals():
@@ -146,11 +148,11 @@ class Server:
                     runner.close()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve inside the running event loop; otherwise as ``run``.
+        """Serve in the running event loop until told to stop. Raises what ``run`` raises.
 
-        Cancelled, it stops listening at once, lets running requests end, stops the application, and raises
-        CancelledError then. Cancelled again, it waits for nothing more; an anyio scope cancels again at once.
-        A start-up of the application that is not done is broken off.
+        When it is cancelled, it stops listening at once, lets running requests end, stops the application,
+        and then raises CancelledError. A second cancellation, which an anyio scope sends at once, has it wait
+        for nothing more. A start-up of the application that is not done is broken off.
         """
         with self.capture_signals():
             await self._serve(sockets)
@@ -178,7 +180,7 @@ class Server:
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Bind, start the application, listen. ``config`` must be loaded and ``lifespan`` set.
 
-        Raises BindError, or SystemExit(3) where the application's start-up fails.
+        Raises BindError, or SystemExit(3) if the application's start-up fails.
         """
         self._reset()
         self._loop = asyncio.get_running_loop()
@@ -209,12 +211,12 @@ class Server:
         self.started = True
 
     def on_stall(self, stall_s: float, where: str, is_new: bool) -> None:
-        """Called each second while the event loop does not turn, in another thread: log that, the first time.
+        """Called each second while the event loop is blocked, in another thread: log that, the first time.
 
-        stall_s is the time since it last turned; where tells the application's call that it stands in.
+        stall_s is how long it has been blocked; where names the application's call that blocks it.
         """
         if is_new:
-            logger.warning("The event loop has not turned for %.1f s: %s", stall_s, where)
+            logger.warning("The event loop has been blocked for %.1f s: %s", stall_s, where)
 
     async def _start_lifespan(self) -> None:
         end = self._end_of_run
@@ -284,9 +286,9 @@ class Server:
         await server.start_serving()
 
     def _tick_soon(self) -> None:
-        """Tick in the loop's next turn, and from then on in intervals.
+        """Tick in the next turn of the event loop, and from then on in intervals.
 
-        Not at once: a tick wakes tasks in place, which asyncio refuses inside the server's own.
+        It can't be now: a tick runs tasks in place, which asyncio refuses inside the server's own task.
         """
         assert self._loop is not None
         if self._tick_handle is not None:
@@ -305,7 +307,7 @@ class Server:
     def on_beat(self) -> None:
         """Called in the event loop, at least once a second, from the start until all requests have ended.
 
-        It does nothing: it is for subclasses that have somebody to tell that the event loop turns.
+        It does nothing: it is for subclasses that tell somebody that the event loop is not blocked.
         """
 
     async def main_loop(self) -> None:
@@ -358,7 +360,7 @@ class Server:
                     self._stall_watch.end()
 
     async def _drain(self) -> None:
-        """Serve on for timeout_drain; health checks, and responses by their close, tell that it will end."""
+        """Serve on for timeout_drain. Health checks fail, and each response closes its connection."""
         hurried = self._end_of_run.hurried
         self.is_draining = True
         is_listening = any(server.is_serving() for server in self.servers)
@@ -381,9 +383,10 @@ class Server:
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle what is to stop the server by ``handle_exit``, then raise what came, the last one first.
+        """Have ``handle_exit`` handle the signals that stop the server, and raise those that came at the end.
 
-        Without effect outside the main thread, where Python calls no handlers, and inside itself.
+        The last one is raised first. Nothing is done outside the main thread, since Python calls no handlers
+        there, or if the signals are captured already.
         """
         if self._signal_handlers.numbers or not is_main_thread():
             yield
@@ -403,7 +406,7 @@ class Server:
         return HANDLED_SIGNALS
 
     def renew_certificates(self) -> None:
-        """Read the files of TLS again, from whatever thread or signal handler; without TLS do nothing."""
+        """Have the files of TLS read again, from any thread or signal handler. Without TLS do nothing."""
         if self.config.tls is not None:
             self._call_soon(self.config.tls.reload)
 
@@ -419,7 +422,7 @@ class Server:
 
 
 def _flush_streams() -> None:
-    """Write what is buffered: the signal about to be raised may end the process without."""
+    """Write what is buffered, before a signal is raised that may end the process without it."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()

@@ -15,12 +15,12 @@ logger = logging.getLogger("fastasgi.error")
 
 NOTICE_AFTER_S = 0.1  # of waiting for requests before the log says so
 PHASE_TIMEOUT_S = 2.0  # for requests to end once they are disconnected, and once more when they are cancelled
-FORCED_PHASE_TIMEOUT_S = 0.1  # the same after a second signal
+FORCED_PHASE_TIMEOUT_S = 0.1  # for requests to end in any phase after a second signal
 FORCED_LIFESPAN_TIMEOUT_S = 2.0  # for the application's own shutdown after a second signal
-# Of a shutdown, beyond the grace time. All is over 8 seconds behind it: 28 seconds after the signal, two
-# before an orchestrator kills.
-LIFESPAN_END_S = 6.0  # when the application's own shutdown is broken off
-BROKEN_OFF_S = 1.4  # for it to end then
+# With these the process has ended 8 seconds after the grace time. By default that is 28 seconds after the
+# signal, and an orchestrator kills after 30.
+LIFESPAN_END_S = 6.0  # after the grace time, when the application's own shutdown is broken off
+BROKEN_OFF_S = 1.4  # for the application's own shutdown to end once it is broken off
 
 
 class Shutdown:

@@ -103,7 +103,7 @@ class MainSource(NamedTuple):
 
 
 def main_source() -> MainSource | None:
-    """This process's; None where another one can't read it again, as of ``-c``, a REPL or standard input."""
+    """This process's main module; None if no other process can read it, as with ``-c``, a REPL or stdin."""
     main = sys.modules["__main__"]
     specification = getattr(main, "__spec__", None)
     if specification is not None:
@@ -115,7 +115,7 @@ def main_source() -> MainSource | None:
 def import_main(source: MainSource) -> None:
     """Make what another process has as its main module ours, under the name ``__mp_main__``.
 
-    So does multiprocessing where it spawns, and scripts count on it: what stands under
+    multiprocessing does the same when it spawns, and scripts count on it: what stands under
     ``if __name__ == "__main__":`` is not run. Raises what the module's code raises.
     """
     module = ModuleType("__mp_main__")

@@ -72,7 +72,7 @@ def takes_no_arguments(app: Callable[..., Any]) -> bool:
 
 
 def _required_arguments(app: Callable[..., Any]) -> list[str] | None:
-    """The names of the positional arguments without a default; None where they can't be told."""
+    """The names of the positional arguments without a default; None if they can't be told."""
     try:
         parameters = inspect.signature(app).parameters.values()
     except (TypeError, ValueError):

@@ -53,7 +53,7 @@ class Lifespan:
 
     @property
     def waiting(self) -> Any:
-        """The coroutine of the lifespan call, or None where it does not run."""
+        """The coroutine of the lifespan call; None if it does not run."""
         return self._task.get_coro() if self._task is not None and not self._task.done() else None
 
     async def startup(self) -> None:
@@ -76,7 +76,7 @@ class Lifespan:
             logger.info("Application startup complete.")
 
     async def shutdown(self) -> None:
-        """Tell the application to end and return when it has. Without effect where it isn't running.
+        """Tell the application to end and return when it has. Without effect if it isn't running.
 
         A cancelled call cancels the application's lifespan and waits a bounded time for it.
         """

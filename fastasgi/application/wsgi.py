@@ -46,7 +46,7 @@ def _run_while_connected(
 
 
 class _PiecesWhileConnected:
-    """A WSGI application's iterable, which ends early where the client has gone."""
+    """A WSGI application's iterable, which ends early if the client has gone."""
 
     def __init__(self, iterable: Iterable[bytes], client: "_WSGIClient") -> None:
         self._iterable, self._client = iterable, client

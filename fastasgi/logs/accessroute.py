@@ -14,7 +14,7 @@ OWN_NAMES = frozenset((*NAMES, *NAMES.values()))
 
 
 def make_access_log(enabled: bool, line_format: str | None) -> AccessLog | None:
-    """The worker's access log, or None where there is to be none."""
+    """The worker's access log; None if it is not enabled."""
     if not enabled:
         return None
     route = AccessRoute(line_format)
@@ -64,7 +64,7 @@ class AccessRoute:
         return is_on
 
     def write(self, lines: str) -> None:
-        """Write whole lines."""
+        """Write lines, each with its end."""
         handler = self._handler
         if handler is None:
             return
@@ -110,7 +110,7 @@ class _WriteFirst(logging.Filter):
 
 
 def _default_handler(logger: logging.Logger) -> "logging.StreamHandler[TextIO] | None":
-    """The logger's handler where it is exactly the one that LOGGING_CONFIG sets up."""
+    """The logger's handler if it is exactly the one that LOGGING_CONFIG sets up, else None."""
     if type(logger) not in (logging.Logger, PairedLogger) or logger.propagate or logger.filters:
         return None
     if len(logger.handlers) != 1:

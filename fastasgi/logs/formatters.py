@@ -76,7 +76,7 @@ class ColourizedFormatter(logging.Formatter):
 
 
 class DefaultFormatter(ColourizedFormatter):
-    """The same for standard error, where all but the access log goes."""
+    """Lines such as ``INFO:     text`` on standard error, for all but the access log."""
 
     def stream(self) -> TextIO | None:
         """Standard error."""
@@ -96,7 +96,7 @@ class AccessFormatter(ColourizedFormatter):
         super().__init__(fmt, datefmt, style, use_colors)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """The line of a record: its message where its arguments are not those of an access log."""
+        """The line of a record; if its arguments are not those of an access log, its message alone."""
         record = copy.copy(record)
         if not isinstance(record.args, tuple) or len(record.args) != 5:
             return record.getMessage()

@@ -25,7 +25,7 @@ class PairedLogger(logging.Logger):
     """A logger that has a namesake.
 
     A configuration disables loggers that it does not name, and it need not name both of a pair: either is
-    disabled where it has disabled both. Whoever else disables one disables both.
+    disabled only if it has disabled both. Whoever else disables one disables both.
     """
 
     former: type[logging.Logger]  # its class before
@@ -69,12 +69,12 @@ class Namesake(PairedLogger):
     propagate = _of_twin("propagate")
 
     def addFilter(self, filter: Any) -> None:
-        """As Logger's."""
+        """Add a filter to the twin's."""
         self.is_used = True
         super().addFilter(filter)
 
     def addHandler(self, hdlr: logging.Handler) -> None:
-        """As Logger's."""
+        """Add a handler to the twin's."""
         self.is_used = True
         super().addHandler(hdlr)
 
@@ -82,8 +82,7 @@ class Namesake(PairedLogger):
 def pair_loggers() -> None:
     """Have each of uvicorn's loggers stand for ours, which gets what theirs has been given before.
 
-    Nothing is done where a uvicorn is configured in this process, and where the user has given handlers to
-    both.
+    Nothing is done if a uvicorn is configured in this process, or if the user has given handlers to both.
     """
     pairs = [(logging.getLogger(theirs), logging.getLogger(ours)) for theirs, ours in NAMES.items()]
     if any(isinstance(theirs, Namesake) for theirs, _ in pairs):
@@ -149,7 +148,7 @@ class BuiltIn(dict[str, Any]):
 
 
 class Settled(NamedTuple):
-    """A configuration with our names for uvicorn's. Loggers are left as they are where it names both."""
+    """A configuration with our names for uvicorn's. Loggers that it names in both ways stay as they are."""
 
     config: Any  # for logging.config
     changed: list[str]  # uvicorn's loggers and classes that it named
@@ -208,7 +207,7 @@ def _with_our_class(formatter: Any, changed: list[str]) -> Any:
 
 
 def _settle_parser(parser: RawConfigParser) -> Settled:
-    """As settle_names, changing this one."""
+    """Settle the names in this configuration itself."""
     changed: list[str] = []
     named = {}
     for section in parser.sections():

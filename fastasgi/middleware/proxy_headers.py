@@ -8,7 +8,7 @@ from fastasgi.trust.peers import TrustedPeers
 class ProxyHeadersMiddleware:
     """The application, told who the client of a trusted proxy is: ``client`` and ``scheme`` of its scopes.
 
-    ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed where the scope's client is one of
+    ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed if the scope's client is one of
     trusted_hosts: addresses, networks, names as test clients have them, or ``*`` alone for all. Raises
     ValueError for a text that looks like a network and is none, and for an address with a zone.
     """

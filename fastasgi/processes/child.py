@@ -2,8 +2,9 @@
 
 What the two say to each other stands in ``messages``.
 
-SIGTERM has a worker ask for a successor, so that one sent to it alone loses nothing, and one sent to all
-processes at once is no second one. SIGUSR1 reopens log files; SIGUSR2 writes the stacks of all threads to
+SIGTERM has a worker ask for a successor. So a SIGTERM that is sent to one worker loses no request, and one
+that is sent to all processes does not count twice.
+SIGUSR1 reopens log files; SIGUSR2 writes the stacks of all threads to
 stderr.
 """
 
@@ -36,7 +37,7 @@ from fastasgi.system.stalls import STALL_S, StartWatch, where_main_thread_stands
 logger = logging.getLogger("fastasgi.error")
 
 ORPHAN_GRACE_S = 2.0  # for requests, once the supervisor is gone
-ORPHAN_LIFE_S = 4  # at the most
+ORPHAN_LIFE_S = 4  # the most that a worker outlives its supervisor
 
 
 class SupervisedServer(Server):
@@ -72,7 +73,7 @@ class SupervisedServer(Server):
         self._tell(messages.READY)
 
     def on_beat(self) -> None:
-        """Tell the supervisor that the event loop turns, or that a successor is wanted."""
+        """Tell the supervisor that the event loop is not blocked, or that a successor is wanted."""
         self._tell(messages.RETIRE if self._is_retiring else messages.BEAT)
 
     def on_max_requests(self) -> None:
@@ -85,7 +86,10 @@ class SupervisedServer(Server):
             self._tell(messages.RETIRE)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM: ask for a successor; before the start is done, stop once it is. HURRY alone breaks off."""
+        """Ask for a successor at SIGTERM, or stop after the start if that is not done yet.
+
+        Only HURRY breaks off what runs.
+        """
         if self.started:
             self._retire()
         else:
@@ -93,7 +97,7 @@ class SupervisedServer(Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Does nothing: ``serve`` has set the handlers."""
+        """Do nothing: ``handle_signals`` has set the handlers."""
         yield
 
     def watch(self) -> None:

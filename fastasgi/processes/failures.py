@@ -33,9 +33,9 @@ def exit_with(error: BaseException) -> NoReturn:
 
 @contextlib.contextmanager
 def owned_process() -> Iterator[None]:
-    """A block for which this process is there: where it ends with a failure, threads are not waited for.
+    """A block that is all that this process does: if it ends with a failure, threads are not waited for.
 
-    An application that has failed to start may have left some behind that never end.
+    An application that has failed to start may have left threads behind that never end.
     """
     try:
         yield

@@ -93,7 +93,7 @@ class Listeners:
     def release(self, count: int) -> None:
         """Close the sockets of all slots but the first `count`, which is at least 1.
 
-        They stop listening also where another process, such as a worker's child, still has them open: the
+        They stop listening even if another process, such as a worker's child, still has them open: the
         kernel numbers the sockets of an address, and the next one is to get the next slot's number.
         """
         for address in self.addresses:
@@ -176,7 +176,7 @@ def _steer(member: socket.socket, numbers: list[int]) -> None:
     random_number = 0xFFFFF000 + 56  # SKF_AD_OFF + SKF_AD_RANDOM: linux/filter.h
     instructions = [(load, 0, random_number), (modulo, 0, len(numbers))]
     for position, number in enumerate(numbers):
-        instructions += [(jump_equal, 1, position), (ret, 0, number)]  # where it differs, skip one
+        instructions += [(jump_equal, 1, position), (ret, 0, number)]  # if it differs, skip one
     instructions.append((ret, 0, numbers[0]))
     program = b"".join(struct.pack("=HBBI", code, 0, skip, operand) for code, skip, operand in instructions)
     memory = ctypes.create_string_buffer(program, len(program))

@@ -11,7 +11,7 @@ from typing import Any
 from fastasgi.config import Config
 from fastasgi.errors import ConfigError, FastasgiError
 
-# As uvicorn's
+# uvicorn's defaults
 DEFAULT_INCLUDES = ("*.py",)
 DEFAULT_EXCLUDES = (".*", ".py[cod]", ".sw.*", "~*")
 
@@ -19,7 +19,7 @@ STEP_MS = 25  # how long a change waits for others, which an editor makes along 
 
 
 def watchfiles() -> Any:
-    """The watchfiles package. Raises ConfigError where it is missing."""
+    """The watchfiles package. Raises ConfigError if it is missing."""
     try:
         return importlib.import_module("watchfiles")
     except ImportError as error:
@@ -32,13 +32,13 @@ class ChangeFilter:
     """Tells which changed files count: those that match an include and no exclude, as with uvicorn.
 
     A pattern is a glob for the last parts of a path. An exclude may name a folder, for all that is in it.
-    An include that names a folder only has it watched. One without wildcards goes before the excludes.
+    An include that names a folder only has that watched. An include without wildcards wins over the excludes.
     """
 
     def __init__(self, includes: Iterable[str], excludes: Iterable[str]) -> None:
         includes, excludes = list(includes), list(excludes)
         self._excluded_folders = [folder for text in excludes if (folder := _folder(text)) is not None]
-        # Who includes what is excluded by default wants it, and the other way round
+        # A pattern that is given in one list is not in the defaults of the other
         self._includes = [text for text in (*DEFAULT_INCLUDES, *includes) if text not in excludes]
         self._includes = [text for text in self._includes if _folder(text) is None]
         self._excludes = [text for text in DEFAULT_EXCLUDES if text not in includes]
@@ -57,7 +57,7 @@ class ChangeFilter:
 class ChangeWatch:
     """Watches config's folders in a thread. Readable, for a selector, once ``take`` has something to give.
 
-    Raises ConfigError where a folder or the watchfiles package is missing.
+    Raises ConfigError if a folder or the watchfiles package is missing.
     """
 
     def __init__(self, config: Config) -> None:
@@ -91,7 +91,7 @@ class ChangeWatch:
     def take(self) -> list[str]:
         """The names of the files that have changed since the last call, as short as they go.
 
-        Raises FastasgiError where the files can't be watched any more.
+        Raises FastasgiError if the files can't be watched any more.
         """
         self._here.recv(4096)
         if self._failure is not None:

@@ -21,7 +21,7 @@ Kind = Literal[
     "text", "path", "whole", "count", "number", "switch", "octal", "headers", "list", "paths", "object"
 ]
 
-HIDDEN = "(hidden)"  # what is shown of a secret
+HIDDEN = "(hidden)"  # shown in place of a secret
 
 FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.1: token
 FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 §5.5
@@ -40,18 +40,18 @@ class Setting:
     help: str  # one or two sentences
     unit: str = ""
     choices: tuple[str, ...] = ()
-    takes_import_string: bool = False  # besides its choices
+    takes_import_string: bool = False  # it takes module:attribute besides its choices
     least: float | None = None
     most: float | None = None
-    optional: bool = False  # None is a value too
-    is_limit: bool = False  # 0 and None are no limit, where None is not a default of its own
-    empty_is_value: bool = False  # an empty text is not the same as none
-    takes: Callable[[Any], bool] | None = None  # besides texts, objects of which this is true
-    takes_no_class: str = ""  # what to say of a class or the import string of one, which uvicorn takes
+    optional: bool = False  # None is a value, and does not mean the default
+    is_limit: bool = False  # 0 is no limit, and None too unless it is the default
+    empty_is_value: bool = False  # an empty text is a value, and does not mean the default
+    takes: Callable[[Any], bool] | None = None  # it takes objects of which this is true, besides texts
+    takes_no_class: str = ""  # the mend if a class is given, or the import string of one, as in uvicorn
     on_command_line: bool = True
     is_secret: bool = False  # its value is never shown
-    option_name: str = ""  # where it isn't the setting's own name with dashes
-    default_text: str = ""  # what stands for the default where None does not explain itself
+    option_name: str = ""  # if it isn't the setting's own name with dashes
+    default_text: str = ""  # what documentation shows as the default, if None does not explain itself
 
     @property
     def is_in_python_only(self) -> bool:
@@ -61,7 +61,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class NotOffered:
-    """A setting of uvicorn's that is accepted only where it asks for nothing: with one of these values."""
+    """A setting of uvicorn's that is accepted only with one of these values, which ask for nothing."""
 
     harmless: tuple[object, ...]
     instead: str  # what to do rather
@@ -124,13 +124,13 @@ def off_option_of(name: str, described: Setting) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The one of the names that somebody who wrote `name` may have meant."""
+    """Which of the names somebody who wrote `name` may have meant; None if none is like it."""
     close = difflib.get_close_matches(name, list(names), n=1)
     return close[0] if close else None
 
 
 def init_values(owner: Any) -> dict[str, Any]:
-    """What makes an equal dataclass instance: all its parameters."""
+    """All parameters of a dataclass instance: another one made with them is equal."""
     return {field.name: getattr(owner, field.name) for field in dataclasses.fields(owner) if field.init}
 
 
@@ -159,11 +159,11 @@ def _default_value(field: dataclasses.Field[Any]) -> Any:
 
 
 def meant(described: Setting, default: Any, value: Any) -> Any:
-    """What a value stands for that is no value by itself, as uvicorn or its users take it.
+    """What a value stands for, if it is an empty text, None or 0; any other value is returned as it is.
 
-    An empty text is not set, or a list without items. None is not set either, but for a switch, which is off;
-    a limit, which is none; a choice that is called none; and where an empty text is a value. A limit of 0 is
-    none.
+    An empty text means the default, or a list without items. None means the default too, with four
+    exceptions: a switch is off, a limit is no limit, a setting that has a choice called none gets that, and
+    one of which an empty text is a value gets that. A limit of 0 is no limit. uvicorn's users count on these.
     """
     if isinstance(value, str) and not value and not described.empty_is_value:
         return [] if described.kind in ("list", "headers") else default
@@ -303,7 +303,7 @@ def _count(value: Any) -> int | str | None:
 
 
 def _list(value: Any) -> list[str] | None:
-    """One text or path, or several: a set too, as where uvicorn's users have one."""
+    """One text or path, or several. A set is taken too, since uvicorn's users have some."""
     values = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
     paths = [_path(path) for path in values]
     return None if None in paths else cast(list[str], paths)

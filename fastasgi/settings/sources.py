@@ -38,9 +38,12 @@ TABLE = "tool.fastasgi"
 VARIABLE_PREFIX = "FASTASGI_"
 UVICORN_PREFIX = "UVICORN_"
 FILE_VARIABLE = "FASTASGI_CONFIG"
-# No settings: of setup.py, and between two supervisors
-OTHER_VARIABLES = {"FASTASGI_SANITIZE", "FASTASGI_WERROR", "FASTASGI_INHERIT"}
-# Of other programs too; ours go before them
+# These are no settings: setup.py reads the first ones, a supervisor sets the last one for its successor
+OTHER_VARIABLES = {
+    *("FASTASGI_ANNOTATE", "FASTASGI_POISON", "FASTASGI_SANITIZE", "FASTASGI_WERROR"),
+    "FASTASGI_INHERIT",
+}
+# Variables of other programs too; ours win over them
 SHARED_VARIABLES = {"workers": "WEB_CONCURRENCY", "forwarded_allow_ips": "FORWARDED_ALLOW_IPS"}
 # Lists that a variable may also hold on one line
 COMMA_SEPARATED = ("bind", "forwarded_allow_ips", "forwarded_headers", "proxy_protocol")
@@ -151,7 +154,7 @@ def _variables_of(name: str) -> Iterator[str]:
         yield SHARED_VARIABLES[name]
 
 
-def take_secrets(owner: type, environ: MutableMapping[str, str]) -> dict[str, str]:
+def pop_secrets(owner: type, environ: MutableMapping[str, str]) -> dict[str, str]:
     """Remove the variables that give secret settings, so that no program started from here gets them."""
     names = [VARIABLE_PREFIX + field.name.upper() for field, each in settings_of(owner) if each.is_secret]
     return {name: environ.pop(name) for name in names if name in environ}
@@ -191,7 +194,7 @@ def _origin_of(path: str) -> str:
 
 
 def _settings_table(path: str) -> dict[str, Any] | None:
-    """A TOML file's table of our settings; None where a pyproject.toml has none. Raises ConfigError."""
+    """A TOML file's table of our settings; None if it is a pyproject.toml without. Raises ConfigError."""
     document = _read(path)
     tool = document.get("tool", {})
     table = tool.get("fastasgi") if isinstance(tool, dict) else None
@@ -221,7 +224,7 @@ def _read(path: str) -> dict[str, Any]:
 
 
 def _parse_toml_error(message: str, text: str) -> tuple[str, str]:
-    """Place (empty where there is none) and reason of what tomllib says about a text."""
+    """Place (empty if there is none) and reason of what tomllib says about a text."""
     match = re.fullmatch(r"(.*) \(at (?:(line \d+, column \d+)|end of document)\)", message)
     return (match[2] or _end_of(text), match[1]) if match else ("", message)
 

@@ -19,7 +19,7 @@ class Multiprocess:
         self.sockets = sockets
 
     def run(self) -> None:
-        """Serve until a signal comes. Raises SystemExit with an exit code where workers don't start."""
+        """Serve until a signal comes. Raises SystemExit with an exit code if workers don't start."""
         supervisor = Supervisor(self.config, lambda: self.config, dict(os.environ), {}, self.sockets)
         if code := supervisor.run():
             sys.exit(code)

@@ -20,8 +20,8 @@ Handler = Callable[[int, FrameType | None], Any]
 class SignalHandlers:
     """Handlers that are set one by one and put back together, at the end of a ``with`` block for example.
 
-    Whoever sets them keeps this object meanwhile: without it they stay, in copies of the process too. In such
-    a copy it is empty. Outside the main thread, where Python calls no handlers, it sets nothing.
+    Whoever sets them keeps this object for as long: without it they stay, in copies of the process too. In
+    such a copy it is empty. Outside the main thread it sets nothing, since Python calls no handlers there.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class SignalHandlers:
 
     @property
     def ignored(self) -> list[int]:
-        """Those that were ignored before."""
+        """The signals that are handled and were ignored before."""
         return [number for number, (_, before) in self._handlers.items() if before is signal.SIG_IGN]
 
     def set(self, number: int, handler: Handler) -> None:
@@ -112,7 +112,7 @@ def is_main_thread() -> bool:
 # Those that have set something, the first one first, for as long as somebody keeps them
 _used: list[weakref.ref[SignalHandlers]] = []
 
-# Of each thread that forks: .mask, what it blocks otherwise; None where nothing has been set
+# .mask is what a thread that forks blocks at other times; None if no handler is set
 _forking = threading.local()
 
 

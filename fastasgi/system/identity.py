@@ -32,8 +32,11 @@ def apply_process_settings(config: ProcessSettings, slot: int) -> None:
 
 
 def open_standard_streams() -> None:
-    """Fill stdin, stdout and stderr where they are closed: a socket there would be taken for a stream, and
-    libuv aborts where it closes one of its own there."""
+    """Fill stdin, stdout and stderr if they are closed.
+
+    A socket with one of their numbers would be taken for a stream, and libuv aborts when it closes one of its
+    own descriptors that has such a number.
+    """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
@@ -61,7 +64,7 @@ def _titles() -> Any:
 
 
 def name_process(config: ProcessSettings, role: str) -> None:
-    """Show process_name and this role in ps, where process_name is set."""
+    """Show process_name and this role in ps, if process_name is set."""
     if config.process_name is not None:
         _titles().setproctitle(f"{config.process_name}: {role}")
 

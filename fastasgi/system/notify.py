@@ -7,7 +7,7 @@ import time
 
 
 class Notifier:
-    """Sends to the socket that NOTIFY_SOCKET names; does nothing where there is none."""
+    """Sends to the socket that NOTIFY_SOCKET names; does nothing if there is none."""
 
     def __init__(self) -> None:
         address = os.environ.get("NOTIFY_SOCKET", "")
@@ -29,23 +29,23 @@ class Notifier:
                 self._socket.sendto("\n".join(lines).encode(), self._address)
 
     def ready(self) -> None:
-        """Started, or done with reloading."""
+        """Say that the service has started, or has reloaded."""
         self._send("READY=1", "STATUS=Serving")
 
     def reloading(self) -> None:
-        """Reloading; ``ready`` is to follow."""
+        """Say that the service reloads; ``ready`` is to follow."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
-        """Stopping."""
+        """Say that the service stops."""
         self._send("STOPPING=1")
 
     def main_pid(self, pid: int) -> None:
-        """Another process is the service's main process from now on, and ready."""
+        """Say that another process is the service's main process from now on, and that it is ready."""
         self._send(f"MAINPID={pid}", "READY=1", "STATUS=Serving")
 
     def watchdog(self) -> None:
-        """Still alive. To be called at least once a second; sends as often as systemd wants it."""
+        """Say that the process is alive, as often as systemd asks for. To be called at least each second."""
         now = time.monotonic()
         if self._watchdog_interval_s and now >= self._watchdog_at:
             self._watchdog_at = now + max(0.0, self._watchdog_interval_s - 1.0)

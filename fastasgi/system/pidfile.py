@@ -20,7 +20,7 @@ class PidFile:
     def write(self, instead_of: int | None = None) -> None:
         """Put this process's id into the file, in one step.
 
-        Raises BindError where the file can't be written, or names a running process other than `instead_of`.
+        Raises BindError if the file can't be written, or names a running process other than `instead_of`.
         """
         if os.path.exists(self.path) and not stat.S_ISREG(os.stat(self.path).st_mode):
             raise BindError(f"pid_file {self.path!r} is not a regular file: choose another --pid-file")

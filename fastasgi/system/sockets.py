@@ -186,7 +186,7 @@ class SocketFile:
 def bind_unix(path: str, permissions: int) -> tuple[socket.socket, SocketFile]:
     """Bind a Unix socket, in place of a stale one. Raises BindError.
 
-    A socket file is stale where nobody answers on it; one that a server answers on is an error.
+    A socket file is stale if nobody answers on it. One that a server answers on is an error.
     """
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
@@ -224,9 +224,9 @@ def _bind_path(sock: socket.socket, path: str, permissions: int) -> None:
 
 
 def _leave_umask() -> None:
-    """Give the calling thread a umask of its own, where the system can."""
+    """Give the calling thread a umask of its own, if the system can."""
     if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).unshare(CLONE_FS)  # fails where a container forbids it
+        ctypes.CDLL(None).unshare(CLONE_FS)  # fails if a container forbids it
 
 
 def _remove_stale(path: str) -> None:
@@ -276,7 +276,7 @@ def adopt_descriptor(fd: int) -> socket.socket:
 def describe(sock: socket.socket, host: str | None = None, is_tls: bool = False) -> str:
     """Where clients find a socket: ``http://127.0.0.1:8000`` or ``unix socket /run/app.sock``.
 
-    host stands in for the address where the user gave a name for it.
+    host is shown in place of the address, if the user gave a name for it.
     """
     name = sock.getsockname()
     if not isinstance(name, tuple):

@@ -1,4 +1,4 @@
-"""Where a process stands that does not get on: an event loop that does not turn, a start-up that takes long.
+"""Which call a process is in that does not get on: a blocked event loop, or a start-up that takes long.
 
 Threads of their own look. Knows no server and no supervisor.
 """
@@ -15,26 +15,30 @@ from collections.abc import Callable, Iterator
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any
 
-STALL_S = 1.0  # for which an event loop has not turned when that is told; between two words of one stall
-LOOK_S = 0.25  # between looks
-FRAMES_SHOWN = 8  # of a stack, the innermost ones
-MOST_CHARACTERS = 900  # of what is told
+STALL_S = (
+    1.0  # for which an event loop has been blocked when that is first told, and then between two reports
+)
+LOOK_S = 0.25  # between two looks at the event loop
+FRAMES_SHOWN = 8  # the innermost calls of a stack
+MOST_CHARACTERS = 900  # of a stack in one line
 LONGEST_PATH = 200  # characters of a request's path
 
 
 class StallWatch:
-    """A thread that looks whether an event loop turns. Made and started in the loop's own thread.
+    """A thread that looks whether an event loop is blocked. Made and started in the loop's own thread.
 
-    tell is called in the watching thread, STALL_S after the loop has stopped and then as often: with the
-    seconds for which it has not turned, where it stands, and whether this is the first time for this stall.
-    Not while a debugger holds it.
+    tell is called in the watching thread, STALL_S after the loop was last seen to run and then again each
+    STALL_S: with the seconds for which it has been blocked, the calls that it is in, and whether this is the
+    first call for this stall. A loop that a debugger holds is not told of.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[float, str, bool], object]) -> None:
         self._loop = loop
         self._tell = tell
         self._ident = threading.get_ident()
-        self._asked_at: float | None = None  # monotonic: when the loop was last asked to turn; None: it has
+        self._asked_at: float | None = (
+            None  # monotonic time when the loop was last asked to run a callback; None: it has done so
+        )
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fastasgi-stall-watch", daemon=True)
         self._thread.start()
@@ -47,7 +51,7 @@ class StallWatch:
         self._asked_at = None
 
     def _run(self) -> None:
-        told_s = 0.0  # of this stall
+        told_s = 0.0  # how long this stall was when it was last told
         looked_at, used_s = time.monotonic(), time.process_time()
         while not self._ended.wait(LOOK_S):
             now, used_before_s = time.monotonic(), used_s
@@ -72,7 +76,7 @@ class StallWatch:
                 told_s = now - asked_at
 
     def _ask(self, at: float) -> None:
-        """Ask the loop to turn, as of this time."""
+        """Ask the loop to run a callback, as of this time."""
         self._asked_at = at
         try:
             self._loop.call_soon_threadsafe(self._turned)
@@ -86,7 +90,7 @@ class StallWatch:
 
 
 class StartWatch:
-    """A thread that tells, again and again, where a start-up stands, until it is ended."""
+    """A thread that calls tell each interval_s, with the seconds since the start-up began, until its end."""
 
     def __init__(self, interval_s: float, tell: Callable[[float], object]) -> None:
         self._interval_s = interval_s
@@ -107,7 +111,7 @@ class StartWatch:
 
 
 def where_main_thread_stands(waits_for: Any = None) -> str:
-    """The stack of the main thread; where only its event loop is there, that of a coroutine."""
+    """The stack of the main thread; if only its event loop is in it, that of a coroutine that waits."""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
     told = "" if frame is None else describe(frame)
     if not told and waits_for is not None:
@@ -155,7 +159,7 @@ def _short(code: CodeType) -> str:
     return name
 
 
-# Whose calls say nothing of where an application stands
+# Packages whose calls say nothing of what an application does
 _MACHINERY = ("fastasgi", "asyncio", "uvloop", "importlib", "selectors", "runpy", "threading", "gunicorn")
 
 

@@ -41,7 +41,7 @@ Name = list[
 
 
 class Certificate:
-    """A certificate, given in DER. Raises ValueError where it is none."""
+    """A certificate, given in DER. Raises ValueError if it is none."""
 
     def __init__(self, der: bytes) -> None:
         try:
@@ -115,7 +115,7 @@ def _name(data: bytes) -> Name:
 
 
 def _text(tag: int, content: bytes) -> str | None:
-    """The text of an attribute's value, or None where it is not a text."""
+    """The text of an attribute's value, or None if it is not a text."""
     try:
         return content.decode(_ENCODINGS[tag]) if tag in _ENCODINGS else None
     except UnicodeDecodeError:

@@ -73,10 +73,10 @@ class Contexts(NamedTuple):
 
 
 class TLS:
-    """The TLS side of one server. Raises ConfigError where a setting or a file can't be used.
+    """The TLS side of one server. Raises ConfigError if a setting or a file can't be used.
 
-    ``files`` are the last good ones, which another process may have read. The contexts are for the next
-    connections; those that there are keep theirs.
+    ``files`` are the last good ones, which another process may have read. Contexts that are made again are
+    for new connections; open ones keep theirs.
     """
 
     def __init__(self, config: TLSSettings, files: TLSFiles | None = None) -> None:
@@ -100,7 +100,7 @@ class TLS:
     def needs_name(self) -> bool:
         """Whether the next connection's server name is to be read before OpenSSL gets the ClientHello.
 
-        That is where it chooses the context, and where OpenSSL would hand it to a callback of the user's.
+        The name is needed if it chooses the context, or if OpenSSL would hand it to a callback of the user's.
         """
         return bool(self._contexts.by_name) or self._contexts.first.sni_callback is not None
 
@@ -198,7 +198,7 @@ class TLS:
             logger.info("Certificates renewed")
 
     def renew(self) -> None:
-        """As reload, but raises ConfigError, or what the user's factory raises; then nothing has changed."""
+        """Read the files again, now. Raises ConfigError or the user's error, and then changes nothing."""
         self._seen = self._file_states()
         self._has_changed = False
         files = self._read_files(self.files)

@@ -530,6 +530,13 @@ def test_a_secret_is_not_shown() -> None:
     assert refusal(check, "word", described, ["swordfish"]) == f"word {HIDDEN}: give a text"
 
 
+def test_the_variables_of_the_build_are_no_mistakes() -> None:
+    setup = (Path(__file__).parent.parent.parent / "setup.py").read_text()
+    names = set(re.findall(r"FASTASGI_[A-Z]+", setup))
+    assert "FASTASGI_WERROR" in names
+    assert unknown_variables(dict.fromkeys(names, "1")) == []
+
+
 # The process
 
 

@@ -43,7 +43,7 @@ def sooner(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     """The lines about stalls."""
-    return lambda: [text for text in map(str, caplog.messages) if "has not turned" in text]
+    return lambda: [text for text in map(str, caplog.messages) if "has been blocked" in text]
 
 
 def block(seconds: float = 2 * STALL_S) -> None:
@@ -209,8 +209,8 @@ def test_a_process_that_was_suspended_has_not_stalled(run: Callable[..., ServerP
                 time.sleep(0.1)
             os.kill(server.process.pid, signal.SIGCONT)
         client.sendall(b"GET /1 HTTP/1.1\r\nhost: x\r\n\r\n")
-        server.wait_for("has not turned for .* s: GET /1 is in app")
-    assert server.log.count("has not turned") == 1
+        server.wait_for("has been blocked for .* s: GET /1 is in app")
+    assert server.log.count("has been blocked") == 1
     server.end()
 
 
