@@ -61,31 +61,20 @@ class Database:
                 os.chown(path, owner.pw_uid, owner.pw_gid)
             options |= {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
         data = folder / "data"
-        initdb = [
-            find_program("initdb"),
-            "-D",
-            str(data),
-            "-U",
-            "bench",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "--no-locale",
-            "-N",
-        ]
+        initdb = [find_program("initdb"), "-D", str(data)]
+        initdb += ["-U", "bench", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"]
         done = processes.run(initdb, **options)
         if done.returncode:
             lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             raise BenchError(f"initdb failed: {lines[-1]}")
         # TechEmpower's own settings that matter for reads: memory, no waiting for a disk.
-        settings = (
+        settings = [
             "listen_addresses=",
             "shared_buffers=256MB",
             "fsync=off",
             "synchronous_commit=off",
             "jit=off",
-        )
+        ]
         command = [find_program("postgres"), "-D", str(data), "-k", str(folder)]
         command += [part for setting in settings for part in ("-c", setting)]
         self._process = group.start(command, cores, self._log, **options)

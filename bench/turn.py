@@ -318,12 +318,47 @@ def work_out(
     memory_mib: float,
     resting_mib: float,
 ) -> dict[str, Any]:
-    """The figures of a window. Raises CrashError where it holds none that could be believed.
+    """The figures of a window. Raises CrashError if it holds none that could be believed.
 
     The generators count for a time of their own, some milliseconds off the clocks': CPU time for each request
     is CPU time a second by the clocks, over answers a second by the generators.
     """
-    count, elapsed_s, failures = window["count"], window["elapsed_s"], sum(window["failures"].values())
+    _check(work, window)
+    if work.kind == "idle":
+        each_kib = (memory_mib - resting_mib) * 1024 / work.connections
+        return {"memory_mib": memory_mib, "resting_mib": resting_mib, "connection_kib": each_kib}
+    rate = window["count"] / window["elapsed_s"]
+    # Requests that were answered while the clocks ran.
+    requests = rate * clocks.elapsed_s
+    shares = {
+        "server_busy": clocks.cpu.total_s / clocks.elapsed_s / len(cores.server),
+        "server_cores_used": clocks.server_cores_s / clocks.elapsed_s / len(cores.server),
+        "generator_busy": window["busy"],
+        "generator_cores_used": clocks.generator_cores_s / clocks.elapsed_s / len(cores.generators),
+        "database_busy": clocks.database_s / clocks.elapsed_s / max(len(cores.database), 1),
+    }
+    lateness_s = window["lateness"].quantile(0.99) if window["lateness"].counts else 0.0
+    return {
+        "rate": rate,
+        "count": window["count"],
+        "elapsed_s": window["elapsed_s"],
+        "received_mib_per_s": window["received_bytes"] / window["elapsed_s"] / (1 << 20),
+        "user_us": clocks.cpu.user_s / requests * 1e6,
+        "system_us": clocks.cpu.system_s / requests * 1e6,
+        "database_us": clocks.database_s / requests * 1e6,
+        **shares,
+        "limit": limit_of(work, cores, rate=rate, lateness_s=lateness_s, **shares),
+        "lateness_p99_s": lateness_s,
+        "memory_mib": memory_mib,
+        "latencies": window["latencies"].as_pairs(),
+        "overdue": window["overdue"],
+        "failures": window["failures"],
+    }
+
+
+def _check(work: Workload, window: dict[str, Any]) -> None:
+    """Raise CrashError if too much of a window failed."""
+    count, failures = window["count"], sum(window["failures"].values())
     reasons = Counter(window["failures"]) + Counter(window["failures_before"])
     reason = max(reasons, key=lambda name: reasons[name], default="no reason is known")
     if work.joins and window["joined"] < work.connections:
@@ -331,51 +366,10 @@ def work_out(
     if work.kind == "idle":
         if failures:
             raise CrashError(f"{failures} of {work.connections} connections did not stand: {reason}")
-        return {
-            "memory_mib": memory_mib,
-            "resting_mib": resting_mib,
-            "connection_kib": (memory_mib - resting_mib) * 1024 / work.connections,
-        }
-    if not count:
+    elif not count:
         raise CrashError(f"nothing was answered: {reason}")
-    if failures > MAX_FAILURES * count:
+    elif failures > MAX_FAILURES * count:
         raise CrashError(f"{failures} failures beside {count} answers: {reason}")
-    rate = count / elapsed_s
-    # Requests that were answered while the clocks ran.
-    requests = rate * clocks.elapsed_s
-    server_busy = clocks.cpu.total_s / clocks.elapsed_s / len(cores.server)
-    server_cores_used = clocks.server_cores_s / clocks.elapsed_s / len(cores.server)
-    generator_cores_used = clocks.generator_cores_s / clocks.elapsed_s / len(cores.generators)
-    lateness_s = window["lateness"].quantile(0.99) if window["lateness"].counts else 0.0
-    return {
-        "rate": rate,
-        "count": count,
-        "elapsed_s": elapsed_s,
-        "received_mib_per_s": window["received_bytes"] / elapsed_s / (1 << 20),
-        "user_us": clocks.cpu.user_s / requests * 1e6,
-        "system_us": clocks.cpu.system_s / requests * 1e6,
-        "database_us": clocks.database_s / requests * 1e6,
-        "server_busy": server_busy,
-        "generator_busy": window["busy"],
-        "server_cores_used": server_cores_used,
-        "generator_cores_used": generator_cores_used,
-        "limit": limit_of(
-            work,
-            cores,
-            rate=rate,
-            server=server_busy,
-            server_cores=server_cores_used,
-            generator=window["busy"],
-            generator_cores=generator_cores_used,
-            database=clocks.database_s / clocks.elapsed_s / max(len(cores.database), 1),
-            lateness_s=lateness_s,
-        ),
-        "lateness_p99_s": lateness_s,
-        "memory_mib": memory_mib,
-        "latencies": window["latencies"].as_pairs(),
-        "overdue": window["overdue"],
-        "failures": window["failures"],
-    }
 
 
 LIMITS = {
@@ -398,11 +392,11 @@ def limit_of(
     cores: Cores,
     *,
     rate: float,
-    server: float,
-    server_cores: float,
-    generator: float,
-    generator_cores: float,
-    database: float,
+    server_busy: float,
+    server_cores_used: float,
+    generator_busy: float,
+    generator_cores_used: float,
+    database_busy: float,
     lateness_s: float,
 ) -> str:
     """What kept the figure from being higher, a key of LIMITS.
@@ -413,18 +407,19 @@ def limit_of(
         return "generator"
     if work.rate_per_s and rate >= KEPT_UP * work.rate_per_s:
         return "rate"
-    if server >= BUSY and not cores.beside:
+    if server_busy >= BUSY and not cores.beside:
         return "server"
     # At a fixed rate the generator turns without rest: its share of a core says nothing, how late it was
     # does.
-    if generator >= BUSY and work.kind != "rated":
+    if generator_busy >= BUSY and work.kind != "rated":
         return "generator"
-    if database >= BUSY:
+    if database_busy >= BUSY:
         return "database"
-    if server >= BUSY or server_cores >= BUSY or generator_cores >= BUSY:
+    if max(server_busy, server_cores_used, generator_cores_used) >= BUSY:
         if cores.shared:
             return "shared core"
-        if work.database and database + generator >= BUSY and set(cores.database) & set(cores.generators):
+        shares_core = bool(set(cores.database) & set(cores.generators))
+        if work.database and database_busy + generator_busy >= BUSY and shares_core:
             return "database"
         return "other processes"
     return "waiting"

@@ -33,24 +33,31 @@ from bench.workloads import WORKLOADS
 @pytest.mark.parametrize(
     ("shares", "limit"),
     [
-        ({"server": 0.97}, "server"),
-        ({"server": 0.5, "generator": 0.95}, "generator"),
-        ({"server": 0.5, "generator": 0.5}, "waiting"),
-        ({"server": 0.5, "server_cores": 0.97}, "other processes"),
-        ({"server": 0.5, "generator": 0.5, "generator_cores": 0.97}, "other processes"),
-        ({"server": 0.6, "server_cores": 0.99, "cores": Cores((0,), (0,), ())}, "shared core"),
-        ({"server": 0.97, "cores": Cores((0,), (1,), (), ((0, 1),))}, "shared core"),
-        ({"server": 0.97, "cores": Cores((0,), (2,), (), ((0, 1), (2, 3)))}, "server"),
-        ({"server": 0.5, "database": 0.95}, "database"),
+        ({"server_busy": 0.97}, "server"),
+        ({"server_busy": 0.5, "generator_busy": 0.95}, "generator"),
+        ({"server_busy": 0.5, "generator_busy": 0.5}, "waiting"),
+        ({"server_busy": 0.5, "server_cores_used": 0.97}, "other processes"),
+        ({"server_busy": 0.5, "generator_busy": 0.5, "generator_cores_used": 0.97}, "other processes"),
+        ({"server_busy": 0.6, "server_cores_used": 0.99, "cores": Cores((0,), (0,), ())}, "shared core"),
+        ({"server_busy": 0.97, "cores": Cores((0,), (1,), (), ((0, 1),))}, "shared core"),
+        ({"server_busy": 0.97, "cores": Cores((0,), (2,), (), ((0, 1), (2, 3)))}, "server"),
+        ({"server_busy": 0.5, "database_busy": 0.95}, "database"),
         ({"lateness_s": 0.002, "work": WORKLOADS["rate-1000"], "rate": 1000}, "generator"),
-        ({"generator": 1.0, "work": WORKLOADS["rate-1000"], "rate": 990}, "rate"),
-        ({"server": 0.99, "work": WORKLOADS["rate-1000"], "rate": 600}, "server"),
-        ({"server": 0.2, "work": WORKLOADS["rate-1000"], "rate": 400}, "waiting"),
+        ({"generator_busy": 1.0, "work": WORKLOADS["rate-1000"], "rate": 990}, "rate"),
+        ({"server_busy": 0.99, "work": WORKLOADS["rate-1000"], "rate": 600}, "server"),
+        ({"server_busy": 0.2, "work": WORKLOADS["rate-1000"], "rate": 400}, "waiting"),
     ],
 )
 def test_a_figure_says_what_limited_it(shares: dict[str, Any], limit: str) -> None:
     given = {"work": WORKLOADS["hello"], "cores": APART, "rate": 1.0, "lateness_s": 0.0}
-    given |= dict.fromkeys(("server", "server_cores", "generator", "generator_cores", "database"), 0.0)
+    for who in (
+        "server_busy",
+        "server_cores_used",
+        "generator_busy",
+        "generator_cores_used",
+        "database_busy",
+    ):
+        given[who] = 0.0
     assert limit_of(**(given | shares)) == limit
 
 
