@@ -4,7 +4,7 @@
 #   make bench-quick    a few of both: under three minutes, once the environment is made
 #   make bench-compare  this checkout against a commit: make bench-compare BASE=main
 #   make bench-micro    time the codecs alone
-#   make bench-guard    fail where a codec takes over 3 % more instructions than recorded (needs valgrind)
+#   make bench-guard    fail if a codec takes over 3 % more instructions than recorded (needs valgrind)
 #   make bench-record   record those figures, after a change that is worth them
 
 BENCH_ARGS ?=

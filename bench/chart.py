@@ -63,7 +63,7 @@ text {{ fill: #e6ebf1 }} .soft {{ fill: #9fabba }}
 
 
 def _bar(bar: Bar, left: float, y: float, scale: float) -> str:
-    """A bar from zero, with a whisker from the least to the greatest value where that can be seen."""
+    """A bar from zero, with a whisker from the least to the greatest value if that can be seen."""
     low, high = left + bar.value.low * scale, left + bar.value.high * scale
     style = " ".join(["fill", *bar.style.split()])
     length = max(bar.value.median * scale, 1)

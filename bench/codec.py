@@ -21,6 +21,6 @@ class Codec:
 
 
 def check(works: bool) -> None:
-    """Raise ValueError where a codec doesn't do the work: its figure would be of something else."""
+    """Raise ValueError if a codec doesn't do the work: its figure would be of something else."""
     if not works:
         raise ValueError("the codec doesn't give what it should")

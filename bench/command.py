@@ -21,7 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description="Compare servers on this machine; see bench/README.md."
     )
-    # Before the command's name or behind it, where its absence must not undo the other.
+    # It may stand before the command's name or behind it: the default of the second must not undo the first.
     anywhere = argparse.ArgumentParser(add_help=False)
     for one, default in ((parser, ROOT / ".venv-bench"), (anywhere, argparse.SUPPRESS)):
         one.add_argument("--environment", type=Path, default=default, help="folder to install into")
@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_load(both, "hello,pipeline,browser,post16k", seconds=3.0, rounds=7)
     add("prepare", "make the environment and a build of fastasgi, no more")
     add("micro", "time the codecs alone")
-    guarded = add("guard", "count the codecs' instructions and fail where they grew")
+    guarded = add("guard", "count the codecs' instructions and fail if they grew")
     guarded.add_argument("--installed", action="store_true", help="of the fastasgi that this interpreter has")
     guarded.add_argument("--record", action="store_true", help="record the figures instead")
     again = commands.add_parser("summary", help="make summary and chart of a results folder again")

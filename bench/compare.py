@@ -43,8 +43,9 @@ def carry_out(
     rounds: int,
     warmup_s: float,
 ) -> list[Comparison]:
-    """Build `base` and the working tree and let them take turns, the first one alternating. Raises
-    BenchError.
+    """Build `base` and the working tree and let them take turns, the first one alternating.
+
+    Raises BenchError.
     """
     builds = {"base": environment.build_revision(base), "now": environment.build_working_tree()}
     groups = machine.sibling_groups(os.sched_getaffinity(0))

@@ -114,8 +114,10 @@ class Environment:
         stamp.write_text(wanted)
 
     def _interpreter(self) -> str:
-        """A line with the version and path of the environment's interpreter, empty where it doesn't run, or
-        without pip: one whose Python was removed, or that an interrupt left half made.
+        """A line with the version and path of the environment's interpreter.
+
+        It is empty if the interpreter doesn't run, because its Python was removed, or has no pip, because an
+        interrupt left the environment half made.
         """
         code = "import pip, os, sys; print(*sys.version_info, os.path.realpath(sys.executable), sys.prefix)"
         try:
@@ -175,7 +177,7 @@ class Environment:
         return self._run([str(self.python), "-c", code], "the environment's Python").strip()
 
     def versions(self) -> dict[str, str]:
-        """The installed distributions and their versions, Node's and PostgreSQL's where they are."""
+        """The installed distributions and their versions, Node's and PostgreSQL's if they are there."""
         listed = self._run([str(self.python), "-m", "pip", "list", "--format", "json"], "pip list")
         found = {
             package["name"].lower().replace("_", "-"): package["version"] for package in json.loads(listed)
@@ -241,7 +243,7 @@ class Environment:
         """Run a command; its output. Raises BenchError with the line of its stderr that says most: the first
         error that pip names, whose last line is advice, else the last.
 
-        Its temporary files are the environment's, so that none is left where it is interrupted.
+        Its temporary files are the environment's, so that none is left if it is interrupted.
         """
         scratch = self.folder / "tmp"
         shutil.rmtree(scratch, ignore_errors=True)

@@ -63,14 +63,15 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """Raises statistics.StatisticsError where there are none."""
+        """Raises statistics.StatisticsError if there are none."""
         return cls(statistics.median(values), min(values), max(values))
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of two means with its confidence interval of 95 %; without one, from a single pair, low and
-    high are None.
+    """A ratio of two means with its confidence interval of 95 %.
+
+    A ratio from a single pair has none: low and high are None.
     """
 
     value: float
@@ -110,8 +111,9 @@ def cpu_us(turn: dict[str, Any]) -> float:
 def paired(
     results: dict[str, Any], workload: str, first: str, second: str, measure: str
 ) -> list[tuple[float, float]]:
-    """Of the rounds in which both servers brought figures, `rate`, or requests in a second of CPU time
-    (`per_cpu`).
+    """The figures of the rounds in which both servers brought some.
+
+    The measure is `rate`, or `per_cpu`: requests in a second of CPU time.
     """
 
     def value(turn: dict[str, Any]) -> float:
@@ -153,7 +155,7 @@ class Figure:
 
 
 def figure_of(turns: list[dict[str, Any]]) -> Figure:
-    """Sum up turns that brought a rate. Raises ValueError where there are none."""
+    """Sum up turns that brought a rate. Raises ValueError if there are none."""
     if not turns:
         raise ValueError("no turns")
     latencies = Histogram()

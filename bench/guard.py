@@ -35,7 +35,7 @@ class Change:
 
     @property
     def growth(self) -> float:
-        """The growth over the record, 0.01 for one per cent; 0 where there is none to tell."""
+        """The growth over the record, 0.01 for one per cent; 0 if there is none to tell."""
         return self.counted / self.recorded - 1 if self.recorded and self.counted else 0.0
 
     @property
@@ -63,8 +63,9 @@ def run_micro(python: Path, fastasgi: Path, what: str, prefix: tuple[str, ...] =
 
 
 def count_instructions(python: Path, fastasgi: Path) -> dict[str, float]:
-    """Instructions a step of each guarded codec, those of the loop taken off. Raises BenchError,
-    MissingError.
+    """Instructions a step of each guarded codec, those of the loop taken off.
+
+    Raises BenchError, MissingError.
     """
     if not shutil.which("valgrind"):
         raise MissingError("valgrind is not installed (Debian: apt install valgrind)")
@@ -91,8 +92,9 @@ def read_total(dump: Path) -> int:
 
 
 def installed_fastasgi() -> Path:
-    """The folder from which this interpreter imports fastasgi when the checkout isn't on its path. Raises
-    MissingError.
+    """The folder from which this interpreter imports fastasgi when the checkout isn't on its path.
+
+    Raises MissingError.
     """
     code = "import fastasgi; print(fastasgi.__path__[0])"
     variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}

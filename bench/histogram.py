@@ -52,7 +52,7 @@ class Histogram:
         return sum(self.counts.values())
 
     def quantile(self, share: float) -> float:
-        """Seconds that this share of the answers did not exceed. Raises ValueError where there are none."""
+        """Seconds that this share of the answers did not exceed. Raises ValueError if there are none."""
         if not self.counts:
             raise ValueError("an empty histogram has no quantiles")
         wanted = max(1, math.ceil(share * self.total - 1e-9))

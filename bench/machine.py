@@ -66,8 +66,7 @@ def sibling_groups(cores: set[int]) -> list[tuple[int, ...]]:
 
 
 def share_cores(groups: list[tuple[int, ...]], workers: int, database: bool) -> Cores:
-    """Give each worker a physical core, the rest to the database and the generators; share where there are
-    too few.
+    """Give each worker a physical core, the rest to database and generators; share if they are too few.
 
     A worker's sibling thread stays idle, since what ran there would slow the worker; unless there is no other
     place for a worker, or else for the generators.
@@ -84,7 +83,7 @@ def share_cores(groups: list[tuple[int, ...]], workers: int, database: bool) -> 
 def allow_open_files(count: int) -> None:
     """Let this process, and those that it starts, have as many open files as the system allows it.
 
-    Raises BenchError where that is less than `count`.
+    Raises BenchError if that is less than `count`.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:

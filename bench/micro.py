@@ -66,8 +66,9 @@ def guarded() -> list[Codec]:
 
 
 def count_all() -> None:
-    """Run the empty step and the guarded codecs, each framed by calls of getppid. Raises what a codec
-    raises.
+    """Run the empty step and the guarded codecs, each framed by calls of getppid.
+
+    Raises what a codec raises.
     """
     steps = [nothing, *(codec.make() for codec in guarded())]
     for step in steps:

@@ -1,5 +1,6 @@
-"""Micro-benchmarks of HTTP/1.1: request heads and chunked bodies, fastasgi's codecs against others'. See
-micro.py.
+"""Micro-benchmarks of HTTP/1.1: request heads and chunked bodies, fastasgi's codecs against others'.
+
+See micro.py.
 """
 
 import importlib

@@ -31,7 +31,7 @@ def free_port() -> int:
 
 
 def check_free(port: int) -> None:
-    """Raise ProbeError where something listens on the port already."""
+    """Raise ProbeError if something listens on the port already."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -57,8 +57,9 @@ def connect(port: int, tls: bool) -> socket.socket:
 
 
 def check_answer(port: int, work: Workload) -> None:
-    """Make one request of the workload. Raises OSError, ProbeError, or UnsupportedError for a refused
-    handshake.
+    """Make one request of the workload.
+
+    Raises OSError, ProbeError, or UnsupportedError for a refused handshake.
     """
     with connect(port, work.tls) as client:
         if work.kind == "websocket":
@@ -93,7 +94,7 @@ def wait_until_up(
 ) -> float:
     """Seconds from `started` (time.monotonic) to the first good answer of a server that is starting.
 
-    Raises ProbeError, or UnsupportedError where the server refuses its settings as wrong usage.
+    Raises ProbeError, or UnsupportedError if the server refuses its settings as wrong usage.
     """
     reason = "it does not listen"
     while time.monotonic() - started < START_S:
@@ -115,7 +116,7 @@ def wait_until_up(
 def end_of(code: int, work: Workload, log: Path) -> BenchError:
     """Why a server has ended before it answered.
 
-    Where the workload asks for a feature, wrong usage (exit code 2), or a message which says that something
+    If the workload asks for a feature, wrong usage (exit code 2), or a message which says that something
     is not supported, is the server's word that it lacks the feature.
     """
     if (work.tls or work.workers > 1) and (code == USAGE or "not supported" in last_line(log)):

@@ -1,6 +1,4 @@
-"""Starts and ends processes, each with a session of its own, so that none is left, whenever an interrupt
-comes.
-"""
+"""Starts and ends processes, each with a session of its own: none is left, whenever an interrupt comes."""
 
 import contextlib
 import os
@@ -88,8 +86,9 @@ class Processes:
     def start(
         self, command: list[str], cores: tuple[int, ...], log: Path, **options: Any
     ) -> subprocess.Popen[str]:
-        """Start a process on these cores, the leader of a session, whose output goes to `log`. Raises
-        OSError.
+        """Start a process on these cores, the leader of a session, whose output goes to `log`.
+
+        Raises OSError.
         """
         with open(log, "ab") as output, on_cores(cores):
             return self.start_piped(command, **{"stdout": output, "stderr": output, **options})
@@ -104,8 +103,9 @@ class Processes:
 
 
 def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, the leader of a session of which nothing is left; what it wrote. Raises
-    OSError.
+    """Run a command to its end, the leader of a session of which nothing is left; what it wrote.
+
+    Raises OSError.
     """
     with Processes() as group:
         process = group.start_piped(command, **options)

@@ -46,7 +46,7 @@ class BodyLength:
         self.bytes: int | None = None
 
     def check(self, length: int) -> None:
-        """A body of `length` bytes came. Raises ResponseError where others had another length."""
+        """A body of `length` bytes came. Raises ResponseError if others had another length."""
         if self.bytes is None:
             self.bytes = length
         elif length != self.bytes:
@@ -71,8 +71,9 @@ class ResponseCounter:
         self._repeats: dict[int, bytes] = {}
 
     def feed(self, data: bytes) -> int:
-        """How many responses became complete with `data`. Raises ResponseError; the counter is then
-        useless.
+        """How many responses became complete with `data`.
+
+        Raises ResponseError; the counter is then useless.
         """
         if not self._held and not self._skip and not self._chunked and self._known:
             count, rest = divmod(len(data), len(self._known))
@@ -81,8 +82,9 @@ class ResponseCounter:
         return self._read(data)
 
     def close(self) -> int:
-        """The connection has ended: 1 where that completes a response, else 0. Raises ResponseError if it
-        cuts one.
+        """The connection has ended: 1 if that completes a response, else 0.
+
+        Raises ResponseError if it cuts one.
         """
         if self._until_close:
             self._until_close = False
@@ -150,7 +152,7 @@ class ResponseCounter:
             self._known, self._repeats = response, {}
 
     def _read_chunk(self, data: bytes, start: int) -> tuple[int, int]:
-        """Read on in a chunked body: where to go on, -1 for more data, and 1 where the body has ended."""
+        """Read on in a chunked body: where to go on, -1 for more data, and 1 if the body has ended."""
         if self._skip:
             step = min(self._skip, len(data) - start)
             self._skip -= step

@@ -34,7 +34,7 @@ def save(folder: Path, results: dict[str, Any]) -> None:
 
 
 def load(folder: Path) -> dict[str, Any]:
-    """Read results.json. Raises OSError, or ValueError where it is of another format."""
+    """Read results.json. Raises OSError, or ValueError if it is of another format."""
     results: dict[str, Any] = json.loads((folder / "results.json").read_text())
     if results.get("format") != FORMAT:
         raise ValueError(

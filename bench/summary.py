@@ -31,7 +31,7 @@ VALUES = {
 
 
 def write(folder: Path) -> Path:
-    """Make summary.md, and chart.svg where there are figures for it, from the folder's results.json."""
+    """Make summary.md, and chart.svg if there are figures for it, from the folder's results.json."""
     results = store.load(folder)
     path = folder / "summary.md"
     store.write_whole(path, build_summary(results))
@@ -148,7 +148,7 @@ def _ratio(results: dict[str, Any], name: str, reference: str, measure: str) -> 
             return FIXED
         ours, theirs = (figure is not None and figure.is_lower_bound for figure in figures)
         mark = {(True, False): "≥ ", (False, True): "≤ ", (True, True): "? "}.get((ours, theirs), "")
-    # Where one was held back, the true ratio may lie on the other side of 1.
+    # If one was held back, the true ratio may lie on the other side of 1.
     known = ratio.certain and mark in ("", "≥ " if ratio.value > 1 else "≤ ")
     shown = f"{mark}{ratio.value:.2f}"
     return (f"**{shown}**" if known else shown) + _interval(ratio)
@@ -204,7 +204,7 @@ def _rate_table(results: dict[str, Any], name: str, unit: str) -> str:
 
 
 def _latency(figure: Figure, share: float) -> str:
-    """The quantile, empty where too few answers lie beyond it."""
+    """The quantile, empty if too few answers lie beyond it."""
     told = is_told(share, figure.latencies.total)
     return format_time(figure.latencies.quantile(share)) if told else ""
 
@@ -267,7 +267,7 @@ def _settings(results: dict[str, Any]) -> str:
 
 
 def build_chart(results: dict[str, Any]) -> str:
-    """The README's chart, or an empty text where there is nothing to show."""
+    """The README's chart, or an empty text if there is nothing to show."""
     rates, costs, bounds = [], [], False
     for server, described in results["servers"].items():
         if figure := _figure(results, CHART_WORKLOAD, server):

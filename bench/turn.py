@@ -47,7 +47,7 @@ class Setup:
     fastasgi: Path | None = None
     """The build to measure."""
     database: Any = None
-    """The Database, where one runs."""
+    """The Database, if one runs."""
 
 
 def take_turn(setup: Setup, server: Server, work: Workload, cores: Cores) -> dict[str, Any]:
@@ -179,8 +179,9 @@ class Generators:
             self._tell(process, line)
 
     def read_all(self, watch: "Watch", deadline_s: float) -> list[str]:
-        """A line of each. Raises CrashError where one of them, or the server, ends before, or time runs
-        out.
+        """A line of each.
+
+        Raises CrashError if one of them, or the server, ends before, or time runs out.
         """
         lines = []
         ends = time.monotonic() + deadline_s
@@ -207,7 +208,7 @@ class Watch:
     log: Path
 
     def check(self) -> None:
-        """Raise CrashError where the server has ended."""
+        """Raise CrashError if the server has ended."""
         code = self.process.poll()
         if code is not None:
             how = f"exit code {code}" if code >= 0 else f"signal {-code}"

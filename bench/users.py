@@ -38,7 +38,7 @@ now = time.perf_counter
 
 
 class Target:
-    """The server under load, and where what comes of it is noted. One for all users of the process."""
+    """The server under load, and the recorder of what comes of it. One for all users of the process."""
 
     def __init__(self, job: dict[str, Any], recorder: Recorder) -> None:
         self.host, self.port = job["host"], job["port"]
@@ -169,7 +169,7 @@ class Link:
 
 
 class RawUser(User):
-    """One connection, held for as long as the user lives and made again where it is lost."""
+    """One connection, held for as long as the user lives and made again if it is lost."""
 
     abstract = True
     target: ClassVar[Target]
@@ -234,8 +234,9 @@ class RawUser(User):
 
 
 class RequestUser(RawUser):
-    """Sends prebuilt requests, `depth` at once: 1 is keep-alive, more is pipelining. Then waits for all
-    answers.
+    """Sends prebuilt requests, `depth` at once, then waits for all answers.
+
+    A depth of 1 is keep-alive, more is pipelining.
     """
 
     def begin(self) -> None:
@@ -331,7 +332,7 @@ class WebSocketUser(RawUser):
 class RatedUser(RawUser):
     """All connections of a load at a fixed rate: one user that holds them.
 
-    A request has its time in the plan and goes out then, or, where its connection is still busy, as soon as
+    A request has its time in the plan and goes out then, or, if its connection is still busy, as soon as
     that is free. Latency counts from the planned time, so that a stall of the server shows in all requests
     that it held up and not only in the one that met it (coordinated omission).
     """

@@ -1,6 +1,4 @@
-"""What a load generator needs of RFC 6455 as a client: the handshake, one frame to send, a count of those
-that come.
-"""
+"""What a load generator needs of RFC 6455: the handshake, one frame to send, a count of those that come."""
 
 import base64
 import hashlib
@@ -25,8 +23,9 @@ def build_handshake(path: str) -> bytes:
 
 
 def read_handshake(data: bytes) -> bytes | None:
-    """What follows the server's handshake, None while it isn't complete. Raises UnsupportedError where it
-    refuses.
+    """What follows the server's handshake, None while it isn't complete.
+
+    Raises UnsupportedError if the server refuses it.
     """
     head, blank, rest = data.partition(b"\r\n\r\n")
     if not blank:
