@@ -8,33 +8,47 @@ import subprocess
 import time
 
 from fastasgi.processes.messages import STANDS
+from fastasgi.processes.states import MOVES, State
 
 
 class WorkerProcess:
-    """A running worker. Times are time.monotonic()'s."""
+    """A running worker. control is this end of the socket pair to it; times are those of time.monotonic()."""
 
     def __init__(
         self, pid: int, slot: int, control: socket.socket, popen: "subprocess.Popen[bytes] | None"
     ) -> None:
         self.pid = pid
-        self.slot = slot
+        self.slot = slot  # the number of the slot for which it was started
         self.control = control
-        self.popen = popen  # None where it was forked
+        self.popen = popen  # None if it was forked
+        self.state = State.STARTING
+        self.is_successor = False  # it was started to take the place of a worker that serves
+        self.generation = 0  # the number of the reload from which it has its code
         self.started_at = time.monotonic()
-        self.ready_at: float | None = None
-        self.heard_at = self.started_at  # when its event loop last turned, as far as we know
-        self.is_retiring = False  # a successor is due
-        self.generation = 0  # the reload from which it has its code
-        self.kill_at: float | None = None  # when it is killed, unless it has ended
-        self.is_condemned = False  # what will be killed has been found guilty, and the log says of what
-        self.stands_at = ""  # where it stood when it last said so; told since its loop turned, or it started
+        self.ready_at: float | None = None  # when it said READY, in whatever state it was
+        self.heard_at = self.started_at  # when its event loop last turned, as far as is known
+        self.kill_at: float | None = None  # None while it is in a slot, and once it has been killed
+        self.stands_at = ""  # the place where it last said that it stands; empty after any other message
         self.told_at = self.started_at  # when the log last said that it is still starting
         self._unread = b""  # the beginning of a line
+
+    def become(self, state: State) -> None:
+        """Move on to a state that may follow on the present one."""
+        assert state in MOVES[self.state], f"{self.state} is not followed by {state}"
+        self.state = state
+
+    def excuse(self, pause_s: float, now: float) -> None:
+        """Give it so many seconds more for all that it is to do in time."""
+        self.started_at = min(now, self.started_at + pause_s)
+        self.heard_at = min(now, self.heard_at + pause_s)
+        if self.kill_at is not None:
+            self.kill_at += pause_s
 
     def hear(self) -> bytes | None:
         """The single-byte messages that it has sent since the last call; None once it has closed its end.
 
-        What it has said of where it stands is in stands_at afterwards. Raises BlockingIOError for nothing.
+        Lines that begin with STANDS are not among them: they set stands_at. Raises BlockingIOError if it has
+        sent nothing.
         """
         try:
             data = self.control.recv(4096)
@@ -65,7 +79,7 @@ class WorkerProcess:
         return os.waitstatus_to_exitcode(status) if pid else None
 
     def signal(self, number: int) -> None:
-        """Send a signal; a process that has ended meanwhile is left alone."""
+        """Send it a signal, unless it has ended."""
         if self.popen is not None:
             self.popen.send_signal(number)
         else:
@@ -82,12 +96,12 @@ class WorkerProcess:
                 os.waitpid(self.pid, 0)
 
     def tell(self, message: bytes) -> None:
-        """Send it one of the ``messages``; one that has ended meanwhile is left alone."""
+        """Send it one of the ``messages``, unless it has ended."""
         with contextlib.suppress(OSError):
             self.control.send(message, socket.MSG_DONTWAIT)
 
     def resident_bytes(self) -> int:
-        """Its resident memory; 0 where the platform does not say."""
+        """Its resident memory; 0 if the platform does not say."""
         try:
             with open(f"/proc/{self.pid}/statm", encoding="ascii") as file:
                 return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
