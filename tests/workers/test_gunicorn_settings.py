@@ -19,7 +19,7 @@ from serving import WAIT_S
 from fastasgi import Config, workers
 from fastasgi.errors import ConfigError
 from fastasgi.settings.declaration import settings_of
-from fastasgi.workers import FastASGIWorker
+from fastasgi.workers import FastASGIWorker, gunicornsettings
 
 # Settings of gunicorn's
 
@@ -170,7 +170,7 @@ def warnings(**settings: Any) -> list[str]:
 
 
 def test_what_is_not_supported_is_warned_of_by_name() -> None:
-    assert NOT_DEFAULT.keys() == workers.NOT_SUPPORTED.keys()
+    assert NOT_DEFAULT.keys() == gunicornsettings.NOT_SUPPORTED.keys()
     assert warnings() == []
     for name, value in NOT_DEFAULT.items():
         [line] = warnings(**{name: value})
@@ -369,4 +369,4 @@ def test_config_kwargs_of_uvicorns_classes(base: type[FastASGIWorker], loop: str
 
 
 def test_what_gunicorn_does_is_named_right() -> None:
-    assert set(workers.GUNICORNS_OWN) <= {field.name for field, _ in settings_of(Config)}
+    assert set(gunicornsettings.GUNICORNS_OWN) <= {field.name for field, _ in settings_of(Config)}
