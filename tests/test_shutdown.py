@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from serving import WAIT_S, ServerProcess, Start, signal_set
-from websocketwire import close_frame, handshake
-from wire import request
+from websocketwire import close_frame
+from wire import handshake, request
 
 APP = """
 import asyncio

@@ -21,8 +21,8 @@ import pytest
 from forgotten import collector_off, forget
 from nestingloop import in_nesting_loop, turn_until
 from reentry import BODY, START, Act, OnLine, assert_serves, leave
-from websocketwire import close_frame, handshake
-from wire import SERVER_ERROR, error_records, in_each_loop, in_loop, request, respond, served
+from websocketwire import close_frame
+from wire import SERVER_ERROR, error_records, handshake, in_each_loop, in_loop, request, respond, served
 
 from fastasgi.trust.forwarded import Forwarding
 from fastasgi.trust.peers import TrustedPeers

@@ -9,7 +9,9 @@ from typing import Any
 
 import anyio
 import pytest
-from serving import WAIT_S, fetch
+from anyclient import Request, Response
+from eachwire import HTTP1, Wire, each_wire
+from serving import WAIT_S
 from wire import in_each_loop
 
 from fastasgi import Config, Server, lifespan, shutdown
@@ -54,8 +56,11 @@ class App:
 class Served:
     """A server whose requests have all the time of the world, and whose port is known before it listens."""
 
-    def __init__(self, app: App, server_type: type[Server] = Server, **settings: Any) -> None:
+    def __init__(
+        self, app: App, wire: Wire = HTTP1, server_type: type[Server] | None = None, **settings: Any
+    ) -> None:
         self.app = app
+        self.wire = wire
         self.ready = asyncio.Event()
         self.on_ready: Callable[[], object] = lambda: None
         config = Config(
@@ -68,10 +73,10 @@ class Served:
             timeout_notify=10 * WAIT_S,
             **settings,
         )
-        self.server = server_type(config)
+        self.server = (server_type or wire.server_type)(config)
         self.sockets = config.bind_sockets() + config.bind_sockets()
         self.ports = [sock.getsockname()[1] for sock in self.sockets]
-        self.requests: list[asyncio.Task[bytes]] = []
+        self.requests: list[asyncio.Task[list[Response]]] = []
 
     async def _notify(self) -> None:
         self.ready.set()
@@ -86,11 +91,19 @@ class Served:
         await self.ready.wait()
         return task
 
-    async def request(self) -> "asyncio.Task[bytes]":
-        """A request that has reached the application."""
-        self.requests.append(asyncio.create_task(fetch(self.ports[0])))
+    async def request(self) -> "asyncio.Task[list[Response]]":
+        """A request that has reached the application; what comes up to the server's end of its connection."""
+        self.requests.append(asyncio.create_task(self._request()))
         await self.app.begun.wait()
         return self.requests[-1]
+
+    async def _request(self) -> list[Response]:
+        client = self.wire.client_type(*await asyncio.open_connection("127.0.0.1", self.ports[0]))
+        await client.put(Request())
+        async with asyncio.timeout(WAIT_S):
+            responses = await client.responses()
+        client.close()
+        return responses
 
     def refuses(self) -> bool:
         """Whether nobody listens."""
@@ -126,9 +139,10 @@ async def nothing_left(served: Served, *events: str) -> AsyncIterator[None]:
 # Once, and again
 
 
+@each_wire
 @in_each_loop
-async def test_a_cancelled_server_stops_listening_at_once_and_lets_requests_end() -> None:
-    served = Served(App(), timeout_drain=10 * WAIT_S)
+async def test_a_cancelled_server_stops_listening_at_once_and_lets_requests_end(wire: Wire) -> None:
+    served = Served(App(), wire, timeout_drain=10 * WAIT_S)
     async with nothing_left(served, "startup", "answered", "shutdown"):
         task = await served.start()
         request = await served.request()
@@ -137,15 +151,17 @@ async def test_a_cancelled_server_stops_listening_at_once_and_lets_requests_end(
         assert served.refuses()
         assert not request.done()
         served.app.release.set()
-        assert b"\r\nreleased" in await request
+        [response] = await request
+        assert (response.status, response.body, response.is_whole) == (200, b"released", True)
         with pytest.raises(asyncio.CancelledError):
             await task
         assert task.cancelling() == 1
 
 
+@each_wire
 @in_each_loop
-async def test_cancelled_again_it_waits_for_nothing() -> None:
-    served = Served(App())
+async def test_cancelled_again_it_waits_for_nothing(wire: Wire) -> None:
+    served = Served(App(), wire)
     async with nothing_left(served, "startup", "request cancelled", "shutdown"):
         task = await served.start()
         await served.request()
@@ -157,9 +173,10 @@ async def test_cancelled_again_it_waits_for_nothing() -> None:
         assert task.cancelling() == 2
 
 
+@each_wire
 @in_each_loop
-async def test_cancelled_while_it_stops_it_waits_for_nothing_more() -> None:
-    served = Served(App())
+async def test_cancelled_while_it_stops_it_waits_for_nothing_more(wire: Wire) -> None:
+    served = Served(App(), wire)
     async with nothing_left(served, "startup", "request cancelled", "shutdown"):
         task = await served.start()
         await served.request()
@@ -222,10 +239,11 @@ async def test_a_task_group_ends_it_where_another_task_fails() -> None:
         assert [type(error) for error in caught.value.exceptions] == [ValueError]
 
 
+@each_wire
 @in_each_loop
 @pytest.mark.parametrize("has_request", [False, True])
-async def test_an_anyio_scope_ends_it(has_request: bool) -> None:
-    served = Served(App())
+async def test_an_anyio_scope_ends_it(wire: Wire, has_request: bool) -> None:
+    served = Served(App(), wire)
     ended = ["request cancelled"] if has_request else []
     async with nothing_left(served, "startup", *ended, "shutdown"):
         with anyio.move_on_after(10 * WAIT_S) as scope:
@@ -257,9 +275,10 @@ async def test_an_anyio_deadline_fails() -> None:
             await serve()
 
 
+@each_wire
 @in_each_loop
-async def test_an_anyio_task_group_ends_it() -> None:
-    served = Served(App())
+async def test_an_anyio_task_group_ends_it(wire: Wire) -> None:
+    served = Served(App(), wire)
     expected = nothing_left(served, "startup", "request cancelled", "shutdown")
     async with expected, anyio.create_task_group() as group:
         group.start_soon(served.serve)
@@ -339,10 +358,11 @@ async def test_a_start_that_ignores_cancellation_is_given_up(
     app.release.set()
 
 
+@each_wire
 @in_each_loop
 @pytest.mark.parametrize("way", ["cancel", "anyio"])
-async def test_cancelled_between_its_listeners_it_stops_what_has_begun(way: str) -> None:
-    class CancelledAsItListens(Server):
+async def test_cancelled_between_its_listeners_it_stops_what_has_begun(wire: Wire, way: str) -> None:
+    class CancelledAsItListens(wire.server_type):
         async def _listen(self, *arguments: Any) -> None:
             is_last = bool(self.servers)
             if is_last:
@@ -352,7 +372,7 @@ async def test_cancelled_between_its_listeners_it_stops_what_has_begun(way: str)
             if is_last:
                 await asyncio.sleep(0)
 
-    served = Served(App(), CancelledAsItListens)
+    served = Served(App(), wire, CancelledAsItListens)
     ended = {"cancel": ["answered"], "anyio": ["request cancelled"]}[way]
     async with nothing_left(served, "startup", *ended, "shutdown"):
         if way == "cancel":

@@ -9,29 +9,20 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from exchanges import BODY, DISCONNECT, MORE, OK, START, UPLOAD, Oops, Outcome
+from anyclient import Request
+from eachwire import Wire, ask, each_wire, served
+from exchanges import BODY, DISCONNECT, MORE, OK, START, Oops, Outcome
+from starlette import requests
 from starlette.background import BackgroundTask
-from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
-from wire import (
-    GET,
-    Reads,
-    error_records,
-    in_each_loop,
-    in_loop,
-    request,
-    respond,
-    served,
-    shift_clock,
-    talk,
-    traceback_of,
-)
+from wire import Reads, error_records, in_each_loop, in_loop, respond, shift_clock, traceback_of
 
 # --- The application's task ---
 
 
+@each_wire
 @in_each_loop
-async def test_the_application_runs_in_a_task_of_its_own() -> None:
+async def test_the_application_runs_in_a_task_of_its_own(wire: Wire) -> None:
     seen: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -47,7 +38,10 @@ async def test_the_application_runs_in_a_task_of_its_own() -> None:
         await respond(send, b"ok")
 
     task = asyncio.current_task()
-    assert (await talk(app, request() + GET)).endswith(OK)
+    async with served(app, wire) as server:
+        client = await server.connect()
+        await client.put(Request(), Request())
+        assert [await client.response(), await client.response()] == [OK, OK]
     assert asyncio.current_task() is task
     first, second = seen
     assert first is not second
@@ -55,19 +49,21 @@ async def test_the_application_runs_in_a_task_of_its_own() -> None:
     assert not set(seen) & asyncio.all_tasks()
 
 
+@each_wire
 @in_each_loop
-async def test_the_application_starts_inside_the_read_event_of_its_head(reads: Reads) -> None:
+async def test_the_application_starts_inside_the_read_event_of_its_head(wire: Wire, reads: Reads) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         reads.events.append("application")
         await respond(send, b"ok")
         reads.events.append("response sent")
 
-    assert await talk(app, GET) == OK
+    assert await ask(app, wire) == OK
     assert reads.events == ["read begins", "application", "response sent", "read ends"]
 
 
+@each_wire
 @in_each_loop
-async def test_an_application_that_waits_goes_on_inside_the_read_event(reads: Reads) -> None:
+async def test_an_application_that_waits_goes_on_inside_the_read_event(wire: Wire, reads: Reads) -> None:
     waits = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -75,17 +71,18 @@ async def test_an_application_that_waits_goes_on_inside_the_read_event(reads: Re
         reads.events.append((await receive())["body"])
         await respond(send, b"ok")
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        await client.write(UPLOAD)
+        await client.begin(length=3)
         await waits.wait()
-        await client.write(b"abc")
+        await client.send(b"abc")
         await client.response()
     assert reads.events == ["read begins", "read ends", "read begins", b"abc", "read ends"]
 
 
+@each_wire
 @in_each_loop
-async def test_asyncios_timeouts_and_task_groups_work() -> None:
+async def test_asyncios_timeouts_and_task_groups_work(wire: Wire) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.001):
@@ -109,11 +106,12 @@ async def test_asyncios_timeouts_and_task_groups_work() -> None:
     async def fail() -> None:
         raise Oops
 
-    assert await talk(app, GET) == OK
+    assert await ask(app, wire) == OK
 
 
+@each_wire
 @in_each_loop
-async def test_anyio_works() -> None:
+async def test_anyio_works(wire: Wire) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         assert anyio.get_current_task().id == id(asyncio.current_task())
         assert await anyio.to_thread.run_sync(lambda: 5) == 5
@@ -131,15 +129,16 @@ async def test_anyio_works() -> None:
         assert scope.cancelled_caught
         await respond(send, b"ok")
 
-    assert await talk(app, GET) == OK
+    assert await ask(app, wire) == OK
 
 
+@each_wire
 @in_loop
-async def test_starlette_works(caplog: pytest.LogCaptureFixture) -> None:
+async def test_starlette_works(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     done = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        asked = Request(scope, receive)
+        asked = requests.Request(scope, receive)
         body = await asked.body()
 
         async def pieces() -> Any:
@@ -148,9 +147,9 @@ async def test_starlette_works(caplog: pytest.LogCaptureFixture) -> None:
 
         await StreamingResponse(pieces(), background=BackgroundTask(done.set))(scope, receive, send)
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        response = await client.ask(request("POST / HTTP/1.1", "content-length: 3", body=b"abc"))
+        response = await client.ask("POST", body=b"abc")
         assert response.body == b"got abc"
         await done.wait()
     assert error_records(caplog) == []
@@ -161,8 +160,9 @@ async def test_starlette_works(caplog: pytest.LogCaptureFixture) -> None:
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 
 
+@each_wire
 @in_each_loop
-async def test_a_request_sees_the_servers_context_and_no_other_requests() -> None:
+async def test_a_request_sees_the_servers_context_and_no_other_requests(wire: Wire) -> None:
     seen = []
     waits, go_on = asyncio.Event(), asyncio.Event()
 
@@ -178,16 +178,16 @@ async def test_a_request_sees_the_servers_context_and_no_other_requests() -> Non
         assert variable.get() == scope["path"]
 
     variable.set("server")
-    async with served(app) as server:
+    async with served(app, wire) as server:
         variable.set("changed behind the server")
         client, other = await server.connect(), await server.connect()
-        await client.ask(request("GET /a HTTP/1.1"))
-        await client.write(request("GET /waits HTTP/1.1"))
+        await client.ask("GET", "/a")
+        await client.put(Request("GET", "/waits"))
         await waits.wait()
-        await other.ask(request("GET /b HTTP/1.1"))
+        await other.ask("GET", "/b")
         go_on.set()
         await client.response()
-        await client.write(request("GET /c HTTP/1.1") + request("GET /d HTTP/1.1"))
+        await client.put(Request("GET", "/c"), Request("GET", "/d"))
         await client.response()
         await client.response()
     assert variable.get() == "changed behind the server"
@@ -196,8 +196,9 @@ async def test_a_request_sees_the_servers_context_and_no_other_requests() -> Non
     ]  # fmt: skip
 
 
+@each_wire
 @in_each_loop
-async def test_an_application_goes_on_in_its_context_wherever_it_is_woken() -> None:
+async def test_an_application_goes_on_in_its_context_wherever_it_is_woken(wire: Wire) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         variable.set(scope["path"])
         waits.set()
@@ -208,26 +209,29 @@ async def test_an_application_goes_on_in_its_context_wherever_it_is_woken() -> N
         await respond(send, b"ok")
 
     waits = asyncio.Event()
-    async with served(app) as server:
+    async with served(app, wire) as server:
         one, two = await server.connect(), await server.connect()
         for client, path in ((one, "/one"), (two, "/two")):
             waits.clear()
-            await client.write(request(f"POST {path} HTTP/1.1", "content-length: 2"))
+            await client.begin("POST", f"{path}", length=2)
             await waits.wait()
         for client in (two, one):
             waits.clear()
-            await client.write(b"a")
+            await client.send(b"a")
             await waits.wait()
         for client in (one, two):
-            await client.write(b"b")
+            await client.send(b"b")
             assert (await client.response()).body == b"ok"
 
 
 # --- The client leaves ---
 
 
+@each_wire
 @in_each_loop
-async def test_the_rest_of_a_body_is_dropped_with_its_client(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_rest_of_a_body_is_dropped_with_its_client(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
     left = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -236,9 +240,9 @@ async def test_the_rest_of_a_body_is_dropped_with_its_client(caplog: pytest.LogC
             assert await receive() == DISCONNECT
 
     outcome = Outcome()
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        await client.write(request("POST / HTTP/1.1", "content-length: 10", body=b"abc"))
+        await client.begin(length=10, body=b"abc")
         client.close()
         while server.context.registry.connection_count:
             await asyncio.sleep(0)
@@ -247,9 +251,10 @@ async def test_the_rest_of_a_body_is_dropped_with_its_client(caplog: pytest.LogC
     assert error_records(caplog) == []
 
 
+@each_wire
 @in_each_loop
 async def test_a_send_that_is_held_back_returns_when_the_client_leaves(
-    caplog: pytest.LogCaptureFixture,
+    wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
     begun = asyncio.Event()
 
@@ -265,9 +270,9 @@ async def test_a_send_that_is_held_back_returns_when_the_client_leaves(
                 await sending
 
     outcome = Outcome()
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect(limit=1000)
-        await client.write(request())
+        await client.put(Request())
         await begun.wait()
         client.reset()
         assert await outcome is None
@@ -275,9 +280,10 @@ async def test_a_send_that_is_held_back_returns_when_the_client_leaves(
 
 
 @pytest.mark.parametrize("size", [2, 100_000])
+@each_wire
 @in_each_loop
 async def test_a_response_to_a_client_whose_reset_was_not_seen(
-    size: int, caplog: pytest.LogCaptureFixture
+    wire: Wire, size: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """While a large body is not received nothing is read: it is the response that meets the reset."""
     begun, go_on = asyncio.Event(), asyncio.Event()
@@ -287,9 +293,11 @@ async def test_a_response_to_a_client_whose_reset_was_not_seen(
         await go_on.wait()
         await respond(send, bytes(size))
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        client.writer.write(request("POST / HTTP/1.1", "content-length: 1000000000") + bytes(5_000_000))
+        await client.begin(length=1_000_000_000)
+        for _ in range(50):
+            client.writer.write(client.piece(bytes(100_000)))
         await begun.wait()
         client.reset()
         await asyncio.sleep(0)
@@ -298,9 +306,10 @@ async def test_a_response_to_a_client_whose_reset_was_not_seen(
     assert error_records(caplog) == []
 
 
+@each_wire
 @in_loop
 async def test_an_application_that_ignores_its_clients_leaving_is_let_run(
-    caplog: pytest.LogCaptureFixture,
+    wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
     waits, go_on = asyncio.Event(), asyncio.Event()
 
@@ -310,9 +319,9 @@ async def test_an_application_that_ignores_its_clients_leaving_is_let_run(
             await go_on.wait()
 
     outcome = Outcome()
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        await client.write(request())
+        await client.put(Request())
         await waits.wait()
         client.reset()
         while server.context.registry.connection_count:
@@ -324,9 +333,10 @@ async def test_an_application_that_ignores_its_clients_leaving_is_let_run(
 
 
 @pytest.mark.parametrize("spec_version", ["2.3", "2.5"])
+@each_wire
 @in_each_loop
 async def test_no_traceback_where_the_client_of_a_stream_leaves(
-    spec_version: str, caplog: pytest.LogCaptureFixture
+    wire: Wire, spec_version: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Starlette watches receive by a task group for 2.3, and lets send raise for 2.4 and later."""
 
@@ -341,10 +351,10 @@ async def test_no_traceback_where_the_client_of_a_stream_leaves(
             await StreamingResponse(pieces())(scope, receive, send)
 
     outcome = Outcome()
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        await client.write(request())
-        await client.reader.readuntil(b"piece")
+        await client.put(Request())
+        await client.until(b"piece")
         client.reset()
         while server.context.registry.connection_count:
             await asyncio.sleep(0)
@@ -356,9 +366,10 @@ async def test_no_traceback_where_the_client_of_a_stream_leaves(
 
 
 @pytest.mark.parametrize("kind", ["a cause", "a context", "a group"])
+@each_wire
 @in_loop
 async def test_no_traceback_for_what_grew_out_of_the_clients_leaving(
-    kind: str, caplog: pytest.LogCaptureFixture
+    wire: Wire, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         with outcome.set_by():
@@ -380,9 +391,9 @@ async def test_no_traceback_for_what_grew_out_of_the_clients_leaving(
 
     outcome = Outcome()
     dropped, late = asyncio.Event(), asyncio.Event()
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        await client.write(request())
+        await client.put(Request())
         client.reset()
         await dropped.wait()
         shift_clock(5.0)
@@ -392,9 +403,10 @@ async def test_no_traceback_for_what_grew_out_of_the_clients_leaving(
 
 
 @pytest.mark.parametrize("kind", ["its own", "its own in a group"])
+@each_wire
 @in_loop
 async def test_an_error_of_the_applications_is_logged_when_the_client_has_left(
-    kind: str, caplog: pytest.LogCaptureFixture
+    wire: Wire, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         with outcome.set_by():
@@ -412,9 +424,9 @@ async def test_an_error_of_the_applications_is_logged_when_the_client_has_left(
         await send(START)
 
     outcome = Outcome()
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        await client.write(request())
+        await client.put(Request())
         client.close()
         error = await outcome
     assert traceback_of(caplog) is error
@@ -423,8 +435,9 @@ async def test_an_error_of_the_applications_is_logged_when_the_client_has_left(
 # --- Behind the response ---
 
 
+@each_wire
 @in_each_loop
-async def test_work_behind_the_response_does_not_hold_up_the_next_request() -> None:
+async def test_work_behind_the_response_does_not_hold_up_the_next_request(wire: Wire) -> None:
     go_on = asyncio.Event()
     done = []
 
@@ -434,18 +447,19 @@ async def test_work_behind_the_response_does_not_hold_up_the_next_request() -> N
             await go_on.wait()
         done.append(scope["path"])
 
-    async with served(app, timeout_graceful_shutdown=5) as server:
+    async with served(app, wire, timeout_graceful_shutdown=5) as server:
         client = await server.connect()
         for path in ("/a", "/b", "/c"):
-            assert (await client.ask(request(f"GET {path} HTTP/1.1"))).body == path.encode()
+            assert (await client.ask("GET", path)).body == path.encode()
         assert done == ["/b", "/c"]
         assert server.context.registry.exchange_count == 1
         go_on.set()
     assert done == ["/b", "/c", "/a"]
 
 
+@each_wire
 @in_loop
-async def test_a_background_task_of_starlette() -> None:
+async def test_a_background_task_of_starlette(wire: Wire) -> None:
     go_on, done = asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
@@ -456,18 +470,19 @@ async def test_a_background_task_of_starlette() -> None:
         background = BackgroundTask(work) if scope["path"] == "/work" else None
         await PlainTextResponse("ok", background=background)(scope, receive, send)
 
-    async with served(app, timeout_graceful_shutdown=5) as server:
+    async with served(app, wire, timeout_graceful_shutdown=5) as server:
         client = await server.connect()
-        assert (await client.ask(request("GET /work HTTP/1.1"))).body == b"ok"
-        assert (await client.ask(request())).body == b"ok"
+        assert (await client.ask("GET", "/work")).body == b"ok"
+        assert (await client.ask()).body == b"ok"
         client.close()
         assert not done.is_set()
         go_on.set()
         await done.wait()
 
 
+@each_wire
 @in_loop
-async def test_work_behind_the_response_outlives_the_connection() -> None:
+async def test_work_behind_the_response_outlives_the_connection(wire: Wire) -> None:
     go_on = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -477,8 +492,8 @@ async def test_work_behind_the_response_outlives_the_connection() -> None:
             assert await receive() == DISCONNECT
 
     outcome = Outcome()
-    async with served(app) as server:
-        assert await server.talk(GET) == OK
+    async with served(app, wire) as server:
+        assert await server.ask() == OK
         while server.context.registry.connection_count:
             await asyncio.sleep(0)
         go_on.set()
@@ -490,8 +505,9 @@ async def answering(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="only CPython 3.11 starts tasks by hand")
+@each_wire
 @in_loop
-async def test_what_a_finalizer_gives_the_loop_is_not_lost_in_a_start() -> None:
+async def test_what_a_finalizer_gives_the_loop_is_not_lost_in_a_start(wire: Wire) -> None:
     called = []
 
     class Finalized:
@@ -504,12 +520,12 @@ async def test_what_a_finalizer_gives_the_loop_is_not_lost_in_a_start() -> None:
     count = 300
     thresholds = gc.get_threshold()
     try:
-        async with served(answering) as server:
+        async with served(answering, wire) as server:
             client = await server.connect()
             gc.set_threshold(1)
             for _ in range(count):
                 Finalized()
-                await client.ask(request())
+                await client.ask()
     finally:
         gc.set_threshold(*thresholds)
     gc.collect()
@@ -517,12 +533,13 @@ async def test_what_a_finalizer_gives_the_loop_is_not_lost_in_a_start() -> None:
     assert len(called) == count
 
 
+@each_wire
 @in_each_loop
-async def test_a_receive_call_is_an_iterator_that_gives_its_message() -> None:
+async def test_a_receive_call_is_an_iterator_that_gives_its_message(wire: Wire) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         with pytest.raises(StopIteration) as stopped:
             receive().__next__()
         assert stopped.value.value == {"type": "http.request", "body": b"", "more_body": False}
         await respond(send, b"ok")
 
-    assert await talk(app, GET) == OK
+    assert await ask(app, wire) == OK

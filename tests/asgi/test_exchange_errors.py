@@ -7,21 +7,10 @@ import logging
 from typing import Any
 
 import pytest
-from exchanges import MORE, OK, START, Oops, Outcome
-from wire import (
-    CLOSE,
-    GET,
-    SERVER_ERROR,
-    echo,
-    error_records,
-    in_each_loop,
-    in_loop,
-    request,
-    respond,
-    served,
-    talk,
-    traceback_of,
-)
+from anyclient import INTERNAL_ERROR, Request
+from eachwire import Wire, answers, ask, each_wire, served
+from exchanges import CUT_OFF, MORE, OK, START, Oops, Outcome
+from wire import echo, error_records, in_each_loop, in_loop, respond, traceback_of
 
 from fastasgi.asgi.exchange import ClientDisconnected
 
@@ -29,16 +18,17 @@ from fastasgi.asgi.exchange import ClientDisconnected
 
 
 @pytest.mark.parametrize("suspends", [False, True], ids=["at once", "later"])
+@each_wire
 @in_each_loop
 async def test_an_exception_before_the_start_is_a_500(
-    suspends: bool, caplog: pytest.LogCaptureFixture
+    wire: Wire, suspends: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if suspends:
             await asyncio.sleep(0)
         raise Oops("why")
 
-    assert await talk(app, request() + GET) == SERVER_ERROR
+    assert await answers(app, wire, Request(), Request()) == [INTERNAL_ERROR]
     [record] = error_records(caplog)
     text = caplog.handler.format(record)
     assert "Exception in ASGI application" in text
@@ -114,9 +104,10 @@ def unsized_cause() -> BaseException:
     ids=lambda make: make.__name__,
 )
 @pytest.mark.parametrize("suspends", [False, True], ids=["at once", "later"])
+@each_wire
 @in_loop
 async def test_an_exception_of_whatever_shape_is_logged_and_a_500(
-    suspends: bool, make: Any, caplog: pytest.LogCaptureFixture
+    wire: Wire, suspends: bool, make: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Where it is too large for a whole traceback, the log has that of the outermost."""
 
@@ -127,9 +118,9 @@ async def test_an_exception_of_whatever_shape_is_logged_and_a_500(
             raise make()
         await respond(send, b"ok")
 
-    async with served(app) as server:
-        assert await server.talk(GET) == SERVER_ERROR
-        assert await server.talk(request("GET /next HTTP/1.1", CLOSE)) == OK
+    async with served(app, wire) as server:
+        assert await server.ask() == INTERNAL_ERROR
+        assert await server.ask("GET", "/next") == OK
     text = caplog.handler.format(error_records(caplog)[-1])
     assert text.count("Exception in ASGI application") == 1
     assert "in app\n" in text
@@ -153,9 +144,10 @@ class BrokenHandler(logging.Handler):
 @pytest.mark.parametrize("suspends", [False, True], ids=["at once", "later"])
 @pytest.mark.parametrize("ends", ["raises", "unfriendly", "returns", "in the body"])
 @pytest.mark.parametrize("breaks", [True, False], ids=["broken log", "good log"])
+@each_wire
 @in_loop
 async def test_whatever_can_not_be_logged_takes_no_response(
-    breaks: bool, ends: str, suspends: bool, monkeypatch: pytest.MonkeyPatch
+    wire: Wire, breaks: bool, ends: str, suspends: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if suspends:
@@ -168,38 +160,41 @@ async def test_whatever_can_not_be_logged_takes_no_response(
 
     problems: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context["message"]))
-    async with served(app) as server:
+    async with served(app, wire) as server:
         if breaks:
             monkeypatch.setattr(logging.getLogger("fastasgi.error"), "handlers", [BrokenHandler()])
-        answer = await server.talk(GET)
+        answer = await server.ask()
         monkeypatch.undo()
         await server.context.registry.wait_idle()
     if ends == "in the body":
-        assert answer.endswith(b"\r\n\r\n2\r\nok\r\n")
+        assert answer == CUT_OFF
     else:
-        assert answer == SERVER_ERROR
+        assert answer == INTERNAL_ERROR
     assert len(problems) == (1 if breaks else 0)
     assert all("ASGI" in problem and "Oops" in problem for problem in problems)
 
 
+@each_wire
 @in_loop
-async def test_an_exception_behind_the_start_message_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_exception_behind_the_start_message_is_a_500(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
     """The start was held back; nothing of it is sent."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({**START, "headers": [(b"x-secret", b"1"), (b"content-length", b"2")]})
         raise Oops
 
-    assert await talk(app, request() + GET) == SERVER_ERROR
+    assert await answers(app, wire, Request(), Request()) == [INTERNAL_ERROR]
     assert isinstance(traceback_of(caplog), Oops)
 
 
-@pytest.mark.parametrize("version", ["1.1", "1.0"])
+@each_wire
 @in_each_loop
 async def test_an_exception_in_the_body_closes_the_connection(
-    version: str, caplog: pytest.LogCaptureFixture
+    wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The client can tell that the body is not complete: by the missing last chunk, or by a reset."""
+    """The client can tell that the body is not complete."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(START)
@@ -208,63 +203,66 @@ async def test_an_exception_in_the_body_closes_the_connection(
         raise Oops
 
     go_on = asyncio.Event()
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        await client.write(request(f"GET / HTTP/{version}") + request())
-        await client.reader.readuntil(b"ok")
+        await client.put(Request(), Request())
+        await client.until(b"ok")
         go_on.set()
-        if version == "1.1":
-            assert await client.rest() == b"\r\n"
-        else:
-            with pytest.raises(ConnectionResetError):
-                await client.rest()
+        assert await client.responses() == [CUT_OFF]
     assert isinstance(traceback_of(caplog), Oops)
 
 
+@each_wire
 @in_loop
-async def test_an_exception_behind_the_response_is_logged_only(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_exception_behind_the_response_is_logged_only(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await respond(send, b"ok")
         raise Oops
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        assert (await client.ask(request())).body == b"ok"
+        assert (await client.ask()).body == b"ok"
         assert isinstance(traceback_of(caplog), Oops)
         caplog.clear()
-        assert (await client.ask(request())).body == b"ok"
+        assert (await client.ask()).body == b"ok"
         assert isinstance(traceback_of(caplog), Oops)
 
 
+@each_wire
 @in_loop
-async def test_an_application_that_returns_without_a_response(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_application_that_returns_without_a_response(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         pass
 
-    assert await talk(app, request() + GET) == SERVER_ERROR
+    assert await answers(app, wire, Request(), Request()) == [INTERNAL_ERROR]
     [record] = error_records(caplog)
     assert record.getMessage() == "ASGI callable returned without starting response."
 
 
 @pytest.mark.parametrize("messages", [[START], [START, MORE]], ids=["started", "in the body"])
+@each_wire
 @in_loop
 async def test_an_application_that_returns_without_the_end_of_its_response(
-    messages: list[Any], caplog: pytest.LogCaptureFixture
+    wire: Wire, messages: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         for message in messages:
             await send(message)
 
-    answer = await talk(app, request() + GET)
-    unended = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n"
-    assert answer == (SERVER_ERROR if messages == [START] else unended)
+    expected = INTERNAL_ERROR if messages == [START] else CUT_OFF
+    assert await answers(app, wire, Request(), Request()) == [expected]
     [record] = error_records(caplog)
     assert record.getMessage() == "ASGI callable returned without completing response."
 
 
+@each_wire
 @in_each_loop
 async def test_a_task_that_the_application_leaves_behind_may_not_send(
-    caplog: pytest.LogCaptureFixture,
+    wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         async def later() -> None:
@@ -278,61 +276,69 @@ async def test_a_task_that_the_application_leaves_behind_may_not_send(
     go_on = asyncio.Event()
     outcome = Outcome()
     tasks: list[asyncio.Task[None]] = []
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        await client.write(request())
-        assert await client.rest() == SERVER_ERROR
+        await client.put(Request())
+        assert await client.responses() == [INTERNAL_ERROR]
         go_on.set()
         assert await outcome is None
     assert len(error_records(caplog)) == 1
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit], ids=lambda error: error.__name__)
+@each_wire
 @in_loop
 async def test_other_exceptions_get_an_answer_too(
-    error: type[BaseException], caplog: pytest.LogCaptureFixture
+    wire: Wire, error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(0)
         raise error
 
-    async with served(app) as server:
-        assert await server.talk(request() + GET) == SERVER_ERROR
-        assert await server.talk(GET) == SERVER_ERROR
+    async with served(app, wire) as server:
+        client = await server.connect()
+        await client.put(Request(), Request())
+        assert await client.responses() == [INTERNAL_ERROR]
+        assert await server.ask() == INTERNAL_ERROR
     assert len(error_records(caplog)) == 2
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt], ids=lambda error: error.__name__)
+@each_wire
 @in_each_loop
 async def test_an_application_that_exits_at_once_has_failed_in_its_request_only(
-    error: type[BaseException], caplog: pytest.LogCaptureFixture
+    wire: Wire, error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         raise error
 
-    async with served(app) as server:
-        assert await server.talk(GET) == SERVER_ERROR
-        assert await server.talk(GET) == SERVER_ERROR
+    async with served(app, wire) as server:
+        assert await server.ask() == INTERNAL_ERROR
+        assert await server.ask() == INTERNAL_ERROR
         assert server.context.registry.exchange_count == 0
     gc.collect()
     assert len(error_records(caplog)) == 2
 
 
+@each_wire
 @in_loop
-async def test_an_application_that_cancels_itself_gets_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_application_that_cancels_itself_gets_an_answer(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         asyncio.current_task().cancel()
         await receive()
         await asyncio.sleep(0)
 
-    assert await talk(app, GET) == SERVER_ERROR
+    assert await answers(app, wire, Request()) == [INTERNAL_ERROR]
     assert len(error_records(caplog)) == 1
 
 
 @pytest.mark.parametrize("kind", ["raises", "returns none", "returns a number"])
+@each_wire
 @in_loop
 async def test_an_application_that_is_no_coroutine_function(
-    kind: str, caplog: pytest.LogCaptureFixture
+    wire: Wire, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     class App:
         """Calling it runs its code outside of any coroutine."""
@@ -342,25 +348,29 @@ async def test_an_application_that_is_no_coroutine_function(
                 raise Oops
             return None if kind == "returns none" else 5
 
-    async with served(App(), interface="asgi3") as server:
-        assert await server.talk(GET) == SERVER_ERROR
+    async with served(App(), wire, interface="asgi3") as server:
+        assert await server.ask() == INTERNAL_ERROR
     assert isinstance(traceback_of(caplog), Oops | TypeError)
 
 
+@each_wire
 @in_loop
-async def test_an_application_whose_call_returns_a_coroutine() -> None:
+async def test_an_application_whose_call_returns_a_coroutine(wire: Wire) -> None:
     def app(scope: Any, receive: Any, send: Any) -> Any:
         assert isinstance(asyncio.current_task(), asyncio.Task)
         return echo(scope, receive, send)
 
-    assert (await talk(app, GET, interface="asgi3")).endswith(b"\r\n\r\nGET /? ")
+    assert (await ask(app, wire, interface="asgi3")).body == b"GET /? "
 
 
+@each_wire
 @in_loop
-async def test_errors_are_logged_by_the_servers_error_logger(caplog: pytest.LogCaptureFixture) -> None:
+async def test_errors_are_logged_by_the_servers_error_logger(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         raise Oops
 
-    await talk(app, GET)
+    await ask(app, wire)
     [record] = error_records(caplog)
     assert (record.name, record.levelno) == ("fastasgi.error", logging.ERROR)

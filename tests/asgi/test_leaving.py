@@ -8,20 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from anyclient import INTERNAL_ERROR, Request, Response
 from certificates import Authority
+from eachwire import Served, Wire, each_wire, served
 from serving import LineRoute
-from wire import (
-    Client,
-    Served,
-    error_records,
-    in_each_loop,
-    in_loop,
-    read_body,
-    request,
-    respond,
-    served,
-    shift_clock,
-)
+from wire import Connection, error_records, in_each_loop, in_loop, read_body, respond, shift_clock
 
 from fastasgi.logs.accesslog import AccessLog
 from fastasgi.sinks.socketsink import ServerProtocol
@@ -31,14 +22,10 @@ PATIENCE_S = 5.0  # in which an application may send to nobody
 DISCONNECT = {"type": "http.disconnect"}
 START = {"type": "http.response.start", "status": 200}
 MORE = {"type": "http.response.body", "body": b"piece", "more_body": True}
-POST = request("POST / HTTP/1.1", "content-length: 4", body=b"body")
+POST = Request("POST", body=b"body")
 
 
-def half_close(client: Client) -> None:
-    client.writer.write_eof()
-
-
-def leave(client: Client, how: str) -> None:
+def leave(client: Connection, how: str) -> None:
     client.reset() if how == "reset" else client.close()
 
 
@@ -63,8 +50,9 @@ def access_lines(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
 # --- A client that has gone ---
 
 
+@each_wire
 @in_each_loop
-async def test_a_reset_is_told_at_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_reset_is_told_at_once(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         waits.set()
@@ -75,9 +63,9 @@ async def test_a_reset_is_told_at_once(caplog: pytest.LogCaptureFixture) -> None
 
     waits, told = asyncio.Event(), asyncio.get_running_loop().create_future()
     messages: list[Any] = []
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        await client.write(request())
+        await client.put(Request())
         await waits.wait()
         left_at = now()
         client.reset()
@@ -87,8 +75,11 @@ async def test_a_reset_is_told_at_once(caplog: pytest.LogCaptureFixture) -> None
     assert error_records(caplog) == []
 
 
+@each_wire
 @in_each_loop
-async def test_an_end_before_the_response_is_told_after_the_hold(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_end_before_the_response_is_told_after_the_hold(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         waits.set()
@@ -96,9 +87,9 @@ async def test_an_end_before_the_response_is_told_after_the_hold(caplog: pytest.
         told.set_result(now())
 
     waits, told = asyncio.Event(), asyncio.get_running_loop().create_future()
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        await client.write(request())
+        await client.put(Request())
         await waits.wait()
         left_at = now()
         client.close()
@@ -108,8 +99,9 @@ async def test_an_end_before_the_response_is_told_after_the_hold(caplog: pytest.
 
 
 @pytest.mark.parametrize("order", ["piece first", "end first"])
+@each_wire
 @in_each_loop
-async def test_an_end_is_told_once_the_first_piece_has_left(order: str) -> None:
+async def test_an_end_is_told_once_the_first_piece_has_left(wire: Wire, order: str) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send(START)
@@ -127,22 +119,23 @@ async def test_an_end_is_told_once_the_first_piece_has_left(order: str) -> None:
         told.set_result(now())
 
     waits, ended, told = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop().create_future()
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        await client.write(request())
+        await client.put(Request())
         await waits.wait()
         left_at = now()
-        half_close(client)
+        client.half_close()
         ended.set()
         assert await told - left_at < 1.0
-        assert b"piece" in await client.rest()
+        assert b"piece" in (await client.responses())[0].body
 
 
 @pytest.mark.parametrize("hears", [True, False], ids=["hears of it", "does not ask"])
 @pytest.mark.parametrize("how", ["close", "reset"])
+@each_wire
 @in_each_loop
 async def test_send_does_nothing_for_a_while_and_then_raises(
-    how: str, hears: bool, caplog: pytest.LogCaptureFixture
+    wire: Wire, how: str, hears: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -174,18 +167,19 @@ async def test_send_does_nothing_for_a_while_and_then_raises(
         raised.set()
 
     raised = asyncio.Event()
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        await client.write(request())
-        await client.reader.readuntil(b"piece")
+        await client.put(Request())
+        await client.until(b"piece")
         leave(client, how)
         await raised.wait()
         await server.context.registry.wait_idle()
     assert error_records(caplog) == []
 
 
+@each_wire
 @in_each_loop
-async def test_a_client_that_leaves_within_its_body_is_gone() -> None:
+async def test_a_client_that_leaves_within_its_body_is_gone(wire: Wire) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         assert (await receive())["more_body"]
         waits.set()
@@ -193,12 +187,12 @@ async def test_a_client_that_leaves_within_its_body_is_gone() -> None:
         told.set_result(now())
 
     waits, told = asyncio.Event(), asyncio.get_running_loop().create_future()
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        await client.write(request("POST / HTTP/1.1", "content-length: 10", body=b"abc"))
+        await client.begin(length=10, body=b"abc")
         await waits.wait()
         left_at = now()
-        half_close(client)
+        client.half_close()
         assert await told - left_at < 0.5
         assert await client.rest() == b""
 
@@ -215,13 +209,19 @@ def transport(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     return {"server": authority.issue().settings, "client": authority.client()}
 
 
-async def talk_and_end(server: Served, context: Any, data: bytes) -> bytes:
-    """What a client gets that sends so much, ends its sending side, and reads up to the server's end."""
+async def talk_and_end(
+    server: Served, context: Any, *requests: Request, begun_bytes: int = 0
+) -> list[Response]:
+    """What a client gets that sends so much, ends its sending side, and reads up to the server's end.
+
+    Behind the requests go so many bytes of one more.
+    """
     client = await server.connect()
+    data = client.encode(*requests) + client.encode(Request())[:begun_bytes]
     if context is None:
         await client.write(data)
-        half_close(client)
-        return await client.rest()
+        client.half_close()
+        return await client.responses()
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
 
@@ -241,12 +241,15 @@ async def talk_and_end(server: Served, context: Any, data: bytes) -> bytes:
     with pytest.raises(ssl.SSLWantReadError):
         tls.unwrap()  # sends close_notify; the server's own is still to come
     await client.write(outgoing.read())
-    half_close(client)
+    client.half_close()
     answer = b""
     with contextlib.suppress(ssl.SSLZeroReturnError, ssl.SSLEOFError):
         while piece := await until_done(lambda: tls.read(65536)):
             answer += piece
-    return answer
+    reader = asyncio.StreamReader()
+    reader.feed_data(answer)
+    reader.feed_eof()
+    return await server.client_type(reader, client.writer).responses()
 
 
 async def answer_late(scope: Any, receive: Any, send: Any) -> None:
@@ -261,28 +264,32 @@ async def answer_late(scope: Any, receive: Any, send: Any) -> None:
     await respond(send, b"answer to " + scope["method"].encode() + b" " + body)
 
 
-@pytest.mark.parametrize("data", [request(), POST], ids=["GET", "POST"])
+@pytest.mark.parametrize("asked", [Request(), POST], ids=["GET", "POST"])
+@each_wire
 @in_each_loop
-async def test_a_client_that_ends_its_side_gets_its_answer(transport: Any, data: bytes) -> None:
-    async with served(answer_late, **transport["server"]) as server:
-        answer = await talk_and_end(server, transport["client"], data)
-    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert b"\r\n\r\nanswer to " in answer
+async def test_a_client_that_ends_its_side_gets_its_answer(
+    wire: Wire, transport: Any, asked: Request
+) -> None:
+    async with served(answer_late, wire, **transport["server"]) as server:
+        answers = await talk_and_end(server, transport["client"], asked)
+    assert answers == [Response(200, body=f"answer to {asked.method} ".encode() + asked.body)]
 
 
+@each_wire
 @in_each_loop
-async def test_so_do_all_requests_before_the_end(transport: Any) -> None:
+async def test_so_do_all_requests_before_the_end(wire: Wire, transport: Any) -> None:
     """The last head is not complete: nothing can come of it."""
-    data = request() + POST + request() + b"GET / HT"
-    async with served(answer_late, **transport["server"]) as server:
-        answer = await talk_and_end(server, transport["client"], data)
+    async with served(answer_late, wire, **transport["server"]) as server:
+        sent = (Request(), POST, Request())
+        answers = await talk_and_end(server, transport["client"], *sent, begun_bytes=8)
         await server.context.registry.wait_idle()
-    assert answer.count(b"HTTP/1.1 200 OK\r\n") == 3
-    assert b"answer to POST body" in answer
+    assert [answer.status for answer in answers] == [200] * 3
+    assert answers[1].body == b"answer to POST body"
 
 
+@each_wire
 @in_each_loop
-async def test_a_request_that_lacks_its_body_at_the_end_is_gone() -> None:
+async def test_a_request_that_lacks_its_body_at_the_end_is_gone(wire: Wire) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["method"] == "GET":
             await asyncio.sleep(0.05)
@@ -293,68 +300,71 @@ async def test_a_request_that_lacks_its_body_at_the_end_is_gone() -> None:
         gone.set()
 
     gone = asyncio.Event()
-    async with served(app) as server:
-        answer = await talk_and_end(
-            server, None, request() + request("POST / HTTP/1.1", "content-length: 10", body=b"abc")
-        )
-        assert answer.endswith(b"first")
+    async with served(app, wire) as server:
+        answers = await talk_and_end(server, None, Request(), Request("POST", body=b"abc", length=10))
+        assert answers == [Response(200, body=b"first")]
         await gone.wait()
 
 
+@each_wire
 @in_each_loop
-async def test_a_late_answer_is_written_all_the_same() -> None:
+async def test_a_late_answer_is_written_all_the_same(wire: Wire) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         assert await receive() == DISCONNECT
         await respond(send, b"late")
 
-    async with served(app) as server:
-        assert (await talk_and_end(server, None, request())).endswith(b"\r\n\r\nlate")
+    async with served(app, wire) as server:
+        assert await talk_and_end(server, None, Request()) == [Response(200, body=b"late")]
 
 
+@each_wire
 @in_each_loop
-async def test_an_error_is_answered_too(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_error_is_answered_too(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         assert await receive() == DISCONNECT
         raise ValueError("late")
 
-    async with served(app) as server:
-        assert (await talk_and_end(server, None, request())).startswith(b"HTTP/1.1 500 ")
+    async with served(app, wire) as server:
+        assert await talk_and_end(server, None, Request()) == [INTERNAL_ERROR]
     [record] = error_records(caplog)
     assert record.exc_info is not None
 
 
+@each_wire
 @in_each_loop
-async def test_a_large_answer_is_whole(transport: Any) -> None:
+async def test_a_large_answer_is_whole(wire: Wire, transport: Any) -> None:
     body = b"x" * 5_000_000
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(0.05)
         await respond(send, body)
 
-    async with served(app, **transport["server"]) as server:
-        answer = await talk_and_end(server, transport["client"], request())
-    assert answer.endswith(b"\r\n\r\n" + body)
+    async with served(app, wire, **transport["server"]) as server:
+        answers = await talk_and_end(server, transport["client"], Request())
+    assert answers == [Response(200, body=body)]
 
 
+@each_wire
 @in_each_loop
-async def test_timeout_write_holds_for_who_takes_nothing_of_it() -> None:
+async def test_timeout_write_holds_for_who_takes_nothing_of_it(wire: Wire) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(0.05)
         await send(START)
         for _ in range(100):
             await send({**MORE, "body": bytes(2**20)})
 
-    async with served(app, timeout_write=0.2) as server:
+    async with served(app, wire, timeout_write=0.2) as server:
         client = await server.connect(limit=1000)
-        await client.write(request())
-        half_close(client)
+        await client.put(Request())
+        client.half_close()
         await server.context.registry.wait_idle()
 
 
+@each_wire
 @in_each_loop
-async def test_a_reset_behind_the_end_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reset_behind_the_end_is_told_at_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     class WatchedProtocol(ServerProtocol):
         def eof_received(self) -> Any:
             ended.set()
@@ -368,10 +378,10 @@ async def test_a_reset_behind_the_end_is_told_at_once(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("fastasgi.server.ServerProtocol", WatchedProtocol)
     waits, ended, told = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop().create_future()
-    async with served(app, timeout_keep_alive=0.2) as server:
+    async with served(app, wire, timeout_keep_alive=0.2) as server:
         client = await server.connect()
-        await client.write(request())
-        half_close(client)
+        await client.put(Request())
+        client.half_close()
         await waits.wait()
         await ended.wait()
         left_at = now()
@@ -384,9 +394,10 @@ async def test_a_reset_behind_the_end_is_told_at_once(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("begun", [True, False])
+@each_wire
 @in_loop
 async def test_a_response_that_nobody_took_is_one_line(
-    begun: bool, how: str, access_lines: Callable[[], list[str]]
+    wire: Wire, begun: bool, how: str, access_lines: Callable[[], list[str]]
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -402,12 +413,12 @@ async def test_a_response_that_nobody_took_is_one_line(
         await send({"type": "http.response.body"})
 
     waits = asyncio.Event()
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        await client.write(request())
+        await client.put(Request())
         await waits.wait()
         if begun:
-            await client.reader.readuntil(b"piece")
+            await client.until(b"piece")
         leave(client, how)
         await server.context.registry.wait_idle()
         lines = access_lines()
@@ -415,38 +426,43 @@ async def test_a_response_that_nobody_took_is_one_line(
     assert lines[0].startswith("GET / 499 ")
 
 
+@each_wire
 @in_loop
-async def test_one_that_was_given_up_is_one_line_too(access_lines: Callable[[], list[str]]) -> None:
+async def test_one_that_was_given_up_is_one_line_too(
+    wire: Wire, access_lines: Callable[[], list[str]]
+) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         assert await receive() == DISCONNECT
 
-    async with served(app) as server:
-        assert await talk_and_end(server, None, request()) == b""
+    async with served(app, wire) as server:
+        assert await talk_and_end(server, None, Request()) == []
         await server.context.registry.wait_idle()
         assert access_lines() == ["GET / 499 0"]
 
 
+@each_wire
 @in_loop
-async def test_a_whole_response_has_its_own_status(access_lines: Callable[[], list[str]]) -> None:
-    async with served(answer_late) as server:
-        await talk_and_end(server, None, request() + POST)
+async def test_a_whole_response_has_its_own_status(wire: Wire, access_lines: Callable[[], list[str]]) -> None:
+    async with served(answer_late, wire) as server:
+        await talk_and_end(server, None, Request(), POST)
         await server.context.registry.wait_idle()
         assert access_lines() == ["GET / 200 14", "POST / 200 19"]
 
 
+@each_wire
 @in_loop
 async def test_what_the_server_refuses_within_the_body_is_not_the_clients_leaving(
-    access_lines: Callable[[], list[str]],
+    wire: Wire, access_lines: Callable[[], list[str]]
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await read_body(receive)
 
-    async with served(app, limit_request_body=10) as server:
-        answer = await server.talk(
-            request("POST / HTTP/1.1", "transfer-encoding: chunked", body=b"5\r\nabcde\r\nf\r\n" + b"x" * 15)
-        )
-        assert answer.startswith(b"HTTP/1.1 413 ")
+    async with served(app, wire, limit_request_body=10) as server:
+        client = await server.connect()
+        await client.begin(body=b"abcde")
+        await client.send(b"x" * 15)
+        assert [answer.status for answer in await client.responses()] == [413]
         await server.context.registry.wait_idle()
         assert not any("499" in line for line in access_lines())
 
@@ -456,9 +472,10 @@ async def test_what_the_server_refuses_within_the_body_is_not_the_clients_leavin
 
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("phase", ["drain", "grace"])
+@each_wire
 @in_each_loop
 async def test_a_client_that_leaves_while_the_server_ends_is_no_exception(
-    phase: str, how: str, caplog: pytest.LogCaptureFixture
+    wire: Wire, phase: str, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(START)
@@ -473,10 +490,10 @@ async def test_a_client_that_leaves_while_the_server_ends_is_no_exception(
 
     draining, returned = asyncio.Event(), asyncio.Event()
     settings = {"timeout_drain": 1} if phase == "drain" else {"timeout_graceful_shutdown": 5}
-    async with served(app, **settings) as server:
+    async with served(app, wire, **settings) as server:
         client = await server.connect()
-        await client.write(request())
-        await client.reader.readuntil(b"piece")
+        await client.put(Request())
+        await client.until(b"piece")
         ending = asyncio.create_task(server.stop())
         while not server.context.draining:
             await asyncio.sleep(0)

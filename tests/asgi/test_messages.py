@@ -9,39 +9,30 @@ from typing import Any
 
 import asgiref.sync
 import pytest
-from exchanges import BODY, DISCONNECT, MORE, OK, START, UPLOAD
-from wire import (
-    GET,
-    SERVER_ERROR,
-    error_records,
-    in_each_loop,
-    in_loop,
-    read_body,
-    request,
-    respond,
-    served,
-    talk,
-    traceback_of,
-)
+from anyclient import INTERNAL_ERROR, Request, Response
+from eachwire import Wire, answers, ask, each_wire, served
+from exchanges import BODY, DISCONNECT, MORE, OK, START
+from wire import error_records, in_each_loop, in_loop, read_body, respond, traceback_of
 
 # --- receive ---
 
 
+@each_wire
 @in_loop
-async def test_receive_and_send_return_awaitables() -> None:
+async def test_receive_and_send_return_awaitables(wire: Wire) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         for call in (receive(), send(START), send(MORE)):
             assert inspect.isawaitable(call)
             assert asyncio.iscoroutine(call)
         await send(BODY)
 
-    answer = await talk(app, GET)
-    assert answer.endswith(b"\r\n\r\n2\r\nok\r\n2\r\nok\r\n0\r\n\r\n")
+    assert await ask(app, wire) == Response(200, body=b"okok")
 
 
 @pytest.mark.parametrize("wrap", [asyncio.create_task, asyncio.ensure_future, asyncio.gather, asyncio.shield])
+@each_wire
 @in_each_loop
-async def test_receive_and_send_in_asyncios_wrappers(wrap: Any) -> None:
+async def test_receive_and_send_in_asyncios_wrappers(wire: Wire, wrap: Any) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         messages = []
         for _ in range(2):
@@ -53,27 +44,28 @@ async def test_receive_and_send_in_asyncios_wrappers(wrap: Any) -> None:
         await wrap(send(MORE))
         await wrap(send({"type": "http.response.body"}))
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        await client.write(request("POST / HTTP/1.1", "content-length: 3", body=b"a"))
+        await client.begin(length=3, body=b"a")
         while server.context.registry.exchange_count == 0:
             await asyncio.sleep(0)
-        await client.write(b"bc")
+        await client.send(b"bc")
         assert (await client.response()).body == b"ok"
 
 
+@each_wire
 @in_loop
-async def test_gather_of_all_calls_at_once() -> None:
+async def test_gather_of_all_calls_at_once(wire: Wire) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         message, *_ = await asyncio.gather(receive(), send(START), send(MORE), send(BODY))
         assert message == {"type": "http.request", "body": b"", "more_body": False}
 
-    answer = await talk(app, GET)
-    assert answer.endswith(b"\r\n\r\n2\r\nok\r\n2\r\nok\r\n0\r\n\r\n")
+    assert await ask(app, wire) == Response(200, body=b"okok")
 
 
+@each_wire
 @in_each_loop
-async def test_a_receive_that_is_given_up_loses_nothing() -> None:
+async def test_a_receive_that_is_given_up_loses_nothing(wire: Wire) -> None:
     """By wait_for, by cancellation before and while it waits, and as a call that is never awaited."""
     gave_up = asyncio.Event()
 
@@ -92,16 +84,17 @@ async def test_a_receive_that_is_given_up_loses_nothing() -> None:
         assert await read_body(receive) == b"abc"
         await respond(send, b"ok")
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        await client.write(UPLOAD)
+        await client.begin(length=3)
         await gave_up.wait()
-        await client.write(b"abc")
+        await client.send(b"abc")
         assert (await client.response()).body == b"ok"
 
 
+@each_wire
 @in_each_loop
-async def test_a_receive_cancelled_as_its_message_comes_loses_nothing() -> None:
+async def test_a_receive_cancelled_as_its_message_comes_loses_nothing(wire: Wire) -> None:
     """The message is there, the task is woken, and cancelled before it has run."""
     waits = asyncio.Event()
     receiving: list[asyncio.Task[Any]] = []
@@ -115,19 +108,20 @@ async def test_a_receive_cancelled_as_its_message_comes_loses_nothing() -> None:
             send, b"ok" if body + (await read_body(receive) if not body else b"") == b"abc" else b""
         )
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        await client.write(UPLOAD)
+        await client.begin(length=3)
         await waits.wait()
-        client.writer.write(b"abc")
+        client.writer.write(client.piece(b"abc"))
         for _ in range(20):
             receiving[0].cancel()
             await asyncio.sleep(0)
         assert (await client.response()).body == b"ok"
 
 
+@each_wire
 @in_each_loop
-async def test_concurrent_receives_each_get_a_message_once() -> None:
+async def test_concurrent_receives_each_get_a_message_once(wire: Wire) -> None:
     """The first to ask gets what comes first; in the end all are told that it is over."""
     waiting = asyncio.Event()
     results: dict[int, list[Any]] = {}
@@ -144,10 +138,13 @@ async def test_concurrent_receives_each_get_a_message_once() -> None:
         waiting.set()
         await asyncio.gather(*tasks)
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        for piece in (UPLOAD, b"a", b"b", b"c"):
-            await client.write(piece)
+        await client.begin(length=3)
+        await waiting.wait()
+        waiting.clear()
+        for piece in (b"a", b"b", b"c"):
+            await client.send(piece)
             await waiting.wait()
             waiting.clear()
         client.close()
@@ -158,8 +155,9 @@ async def test_concurrent_receives_each_get_a_message_once() -> None:
     assert sorted(bodies) == [b"a", b"b", b"c"]
 
 
+@each_wire
 @in_each_loop
-async def test_a_receive_that_is_woken_may_cancel_the_others() -> None:
+async def test_a_receive_that_is_woken_may_cancel_the_others(wire: Wire) -> None:
     waiting = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -181,16 +179,17 @@ async def test_a_receive_that_is_woken_may_cancel_the_others() -> None:
         assert [type(result) for result in results].count(asyncio.CancelledError) == 4
         await respond(send, b"ok")
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        await client.write(UPLOAD)
+        await client.begin(length=3)
         await waiting.wait()
-        await client.write(b"abc")
+        await client.send(b"abc")
         assert (await client.response()).body == b"ok"
 
 
+@each_wire
 @in_loop
-async def test_a_call_of_receive_is_awaited_once() -> None:
+async def test_a_call_of_receive_is_awaited_once(wire: Wire) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         call = receive()
         await call
@@ -198,11 +197,12 @@ async def test_a_call_of_receive_is_awaited_once() -> None:
             await call
         await respond(send, b"ok")
 
-    assert await talk(app, GET) == OK
+    assert await ask(app, wire) == OK
 
 
+@each_wire
 @in_each_loop
-async def test_receive_behind_the_body_waits_for_the_end_of_the_response() -> None:
+async def test_receive_behind_the_body_waits_for_the_end_of_the_response(wire: Wire) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         watching = asyncio.create_task(receive())
@@ -216,27 +216,32 @@ async def test_receive_behind_the_body_waits_for_the_end_of_the_response() -> No
         ended.set()
 
     ended = asyncio.Event()
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        assert (await client.ask(request())).body == b"ok"
+        assert (await client.ask()).body == b"ok"
         await ended.wait()
 
 
+@each_wire
 @in_loop
-async def test_messages_are_the_applications_own() -> None:
+async def test_messages_are_the_applications_own(wire: Wire) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await respond(send, b"ok")
         (await receive()).clear()
         assert await receive() == DISCONNECT
 
-    assert await talk(app, request() + GET) is not None
+    async with served(app, wire) as server:
+        client = await server.connect()
+        await client.put(Request(), Request())
+        assert [await client.response(), await client.response()] == [OK, OK]
 
 
 # --- send ---
 
 
+@each_wire
 @in_each_loop
-async def test_the_message_is_sent_when_the_call_is_made() -> None:
+async def test_the_message_is_sent_when_the_call_is_made(wire: Wire) -> None:
     """So that a call that is not awaited, or whose await is cancelled, has sent all of it."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -247,12 +252,12 @@ async def test_the_message_is_sent_when_the_call_is_made() -> None:
         send(MORE)
         await send(BODY)
 
-    answer = await talk(app, GET)
-    assert answer.endswith(b"\r\n\r\n" + b"2\r\nok\r\n" * 3 + b"0\r\n\r\n")
+    assert await ask(app, wire) == Response(200, body=b"ok" * 3)
 
 
+@each_wire
 @in_each_loop
-async def test_send_called_in_another_thread_sends_where_it_is_awaited() -> None:
+async def test_send_called_in_another_thread_sends_where_it_is_awaited(wire: Wire) -> None:
     """As asgiref's async_to_sync() calls it, for Django Channels' synchronous consumers among others. The
     event loop lets other threads run before it reads a readable socket: none may close it meanwhile."""
 
@@ -268,13 +273,12 @@ async def test_send_called_in_another_thread_sends_where_it_is_awaited() -> None
         with pytest.raises(RuntimeError, match="after response already completed"):
             await late
 
-    answer = await talk(app, GET)
-    assert answer.startswith(b"HTTP/1.1 201 Created\r\n")
-    assert answer.endswith(b"\r\n\r\n2\r\nok\r\n2\r\nok\r\n0\r\n\r\n")
+    assert await ask(app, wire) == Response(201, body=b"okok")
 
 
+@each_wire
 @in_each_loop
-async def test_receive_and_send_in_the_event_loop_of_another_thread() -> None:
+async def test_receive_and_send_in_the_event_loop_of_another_thread(wire: Wire) -> None:
     """As asgiref's async_to_sync() does in a thread that it has not started itself."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -290,12 +294,12 @@ async def test_receive_and_send_in_the_event_loop_of_another_thread() -> None:
 
         await asyncio.to_thread(in_thread)
 
-    answer = await talk(app, UPLOAD.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\nabc"))
-    assert answer.endswith(b"\r\n\r\nok")
+    assert await ask(app, wire, "POST", body=b"abc") == OK
 
 
+@each_wire
 @in_loop
-async def test_a_thread_without_an_event_loop_can_await_nothing() -> None:
+async def test_a_thread_without_an_event_loop_can_await_nothing(wire: Wire) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         def in_thread() -> None:
             for call in (receive(), send(START), made_in_loop):
@@ -306,13 +310,14 @@ async def test_a_thread_without_an_event_loop_can_await_nothing() -> None:
         await asyncio.to_thread(in_thread)
         await respond(send, b"ok")
 
-    assert await talk(app, GET) == OK
+    assert await ask(app, wire) == OK
 
 
 @pytest.mark.parametrize("place", ["headers", "links", "trailers", "body", "path", "type"])
+@each_wire
 @in_loop
 async def test_a_send_out_of_a_message_that_is_being_taken_is_refused(
-    place: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    wire: Wire, place: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     refused: list[BaseException] = []
 
@@ -369,9 +374,8 @@ async def test_a_send_out_of_a_message_that_is_being_taken_is_refused(
             await send({"type": "http.response.trailers", "headers": fields()})
 
     (tmp_path / "file").write_bytes(b"ok")
-    answer = await talk(app, GET)
-    assert b"HTTP/1.1 200 OK\r\n" in answer
-    assert b"ok" in answer.partition(b"\r\n\r\n")[2]
+    answer = await ask(app, wire)
+    assert (answer.status, answer.body, answer.is_whole) == (200, b"ok", True)
     assert refused
     assert {str(error) for error in refused} == {
         "send() was called by what another message of this request holds"
@@ -382,8 +386,9 @@ async def test_a_send_out_of_a_message_that_is_being_taken_is_refused(
 @pytest.mark.parametrize(
     "is_coroutine_function", [inspect.iscoroutinefunction, asgiref.sync.iscoroutinefunction]
 )
+@each_wire
 @in_loop
-async def test_receive_and_send_are_coroutine_functions(is_coroutine_function: Any) -> None:
+async def test_receive_and_send_are_coroutine_functions(wire: Wire, is_coroutine_function: Any) -> None:
     """Libraries warn of others, or run them in threads."""
     if is_coroutine_function is inspect.iscoroutinefunction and sys.version_info < (3, 12):
         pytest.skip("there inspect knows only functions written with async def")
@@ -393,11 +398,12 @@ async def test_receive_and_send_are_coroutine_functions(is_coroutine_function: A
         assert is_coroutine_function(send)
         await respond(send, b"ok")
 
-    assert await talk(app, GET) == OK
+    assert await ask(app, wire) == OK
 
 
+@each_wire
 @in_loop
-async def test_errors_of_send_are_raised_where_it_is_awaited() -> None:
+async def test_errors_of_send_are_raised_where_it_is_awaited(wire: Wire) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         [error] = await asyncio.gather(send(BODY), return_exceptions=True)
         assert isinstance(error, RuntimeError)
@@ -409,7 +415,7 @@ async def test_errors_of_send_are_raised_where_it_is_awaited() -> None:
             await call
         await respond(send, b"ok")
 
-    assert await talk(app, GET) == OK
+    assert await ask(app, wire) == OK
 
 
 ORDER = {
@@ -452,41 +458,41 @@ ORDER = {
 
 
 @pytest.mark.parametrize(("messages", "text"), ORDER.values(), ids=ORDER)
+@each_wire
 @in_loop
 async def test_a_message_out_of_order_says_which_was_expected(
-    messages: list[Any], text: str, caplog: pytest.LogCaptureFixture
+    wire: Wire, messages: list[Any], text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         for message in messages:
             await send(message)
 
-    async with served(app) as server:
-        client = await server.connect()
-        await client.write(GET)
-        answer = await client.rest()
+    answer = await ask(app, wire)
     error = traceback_of(caplog)
     assert isinstance(error, RuntimeError)
     assert str(error) == text
     if "completed" in text:
         assert answer == OK
     elif MORE not in messages and len(messages) < 3:
-        assert answer == SERVER_ERROR
+        assert answer == INTERNAL_ERROR
     else:
-        assert b"0\r\n\r\n" not in answer
+        assert not answer.is_whole
 
 
 @pytest.mark.parametrize("message", [{}, {"status": 200}, None, 5, "http.response.start"], ids=str)
+@each_wire
 @in_loop
-async def test_a_message_that_is_none(message: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_message_that_is_none(wire: Wire, message: Any, caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(message)
 
-    assert await talk(app, GET) == SERVER_ERROR
+    assert await answers(app, wire, Request()) == [INTERNAL_ERROR]
     traceback_of(caplog)
 
 
+@each_wire
 @in_loop
-async def test_messages_may_be_other_mappings() -> None:
+async def test_messages_may_be_other_mappings(wire: Wire) -> None:
     class Message(dict[str, Any]):
         pass
 
@@ -494,11 +500,12 @@ async def test_messages_may_be_other_mappings() -> None:
         await send(Message(START))
         await send(Message(BODY))
 
-    assert await talk(app, GET) == OK
+    assert await ask(app, wire) == OK
 
 
+@each_wire
 @in_loop
-async def test_messages_are_left_as_they_are() -> None:
+async def test_messages_are_left_as_they_are(wire: Wire) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         headers = [[b"transfer-encoding", b"chunked"], (b"content-length", b"2")]
         start, body = {**START, "status": 204, "headers": headers}, dict(BODY)
@@ -508,8 +515,7 @@ async def test_messages_are_left_as_they_are() -> None:
         assert headers == [[b"transfer-encoding", b"chunked"], (b"content-length", b"2")]
         assert body == BODY
 
-    answer = await talk(app, GET)
-    assert answer == b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n"
+    assert await ask(app, wire) == Response(204)
 
 
 # --- Messages whose parts run code ---
@@ -553,8 +559,9 @@ class ClearingText(str):
 
 @pytest.mark.parametrize("like", ["trailers", "more_body"])
 @pytest.mark.parametrize("part", ["key", "value", "type"])
+@each_wire
 @in_loop
-async def test_a_message_may_change_while_it_is_read(part: str, like: str) -> None:
+async def test_a_message_may_change_while_it_is_read(wire: Wire, part: str, like: str) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         fields = [(b"x-%d" % i, b"v" * 50) for i in range(20)]
         start: dict[Any, Any] = {"type": "http.response.start", "status": 200, "headers": fields}
@@ -572,7 +579,6 @@ async def test_a_message_may_change_while_it_is_read(part: str, like: str) -> No
         cleared.append(start == {} or body == {})
 
     cleared: list[bool] = []
-    answer = await talk(app, GET)
-    assert answer.startswith(b"HTTP/1.1 200 OK\r\nx-0: " + b"v" * 50)
-    assert answer.endswith(b"whole body")
+    answer = await ask(app, wire)
+    assert answer == Response(200, [(b"x-%d" % i, b"v" * 50) for i in range(20)], b"whole body")
     assert cleared == [True]

@@ -14,8 +14,8 @@ import pytest
 from certificates import Authority
 from clientframes import BINARY, TEXT, frame
 from nestingloop import in_nesting_loop, nest, nested
-from websocketwire import WebSocket, accept, handshake
-from wire import Client, post, read_body, request, respond, served
+from websocketwire import WebSocket, accept
+from wire import Client, handshake, post, read_body, request, respond, served
 
 CLIENTS = 8
 PIPELINED = 6

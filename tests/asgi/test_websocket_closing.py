@@ -4,7 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
+from anyclient import Response
 from clientframes import BINARY, CLOSE, CONTINUATION, PING, TEXT, fragments, frame
+from eachwire import Wire, each_wire, served
 from websocketapps import (
     ACCEPT_MESSAGE,
     BODY_MESSAGE,
@@ -16,8 +18,8 @@ from websocketapps import (
     disconnected,
     text,
 )
-from websocketwire import WebSocket, accept, close_frame, echo, handshake, move_clock, open_websocket
-from wire import error_records, in_each_loop, in_loop, served, traceback_of
+from websocketwire import WebSocket, accept, close_frame, echo, move_clock, open_websocket
+from wire import error_records, in_each_loop, in_loop, traceback_of
 
 # --- Closing ---
 
@@ -32,11 +34,12 @@ from wire import error_records, in_each_loop, in_loop, served, traceback_of
         (4999, b"x" * 123, (4999, "x" * 123)),
     ],
 )
+@each_wire
 @in_each_loop
-async def test_the_client_closes(code: int | None, reason: bytes, seen: tuple[int, str]) -> None:
+async def test_the_client_closes(wire: Wire, code: int | None, reason: bytes, seen: tuple[int, str]) -> None:
     """The server answers with the code, and the application gets code and reason."""
     app = Recorder()
-    async with served(app) as server:
+    async with served(app, wire) as server:
         websocket = await open_websocket(server)
         assert await websocket.close(code, reason) == (seen[0], "")
         await app.done.wait()
@@ -44,10 +47,11 @@ async def test_the_client_closes(code: int | None, reason: bytes, seen: tuple[in
     assert app.messages == [disconnected(*seen)]
 
 
+@each_wire
 @in_loop
-async def test_messages_before_the_clients_close_are_received_before_the_disconnect() -> None:
+async def test_messages_before_the_clients_close_are_received_before_the_disconnect(wire: Wire) -> None:
     app = Recorder()
-    async with served(app) as server:
+    async with served(app, wire) as server:
         websocket = await open_websocket(server)
         await websocket.write(*[frame(TEXT, b"%d" % i) for i in range(20)], close_frame(1001))
         assert await websocket.closed() == (1001, "")
@@ -56,15 +60,16 @@ async def test_messages_before_the_clients_close_are_received_before_the_disconn
     assert app.messages[-1] == disconnected(1001)
 
 
+@each_wire
 @in_loop
-async def test_disconnect_is_received_again_and_again() -> None:
+async def test_disconnect_is_received_again_and_again(wire: Wire) -> None:
     seen = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await accept(receive, send)
         seen.extend([await receive() for _ in range(3)])
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         await (await open_websocket(server)).close(1001)
         await server.context.registry.wait_idle()
     assert seen == [disconnected(1001)] * 3
@@ -85,8 +90,9 @@ async def test_disconnect_is_received_again_and_again() -> None:
     ],
     ids=lambda value: ascii(value)[:40],
 )
+@each_wire
 @in_loop
-async def test_the_application_closes(message: dict[str, Any], expected: tuple[int, str]) -> None:
+async def test_the_application_closes(wire: Wire, message: dict[str, Any], expected: tuple[int, str]) -> None:
     """It receives its own code, and the client's answer ends the connection."""
     received = []
 
@@ -95,7 +101,7 @@ async def test_the_application_closes(message: dict[str, Any], expected: tuple[i
         await send({"type": "websocket.close", **message})
         received.append(await receive())
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         websocket = await open_websocket(server)
         assert await websocket.closing() == expected
         await websocket.write(close_frame(expected[0] if expected[0] != 1005 else None))
@@ -107,22 +113,24 @@ async def test_the_application_closes(message: dict[str, Any], expected: tuple[i
 @pytest.mark.parametrize(
     "code", [0, 999, 1004, 1006, 1015, 1016, 2999, 5000, -1, 2**16 + 1000, 2**40, "1000", 1000.0]
 )
+@each_wire
 @in_loop
 async def test_a_code_that_may_not_be_sent_is_the_applications_error(
-    code: Any, caplog: pytest.LogCaptureFixture
+    wire: Wire, code: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await accept(receive, send)
         await send({"type": "websocket.close", "code": code})
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         websocket = await open_websocket(server)
         assert await websocket.closing() == (1011, "")
         assert isinstance(traceback_of(caplog), (ValueError, TypeError, OverflowError))
 
 
+@each_wire
 @in_each_loop
-async def test_both_close_at_once() -> None:
+async def test_both_close_at_once(wire: Wire) -> None:
     """The server sends one Close frame, and takes the client's for an answer."""
     app_closed = asyncio.Event()
 
@@ -132,7 +140,7 @@ async def test_both_close_at_once() -> None:
         await send({"type": "websocket.close", "code": 3001})
         app_closed.set()
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         websocket = await open_websocket(server)
         await websocket.write(frame(TEXT, b"close"), close_frame(3002))
         assert await websocket.closed() == (3001, "")
@@ -140,8 +148,9 @@ async def test_both_close_at_once() -> None:
         await server.context.registry.wait_idle()
 
 
+@each_wire
 @in_each_loop
-async def test_what_comes_after_the_servers_close_is_thrown_away() -> None:
+async def test_what_comes_after_the_servers_close_is_thrown_away(wire: Wire) -> None:
     received = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -149,7 +158,7 @@ async def test_what_comes_after_the_servers_close_is_thrown_away() -> None:
         await send({"type": "websocket.close", "code": 1000})
         received.append(await receive())
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         websocket = await open_websocket(server)
         assert await websocket.closing() == (1000, "")
         await websocket.write(*[frame(BINARY, bytes(1000)), frame(PING, b"x")] * 1000, close_frame())
@@ -158,9 +167,10 @@ async def test_what_comes_after_the_servers_close_is_thrown_away() -> None:
     assert received == [disconnected(1000)]
 
 
+@each_wire
 @in_each_loop
-async def test_a_client_that_does_not_answer_the_close_is_cut_off() -> None:
-    async with served(accepting()) as server:
+async def test_a_client_that_does_not_answer_the_close_is_cut_off(wire: Wire) -> None:
+    async with served(accepting(), wire) as server:
         websocket = await open_websocket(server)
         assert await websocket.closing() == (1000, "")
         await move_clock(server, 9.0)
@@ -170,10 +180,11 @@ async def test_a_client_that_does_not_answer_the_close_is_cut_off() -> None:
         await server.context.registry.wait_idle()
 
 
+@each_wire
 @in_each_loop
-async def test_a_client_that_does_not_end_its_connection_is_cut_off() -> None:
+async def test_a_client_that_does_not_end_its_connection_is_cut_off(wire: Wire) -> None:
     """After a failure the server's half is ended, and the client has a moment to see it."""
-    async with served(echo) as server:
+    async with served(echo, wire) as server:
         websocket = await open_websocket(server)
         await websocket.write(frame(3))
         assert await websocket.closed() == (1002, "3 is no opcode")
@@ -184,8 +195,9 @@ async def test_a_client_that_does_not_end_its_connection_is_cut_off() -> None:
 
 @pytest.mark.parametrize("how", ["end", "reset"])
 @pytest.mark.parametrize("state", ["connecting", "open", "denying", "closing"])
+@each_wire
 @in_each_loop
-async def test_the_client_is_lost(how: str, state: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_client_is_lost(wire: Wire, how: str, state: str, caplog: pytest.LogCaptureFixture) -> None:
     """`receive` gives the disconnect, 1006 but where the application has closed; `send` raises OSError."""
     received = []
     reached = asyncio.Event()
@@ -208,9 +220,9 @@ async def test_the_client_is_lost(how: str, state: str, caplog: pytest.LogCaptur
         if state != "closing":
             await send(message)  # Raises: nothing to log
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        await client.write(handshake())
+        await client.begin_shake()
         await reached.wait()
         if how == "reset":
             client.reset()
@@ -221,8 +233,9 @@ async def test_the_client_is_lost(how: str, state: str, caplog: pytest.LogCaptur
     assert not error_records(caplog)
 
 
+@each_wire
 @in_loop
-async def test_closing_after_the_client_is_no_error() -> None:
+async def test_closing_after_the_client_is_no_error(wire: Wire) -> None:
     """An application can't know in time; there is nothing left that it could lose."""
     passed = asyncio.Event()
 
@@ -232,13 +245,16 @@ async def test_closing_after_the_client_is_no_error() -> None:
         await send(CLOSE_MESSAGE)
         passed.set()
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         await (await open_websocket(server)).close()
         await passed.wait()
 
 
+@each_wire
 @in_loop
-async def test_a_message_to_a_client_that_has_closed_raises_before_its_messages_are_received() -> None:
+async def test_a_message_to_a_client_that_has_closed_raises_before_its_messages_are_received(
+    wire: Wire,
+) -> None:
     raised = []
     came = asyncio.Event()
 
@@ -252,7 +268,7 @@ async def test_a_message_to_a_client_that_has_closed_raises_before_its_messages_
         assert (await receive())["text"] == "hello"
         assert await receive() == disconnected(1000)
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         websocket = await open_websocket(server)
         await websocket.send("hello")
         assert await websocket.close() == (1000, "")
@@ -284,13 +300,14 @@ async def test_a_message_to_a_client_that_has_closed_raises_before_its_messages_
         (b"".join(fragments(BINARY, [bytes(60), bytes(60)])), 1009),
     ],
 )
+@each_wire
 @in_each_loop
 async def test_a_violation_fails_the_websocket(
-    bad: bytes, code: int, caplog: pytest.LogCaptureFixture
+    wire: Wire, bad: bytes, code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What came before it counts, what comes behind it does not."""
     app = Recorder()
-    async with served(app, ws_max_size=100) as server:
+    async with served(app, wire, ws_max_size=100) as server:
         websocket = await open_websocket(server)
         await websocket.write(frame(TEXT, b"before"), bad, frame(TEXT, b"behind"))
         seen, reason = await websocket.closed()
@@ -302,9 +319,10 @@ async def test_a_violation_fails_the_websocket(
     assert not error_records(caplog)
 
 
+@each_wire
 @in_loop
-async def test_a_message_of_the_greatest_size_is_taken() -> None:
-    async with served(echo, ws_max_size=100) as server:
+async def test_a_message_of_the_greatest_size_is_taken(wire: Wire) -> None:
+    async with served(echo, wire, ws_max_size=100) as server:
         websocket = await open_websocket(server)
         await websocket.send(bytes(100))
         assert await websocket.receive() == bytes(100)
@@ -312,9 +330,10 @@ async def test_a_message_of_the_greatest_size_is_taken() -> None:
         assert (await websocket.closed())[0] == 1009
 
 
+@each_wire
 @in_loop
-async def test_a_violation_after_the_servers_close_ends_the_connection() -> None:
-    async with served(accepting()) as server:
+async def test_a_violation_after_the_servers_close_ends_the_connection(wire: Wire) -> None:
+    async with served(accepting(), wire) as server:
         websocket = await open_websocket(server)
         assert await websocket.closing() == (1000, "")
         await websocket.write(frame(3))
@@ -324,8 +343,9 @@ async def test_a_violation_after_the_servers_close_ends_the_connection() -> None
 # --- Denial ---
 
 
+@each_wire
 @in_each_loop
-async def test_a_close_before_the_accept_is_a_403() -> None:
+async def test_a_close_before_the_accept_is_a_403(wire: Wire) -> None:
     received = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -333,17 +353,18 @@ async def test_a_close_before_the_accept_is_a_403() -> None:
         await send({"type": "websocket.close", "code": 3000, "reason": "no"})
         received.append(await receive())
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        response = await client.ask(handshake())
+        response = await client.shake()
         assert (response.status, response.body) == (403, b"Forbidden")
         assert await client.rest() == b""
         await server.context.registry.wait_idle()
     assert received == [CONNECT, disconnected(1006)]
 
 
+@each_wire
 @in_each_loop
-async def test_a_denial_response() -> None:
+async def test_a_denial_response(wire: Wire) -> None:
     """A response as any other: the connection is kept for a better try."""
     received = []
 
@@ -358,26 +379,27 @@ async def test_a_denial_response() -> None:
         received.append(await receive())
         return None
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        response = await client.ask(handshake())
+        response = await client.shake()
         assert (response.status, response.body) == (401, b"go away")
         assert response[b"www-authenticate"] == b"Basic"
         assert [value for name, value in response.headers if name == b"x"] == [b"1", b"2"]
-        assert (await client.ask(handshake(target="/in"))).status == 101
+        assert (await client.shake(target="/in")).status == 101
     assert received == [CONNECT, disconnected(1006)]
 
 
+@each_wire
 @in_loop
-async def test_forms_of_a_denial() -> None:
+async def test_forms_of_a_denial(wire: Wire) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.http.response.start", "status": int(scope["path"][1:])})
         await send({"type": "websocket.http.response.body"})
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
         for status in (200, 204, 302, 404, 599):
-            response = await client.ask(handshake(target=f"/{status}"))
+            response = await client.shake(target=f"/{status}")
             assert (response.status, response.body) == (status, b"")
 
 
@@ -397,17 +419,18 @@ async def test_forms_of_a_denial() -> None:
     ],
     ids=lambda messages: str(messages[-1:])[:70],
 )
+@each_wire
 @in_loop
 async def test_a_wrong_denial_is_a_500(
-    messages: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+    wire: Wire, messages: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         for message in messages:
             await send(message)
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        response = await client.ask(handshake())
+        response = await client.shake()
         assert (response.status, response.body) == (500, b"Internal Server Error")
         assert b"evil" not in response
         assert await client.rest() == b""
@@ -419,8 +442,11 @@ async def test_a_wrong_denial_is_a_500(
 
 @pytest.mark.parametrize("ending", ["return", "raise", "exit", "cancel"])
 @pytest.mark.parametrize("state", ["connecting", "held", "denying", "denied", "open", "closed"])
+@each_wire
 @in_each_loop
-async def test_the_call_ends_in_each_state(ending: str, state: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_call_ends_in_each_state(
+    wire: Wire, ending: str, state: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """An error is logged once; a return is one where the handshake has no answer."""
     messages: dict[str, list[dict[str, Any]]] = {
         "connecting": [],
@@ -444,12 +470,11 @@ async def test_the_call_ends_in_each_state(ending: str, state: str, caplog: pyte
         if ending == "cancel":
             raise asyncio.CancelledError
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        await client.write(handshake())
+        await client.begin_shake()
         if state == "denying":
-            assert (await client._head()).status == 401
-            assert await client.rest() == b"2\r\nno\r\n"
+            assert await client.responses() == [Response(401, body=b"no", is_whole=False)]
         else:
             response = await client.response()
             status = {"connecting": 500, "held": 500, "denied": 401}.get(state, 101)
@@ -468,12 +493,15 @@ async def test_the_call_ends_in_each_state(ending: str, state: str, caplog: pyte
     assert len(error_records(caplog)) == is_error
 
 
+@each_wire
 @in_loop
-async def test_a_callable_that_raises_before_it_is_a_coroutine(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_callable_that_raises_before_it_is_a_coroutine(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
     def app(scope: Any, receive: Any, send: Any) -> Any:
         raise ValueError("mine")
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        assert (await client.ask(handshake())).status == 500
+        assert (await client.shake()).status == 500
     assert str(traceback_of(caplog)) == "mine"

@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 from clientframes import TEXT, frame
+from eachwire import Wire, each_wire, served
 from websocketapps import text
 from websocketwire import accept, open_websocket
-from wire import in_each_loop, served
+from wire import in_each_loop
 
 # --- Tasks of an application ---
 
 
+@each_wire
 @in_each_loop
-async def test_concurrent_sends_keep_the_boundaries_of_messages() -> None:
+async def test_concurrent_sends_keep_the_boundaries_of_messages(wire: Wire) -> None:
     sizes = [0, 1, 125, 126, 1000, 20000, 70000, 200000]
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -27,7 +29,7 @@ async def test_concurrent_sends_keep_the_boundaries_of_messages() -> None:
 
         await asyncio.gather(*[speak(number) for number in range(10)])
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         websocket = await open_websocket(server)
         received: dict[int, list[int]] = {number: [] for number in range(10)}
         empty = 0
@@ -79,8 +81,9 @@ async def scoped(receive: Any) -> None:
 
 
 @pytest.mark.parametrize("give_up", [wait_for, cancel_at_once, cancel_later, gathered, scoped])
+@each_wire
 @in_each_loop
-async def test_a_cancelled_receive_loses_no_message(give_up: Callable[[Any], Any]) -> None:
+async def test_a_cancelled_receive_loses_no_message(wire: Wire, give_up: Callable[[Any], Any]) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await accept(receive, send)
         for _ in range(3):
@@ -89,7 +92,7 @@ async def test_a_cancelled_receive_loses_no_message(give_up: Callable[[Any], Any
             message = await receive()
             await send(text(message["text"]))
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         websocket = await open_websocket(server)
         for number in range(3):
             assert await websocket.receive() == "given up"
@@ -98,8 +101,9 @@ async def test_a_cancelled_receive_loses_no_message(give_up: Callable[[Any], Any
         assert await websocket.closing() == (1000, "")
 
 
+@each_wire
 @in_each_loop
-async def test_a_receive_that_is_cancelled_as_its_message_comes_loses_none() -> None:
+async def test_a_receive_that_is_cancelled_as_its_message_comes_loses_none(wire: Wire) -> None:
     """The waiter is woken and cancelled in one turn of the loop."""
     received = []
     total = 200
@@ -116,7 +120,7 @@ async def test_a_receive_that_is_cancelled_as_its_message_comes_loses_none() -> 
             with contextlib.suppress(asyncio.CancelledError):
                 received.append((await task)["text"])
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         websocket = await open_websocket(server)
         for number in range(total):
             await websocket.send(str(number))
@@ -126,8 +130,9 @@ async def test_a_receive_that_is_cancelled_as_its_message_comes_loses_none() -> 
     assert received == [str(number) for number in range(total)]
 
 
+@each_wire
 @in_each_loop
-async def test_several_receivers_share_the_messages() -> None:
+async def test_several_receivers_share_the_messages(wire: Wire) -> None:
     received = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -139,7 +144,7 @@ async def test_several_receivers_share_the_messages() -> None:
 
         await asyncio.gather(*[take() for _ in range(5)])
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         websocket = await open_websocket(server)
         await websocket.write(*[frame(TEXT, b"%d" % i) for i in range(100)])
         await websocket.close()

@@ -5,9 +5,10 @@ import logging
 from typing import Any
 
 import pytest
+from eachwire import Served, Wire, each_wire, served
 from websocketapps import BODY_MESSAGE, CONNECT, START_MESSAGE, Recorder, disconnected
-from websocketwire import WebSocket, accept, close_frame, handshake, open_websocket
-from wire import Served, error_records, in_each_loop, in_loop, request, respond, served
+from websocketwire import WebSocket, accept, close_frame, open_websocket
+from wire import error_records, in_each_loop, in_loop, respond
 
 # --- Shutdown ---
 
@@ -16,10 +17,11 @@ def tracebacks(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in error_records(caplog) if record.exc_info]
 
 
+@each_wire
 @in_each_loop
-async def test_shutdown_closes_with_1012() -> None:
+async def test_shutdown_closes_with_1012(wire: Wire) -> None:
     app = Recorder()
-    async with served(app) as server:
+    async with served(app, wire) as server:
         websocket = await open_websocket(server)
         ending = asyncio.create_task(server.stop())
         assert await websocket.closing() == (1012, "")
@@ -35,11 +37,14 @@ async def until_draining(server: Served) -> None:
             await asyncio.sleep(0.001)
 
 
+@each_wire
 @in_each_loop
-async def test_a_websocket_goes_on_while_connections_are_accepted(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_websocket_goes_on_while_connections_are_accepted(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
     """For timeout_drain, and no longer: the grace time is for requests."""
     app = Recorder()
-    async with served(app, timeout_drain=1, timeout_graceful_shutdown=15) as server:
+    async with served(app, wire, timeout_drain=1, timeout_graceful_shutdown=15) as server:
         websocket = await open_websocket(server)
         asked_at = asyncio.get_running_loop().time()
         ending = asyncio.create_task(server.stop())
@@ -56,9 +61,12 @@ async def test_a_websocket_goes_on_while_connections_are_accepted(caplog: pytest
     assert error_records(caplog) == []
 
 
+@each_wire
 @in_each_loop
-async def test_clients_that_do_not_answer_the_close_hold_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    async with served(Recorder(), timeout_graceful_shutdown=15) as server:
+async def test_clients_that_do_not_answer_the_close_hold_nothing(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served(Recorder(), wire, timeout_graceful_shutdown=15) as server:
         websockets = [await open_websocket(server) for _ in range(3)]
         asked_at = asyncio.get_running_loop().time()
         await server.stop()
@@ -68,11 +76,12 @@ async def test_clients_that_do_not_answer_the_close_hold_nothing(caplog: pytest.
     assert error_records(caplog) == []
 
 
+@each_wire
 @in_loop
-async def test_many_websockets_are_ended_one_after_the_other() -> None:
+async def test_many_websockets_are_ended_one_after_the_other(wire: Wire) -> None:
     loop = asyncio.get_running_loop()
     app = Recorder()
-    async with served(app, timeout_graceful_shutdown=15) as server:
+    async with served(app, wire, timeout_graceful_shutdown=15) as server:
         websockets = [await open_websocket(server) for _ in range(150)]
         asked_at = loop.time()
         ending = asyncio.create_task(server.stop())
@@ -92,15 +101,16 @@ async def test_many_websockets_are_ended_one_after_the_other() -> None:
     assert app.messages == [disconnected(1012)] * 150
 
 
+@each_wire
 @in_loop
 async def test_a_handler_that_hears_of_nothing_is_cancelled_before_the_grace_time_is_over(
-    caplog: pytest.LogCaptureFixture,
+    wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await accept(receive, send)
         await asyncio.Event().wait()
 
-    async with served(app, timeout_graceful_shutdown=15) as server:
+    async with served(app, wire, timeout_graceful_shutdown=15) as server:
         websocket = await open_websocket(server)
         asked_at = asyncio.get_running_loop().time()
         ending = asyncio.create_task(server.stop())
@@ -112,9 +122,10 @@ async def test_a_handler_that_hears_of_nothing_is_cancelled_before_the_grace_tim
 
 
 @pytest.mark.parametrize("accepts", [True, False], ids=["accepts late", "waits on"])
+@each_wire
 @in_loop
 async def test_a_handshake_that_is_not_accepted_holds_nothing(
-    accepts: bool, caplog: pytest.LogCaptureFixture
+    wire: Wire, accepts: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -126,9 +137,9 @@ async def test_a_handshake_that_is_not_accepted_holds_nothing(
             await asyncio.Event().wait()
 
     began, denied = asyncio.Event(), asyncio.Event()
-    async with served(app, timeout_graceful_shutdown=15) as server:
+    async with served(app, wire, timeout_graceful_shutdown=15) as server:
         client = await server.connect()
-        await client.write(handshake())
+        await client.begin_shake()
         await began.wait()
         asked_at = asyncio.get_running_loop().time()
         ending = asyncio.create_task(server.stop())
@@ -139,27 +150,30 @@ async def test_a_handshake_that_is_not_accepted_holds_nothing(
     assert error_records(caplog) == []
 
 
+@each_wire
 @in_loop
-async def test_a_handshake_during_the_end_gets_a_503() -> None:
+async def test_a_handshake_during_the_end_gets_a_503(wire: Wire) -> None:
     """Idle connections may have one more request where another worker serves already."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         assert scope["type"] == "http"
         await respond(send, b"ok")
 
-    async with served(app, timeout_graceful_shutdown=15) as server:
+    async with served(app, wire, timeout_graceful_shutdown=15) as server:
         server.server.is_succeeded = True
         client = await server.connect()
-        assert (await client.ask(request())).status == 200
+        assert (await client.ask()).status == 200
         ending = asyncio.create_task(server.stop())
         await until_draining(server)
-        response = await client.ask(handshake())
-        assert (response.status, response[b"connection"]) == (503, b"close")
+        response = await client.shake()
+        assert response.status == 503
+        assert await client.rest() == b""
         await ending
 
 
+@each_wire
 @in_each_loop
-async def test_shutdown_before_the_accept(caplog: pytest.LogCaptureFixture) -> None:
+async def test_shutdown_before_the_accept(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     received = []
     began = asyncio.Event()
 
@@ -168,20 +182,22 @@ async def test_shutdown_before_the_accept(caplog: pytest.LogCaptureFixture) -> N
         began.set()
         received.append(await receive())
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect()
-        await client.write(handshake())
+        await client.begin_shake()
         await began.wait()
         ending = asyncio.create_task(server.stop())
         response = await client.response()
-        assert (response.status, response[b"connection"]) == (503, b"close")
+        assert response.status == 503
+        assert await client.rest() == b""
         await ending
     assert received == [CONNECT, disconnected(1006)]
     assert not tracebacks(caplog)
 
 
+@each_wire
 @in_each_loop
-async def test_shutdown_in_a_denial_response(caplog: pytest.LogCaptureFixture) -> None:
+async def test_shutdown_in_a_denial_response(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     """It is cut off, also where its client does not read it."""
     raised = asyncio.Event()
     began = asyncio.Event()
@@ -196,9 +212,9 @@ async def test_shutdown_in_a_denial_response(caplog: pytest.LogCaptureFixture) -
             raised.set()
             raise
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         client = await server.connect(limit=1000)
-        await client.write(handshake())
+        await client.begin_shake()
         await began.wait()
         async with asyncio.timeout(15):
             ending = asyncio.create_task(server.stop())
@@ -208,8 +224,11 @@ async def test_shutdown_in_a_denial_response(caplog: pytest.LogCaptureFixture) -
     assert not tracebacks(caplog)
 
 
+@each_wire
 @in_loop
-async def test_shutdown_cancels_an_application_that_stays(caplog: pytest.LogCaptureFixture) -> None:
+async def test_shutdown_cancels_an_application_that_stays(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
     cancelled = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -220,7 +239,7 @@ async def test_shutdown_cancels_an_application_that_stays(caplog: pytest.LogCapt
             cancelled.set()
             raise
 
-    async with served(app) as server:
+    async with served(app, wire) as server:
         websocket = await open_websocket(server)
         ending = asyncio.create_task(server.stop())
         assert await websocket.closing() == (1012, "")

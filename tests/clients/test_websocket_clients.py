@@ -14,7 +14,7 @@ import websockets.asyncio.client as websockets
 from serving import WAIT_S, ServerProcess
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory as Deflate
-from websocketwire import KEY
+from wire import KEY
 
 APP = """
 import asyncio

@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 from typing import Any
 
-from wire import request
+from anyclient import Response
 
-OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok"
+OK = Response(200, body=b"ok")
 START = {"type": "http.response.start", "status": 200}
 BODY = {"type": "http.response.body", "body": b"ok"}
 MORE = {"type": "http.response.body", "body": b"ok", "more_body": True}
+CUT_OFF = Response(200, body=b"ok", is_whole=False)
 DISCONNECT = {"type": "http.disconnect"}
-UPLOAD = request("POST / HTTP/1.1", "content-length: 3")
 
 
 class Oops(Exception):

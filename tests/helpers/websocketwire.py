@@ -1,26 +1,13 @@
-"""A raw WebSocket client, for tests that look at the frames of a connection."""
+"""The client's end of a WebSocket on any wire, frame by frame."""
 
 import asyncio
 from dataclasses import dataclass
 from typing import Any
 
 from clientframes import BINARY, CLOSE, PING, PONG, TEXT, frame
-from wire import Client, Response, Served, request
+from wire import Connection, Served
 
-KEY = "dGhlIHNhbXBsZSBub25jZQ=="
-ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455 section 1.3
 DEFLATE = "sec-websocket-extensions: permessage-deflate"
-OPENING = (
-    "upgrade: websocket",
-    "connection: Upgrade",
-    f"sec-websocket-key: {KEY}",
-    "sec-websocket-version: 13",
-)
-
-
-def handshake(*fields: str, target: str = "/") -> bytes:
-    """The request that opens a WebSocket, with these further header lines."""
-    return request(f"GET {target} HTTP/1.1", *OPENING, *fields)
 
 
 def close_frame(code: int | None = 1000, reason: bytes = b"") -> bytes:
@@ -40,7 +27,7 @@ class Frame:
 class WebSocket:
     """The client's end of an open WebSocket. Reading fails where a server's frame breaks RFC 6455."""
 
-    def __init__(self, client: Client, response: Response) -> None:
+    def __init__(self, client: Connection, response: Any) -> None:
         self.client = client
         self.response = response
 
@@ -99,14 +86,14 @@ class WebSocket:
 
 
 async def open_websocket(
-    running: Served, *fields: str, target: str = "/", behind: bytes = b"", **options: Any
+    running: Any, *fields: str, target: str = "/", behind: bytes = b"", **options: Any
 ) -> WebSocket:
     """Open a WebSocket on a connection of its own; `behind` goes out together with the handshake.
 
     Options are those of Served.connect().
     """
     client = await running.connect(**options)
-    response = await client.ask(handshake(*fields, target=target) + behind)
+    response = await client.shake(*fields, target=target, behind=behind)
     assert response.status == 101, response
     return WebSocket(client, response)
 

@@ -106,20 +106,53 @@ class Response:
         return any(other.lower() == name for other, _ in self.headers)
 
 
-class Client:
-    """One connection. Reading a response fails where its bytes break RFC 9112."""
+class Connection:
+    """A client's end of a connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
 
+    @property
+    def socket(self) -> Any:
+        return self.writer.get_extra_info("socket")
+
+    @property
+    def address(self) -> Any:
+        """The client's own address, as its socket says it."""
+        return self.writer.get_extra_info("sockname")
+
     async def write(self, data: bytes) -> None:
         self.writer.write(data)
         await self.writer.drain()
 
+    async def rest(self) -> bytes:
+        """All bytes up to the server's end of the connection."""
+        return await self.reader.read()
+
+    def half_close(self) -> None:
+        """End the client's side of the connection."""
+        self.writer.write_eof()
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def reset(self) -> None:
+        """End the connection by a reset."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+
+class Client(Connection):
+    """Sends bytes. Reading a response fails where its bytes break RFC 9112."""
+
     async def ask(self, data: bytes, method: str = "GET") -> Response:
         await self.write(data)
         return await self.response(method)
+
+    async def shake(self, *fields: str, target: str = "/", behind: bytes = b"") -> Response:
+        """Ask for a WebSocket, with these frames right behind that."""
+        return await self.ask(handshake(*fields, target=target) + behind)
 
     async def response(self, method: str = "GET") -> Response:
         """The next response to a request of this method, interim ones included."""
@@ -164,19 +197,6 @@ class Client:
         response.body = b"".join(response.chunks)
         response.trailers = await self._fields()
 
-    async def rest(self) -> bytes:
-        """All bytes up to the server's end of the connection."""
-        return await self.reader.read()
-
-    def close(self) -> None:
-        self.writer.close()
-
-    def reset(self) -> None:
-        """End the connection by a reset."""
-        peer = self.writer.get_extra_info("socket")
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.transport.abort()
-
 
 # --- The server ---
 
@@ -184,17 +204,18 @@ class Client:
 class Served:
     """A running server and its clients."""
 
-    def __init__(self, server: Any) -> None:
+    def __init__(self, server: Any, client_type: Any = Client) -> None:
         self.server = server
+        self.client_type = client_type
         self.port = port_of(server) if server.config.uds is None else None
-        self.clients: list[Client] = []
+        self.clients: list[Any] = []
 
     @property
     def context(self) -> Any:
         """The server's WorkerContext."""
         return self.server.context
 
-    async def connect(self, **options: Any) -> Client:
+    async def connect(self, **options: Any) -> Any:
         """A new connection; options as asyncio.open_connection takes them."""
         options.setdefault("limit", 2**24)
         if self.server.config.uds is not None:
@@ -204,7 +225,7 @@ class Served:
             streams = await asyncio.open_connection(**options)
         else:
             streams = await asyncio.open_connection(self.server.config.host, self.port, **options)
-        self.clients.append(Client(*streams))
+        self.clients.append(self.client_type(*streams))
         return self.clients[-1]
 
     async def talk(self, data: bytes) -> bytes:
@@ -220,7 +241,9 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def served(app: App, **settings: Any) -> AsyncIterator[Served]:
+async def served(
+    app: App, *, client_type: Any = Client, served_type: Any = Served, **settings: Any
+) -> AsyncIterator[Any]:
     """A server that sends no date and server headers, unless asked to, and logs to the root logger.
 
     Its clients leave before it is stopped: a test of what a shutdown does to them calls `stop` itself.
@@ -234,7 +257,7 @@ async def served(app: App, **settings: Any) -> AsyncIterator[Served]:
         "timeout_graceful_shutdown": 0,
     }
     async with serving(app, **{**defaults, **settings}) as server:
-        running = Served(server)
+        running = served_type(server, client_type)
         try:
             yield running
         finally:
@@ -270,6 +293,23 @@ SERVER_ERROR = (
 )
 
 each_parser = pytest.mark.parametrize("http", ["fastasgi", "httptools"])
+
+
+# --- The handshake of WebSockets (RFC 6455 section 4) ---
+
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455 section 1.3
+OPENING = (
+    "upgrade: websocket",
+    "connection: Upgrade",
+    f"sec-websocket-key: {KEY}",
+    "sec-websocket-version: 13",
+)
+
+
+def handshake(*fields: str, target: str = "/") -> bytes:
+    """The request that opens a WebSocket, with these further header lines."""
+    return request(f"GET {target} HTTP/1.1", *OPENING, *fields)
 
 
 # --- What the server has read ---

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 from certificates import Authority
-from websocketwire import handshake
-from wire import Served, in_loop, post, request, respond, served
+from wire import Served, handshake, in_loop, post, request, respond, served
 
 from fastasgi.logging import LOGGING_CONFIG
 

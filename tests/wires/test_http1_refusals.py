@@ -7,17 +7,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from wire import (
-    Reads,
-    each_parser,
-    error_records,
-    in_each_loop,
-    in_loop,
-    read_body,
-    request,
-    respond,
-    served,
-)
+from wire import Reads, each_parser, error_records, in_each_loop, in_loop, read_body, request, respond, served
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n"
 

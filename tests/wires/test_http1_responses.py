@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 import pytest
+from exchanges import MORE, START, Oops
 from messages import body, sending, start, trailers
 from wire import (
     CLOSE,
@@ -181,6 +182,33 @@ async def test_the_start_waits_for_the_first_body_message() -> None:
         assert not first.done()
         go_on.set()
         assert await first == b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+@in_each_loop
+async def test_an_exception_in_the_body_closes_or_resets_the_connection(
+    version: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client can tell that the body is not complete: by the missing last chunk, or by a reset."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send(MORE)
+        await go_on.wait()
+        raise Oops
+
+    go_on = asyncio.Event()
+    async with served(app) as server:
+        client = await server.connect()
+        await client.write(request(f"GET / HTTP/{version}") + request())
+        await client.reader.readuntil(b"ok")
+        go_on.set()
+        if version == "1.1":
+            assert await client.rest() == b"\r\n"
+        else:
+            with pytest.raises(ConnectionResetError):
+                await client.rest()
+    assert isinstance(traceback_of(caplog), Oops)
 
 
 # --- Content-Length that the application breaks ---

@@ -5,8 +5,23 @@ from typing import Any
 
 import pytest
 from clientframes import BINARY, TEXT, fragments, frame
-from websocketwire import ACCEPT, DEFLATE, OPENING, WebSocket, close_frame, echo, handshake, open_websocket
-from wire import Reads, Served, each_parser, error_records, in_each_loop, in_loop, request, respond, served
+from websocketapps import accepting
+from websocketwire import DEFLATE, WebSocket, close_frame, echo, open_websocket
+from wire import (
+    ACCEPT,
+    KEY,
+    OPENING,
+    Reads,
+    Served,
+    each_parser,
+    error_records,
+    handshake,
+    in_each_loop,
+    in_loop,
+    request,
+    respond,
+    served,
+)
 
 # --- The handshake ---
 
@@ -251,3 +266,47 @@ async def test_a_handshake_on_a_connection_that_has_had_a_request() -> None:
         websocket = WebSocket(client, await client.response())
         assert await websocket.receive() == "hello"
         assert server.context.registry.connection_count == 1
+
+
+@in_loop
+async def test_the_scope_has_the_fields_of_the_handshake() -> None:
+    scopes = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        await echo(scope, receive, send)
+
+    async with served(app) as server:
+        assert await (await open_websocket(server, "X-Y: z")).close() == (1000, "")
+    assert scopes[0]["headers"] == [
+        (b"host", b"x"),
+        (b"upgrade", b"websocket"),
+        (b"connection", b"Upgrade"),
+        (b"sec-websocket-key", KEY.encode()),
+        (b"sec-websocket-version", b"13"),
+        (b"x-y", b"z"),
+    ]
+
+
+@in_loop
+async def test_headers_of_the_application() -> None:
+    """Those that make the handshake are the server's."""
+    headers = [
+        (b"Set-Cookie", b"a=1"),
+        (b"set-cookie", b"b=2"),
+        (b"sec-websocket-accept", b"x"),
+        (b"Sec-WebSocket-Extensions", b"x"),
+        (b"connection", b"close"),
+        (b"upgrade", b"h2c"),
+        (b"content-length", b"5"),
+        (b"transfer-encoding", b"chunked"),
+    ]
+    async with served(accepting(headers=headers)) as server:
+        response = await (await server.connect()).shake()
+    assert response.headers == [
+        (b"upgrade", b"websocket"),
+        (b"connection", b"Upgrade"),
+        (b"sec-websocket-accept", ACCEPT),
+        (b"set-cookie", b"a=1"),
+        (b"set-cookie", b"b=2"),
+    ]

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from scopes import Scopes, bound_and_connected, has_ipv6
 from starlette.requests import Request
-from websocketwire import OPENING
-from wire import CLOSE, Client, Served, each_parser, in_each_loop, in_loop, request, respond, served
+from wire import CLOSE, OPENING, Client, Served, each_parser, in_each_loop, in_loop, request, respond, served
 
 from fastasgi import Config
 from fastasgi.errors import ConfigError
