@@ -196,6 +196,7 @@ class Server:
             log_mapping(self.config.uvicorn_names)
             # The application's start-up may have set up logging
             self.context = self._make_context()
+            self.on_context(self.context)
             self.server_state.follow(self.context)
             self._tls_worker = None if self.config.tls is None else TLSWorker(self.config.tls)
             for sock in listeners:
@@ -260,6 +261,12 @@ class Server:
     def _max_requests(self) -> int:
         limit = self.config.limit_max_requests
         return 0 if limit is None else limit + random.randint(0, self.config.limit_max_requests_jitter)
+
+    def on_context(self, context: WorkerContext) -> None:
+        """Called in the event loop once the WorkerContext of a run is made, before anything is accepted.
+
+        It does nothing: it is for subclasses, which may register a wire with ``context.opener``.
+        """
 
     def on_max_requests(self) -> None:
         """Called once limit_max_requests has been reached, in the event loop: stop gracefully."""

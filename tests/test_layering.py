@@ -38,7 +38,7 @@ processes       errors application system settings logging config server
 launch          errors system logging config server processes
 cli             errors settings config processes launch
 supervisors     errors config server processes
-workers         errors logs asgi wires application system tls logging config server
+workers         errors codecs logs asgi wires application system tls logging config server
 main, __main__  config serverstate server launch cli supervisors
 fastasgi        asgi application importer logging middleware config server launch cli supervisors
 """

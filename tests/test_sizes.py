@@ -28,8 +28,6 @@ EXEMPT = {
 TO_CUT = {
     "asgi/http.pyx HTTPExchange: lines": 423,
     "codecs/frames.pyx parse_head: lines": 54,
-    "processes/supervisor.py Supervisor: lines": 632,
-    "processes/supervisor.py Supervisor.__init__: lines": 51,
     "sinks/tlssink.pyx TLSSink: lines": 425,
     "wires/http1.pyx HTTP1Connection: lines": 597,
 }

@@ -16,7 +16,7 @@ cdef enum:
 
 cdef enum:                              # of HTTPExchange.state: which message is due; only http writes it
     EXPECT_START
-    START_HELD                          # the start message is held until the first piece of the body: both leave together
+    START_HELD                          # the start message waits for the first piece of the body: both leave together
     EXPECT_BODY                         # the head is with the wire
     EXPECT_TRAILERS
     SENDING_FILE
@@ -118,7 +118,7 @@ cdef class HTTPExchange(Exchange):
     cdef int put_informational(self, int status, list headers) except -1
     cdef int put_trailers(self) except -1       # self.trailers
     cdef object put_file(self, object file, long long offset, long long count, bint more)   # closes it; an awaitable
-    # See switch_to(): a MessageConnection for this WebSocketExchange gets the sink, and the bytes which have come already
+    # See switch_to(): a MessageConnection for this WebSocketExchange gets the sink, and the bytes which have come
     cdef int put_switch(self, list headers, Exchange websocket) except -1
     # The response can't be completed; has_begun: a part of it is with the wire
     cdef int reset(self, bint has_begun) except -1

@@ -1,5 +1,5 @@
-"""What all requests of one HTTP connection have in common, whatever version of HTTP it speaks: the client, its scopes, the
-limits that refuse, what is counted, and how a request becomes a WebSocket.
+"""What all requests of one HTTP connection have in common, whatever version of HTTP it speaks: the client, its scopes,
+the limits that refuse, what is counted, and how a request becomes a WebSocket.
 
 Must not know: wires, framing, how an answer looks.
 """

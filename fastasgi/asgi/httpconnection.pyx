@@ -3,8 +3,6 @@
 import os
 import time
 
-from libc.stdint cimport int64_t
-
 from fastasgi.asgi.http cimport HTTPExchange
 from fastasgi.asgi.websocket cimport WebSocketExchange, websocket_scope
 from fastasgi.core.contracts cimport ByteSink, WorkerContext

@@ -1,6 +1,5 @@
 """See contracts.pxd for the contracts."""
 
-import asyncio
 import contextvars
 import functools
 import inspect

@@ -131,9 +131,9 @@ cdef class TaskStarter:
         """CPython 3.11 has no eager_start.
 
         There the constructor schedules the first step by loop.call_soon, and adds the task to the WeakSet behind
-        asyncio.all_tasks(), which costs more than all the rest of it. Both are shadowed on their instances for its length:
-        the step is run here, and the task is listed for the length of the step at a fraction of the cost. The collector
-        rests meanwhile, since a finalizer may call the loop.
+        asyncio.all_tasks(), which costs more than all the rest of it. Both are shadowed on their instances for its
+        length: the step is run here, and the task is listed for the length of the step at a fraction of the cost. The
+        collector rests meanwhile, since a finalizer may call the loop.
         """
         cdef object task, step, reference
         cdef int collects = PyGC_Disable()

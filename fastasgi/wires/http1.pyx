@@ -8,8 +8,8 @@ from cpython.mem cimport PyMem_RawFree
 from libc.string cimport memchr
 
 from fastasgi._parser cimport (
-    HeadParser, LlhttpHeadParser, RequestHead, has_forwarded, headers_of, is_of_head, method_of, path_of, skip_blank_lines,
-    unlent_parser,
+    HeadParser, LlhttpHeadParser, RequestHead, has_forwarded, headers_of, is_of_head, method_of, path_of,
+    skip_blank_lines, unlent_parser,
 )
 from fastasgi.asgi.exchange cimport Exchange
 from fastasgi.asgi.http cimport DISCARD_LIMIT, HTTPExchange
@@ -712,8 +712,8 @@ cdef class HTTP1Connection(HTTPConnection):
         return 0
 
     cdef int watch_progress(self) except -1:
-        """The client has taken all but `unsent` just now: it has timeout_write to take more, and is looked at each tick,
-        since its system takes what it has room for a moment later."""
+        """The client has taken all but `unsent` just now: it has timeout_write to take more, and is looked at each
+        tick, since its system takes what it has room for a moment later."""
         cdef double timeout_s = self.worker.limits.timeout_write
         self.stalls_at = self.worker.now + timeout_s
         self.deadline = self.worker.now if timeout_s > 0 else 0

@@ -4,7 +4,6 @@ from cpython.mem cimport PyMem_RawFree
 from libc.string cimport memcmp
 
 from fastasgi.core.contracts cimport ByteSink, Connection, Opener, Wire, WorkerContext
-from fastasgi.trust.peers cimport TrustedPeers
 from fastasgi.wires.http1 cimport HTTP1Wire
 from fastasgi.wires.proxyprotocol cimport open_proxy_protocol
 

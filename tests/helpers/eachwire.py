@@ -9,8 +9,11 @@ import pytest
 import wire as rawwire
 from anyclient import Client, Request, Response
 from http1client import HTTP1Client
+from netstringclient import NetstringClient
+from netstringwire import NetstringWire
 
 from fastasgi import Server
+from fastasgi.core.contracts import WorkerContext
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,17 @@ FILES = ("http.response.pathsend", "http.response.zerocopysend")
 HTTP1 = Wire("HTTP/1.1", HTTP1Client, ALWAYS + FILES)
 LLHTTP = Wire("HTTP/1.1 by httptools", HTTP1Client, ALWAYS + FILES, settings={"http": "httptools"})
 
-WIRES = [HTTP1]
+
+class NetstringServer(Server):
+    """A Server that speaks netstrings too."""
+
+    def on_context(self, context: WorkerContext) -> None:
+        context.opener.register(NetstringWire())
+
+
+NETSTRINGS = Wire("netstrings", NetstringClient, ALWAYS, NetstringServer)
+
+WIRES = [HTTP1, NETSTRINGS]
 
 
 def _each(wires: list[Wire]) -> pytest.MarkDecorator:

@@ -1,6 +1,7 @@
 """The client of a toy wire, which shows that the tests of ASGI know no wire.
 
-What goes over it are netstrings, ``<decimal length>:<payload>,``. The payload's first byte is its kind:
+A client begins with PREFACE. What goes over the wire then are netstrings, ``<decimal length>:<payload>,``.
+The payload's first byte is its kind:
 
 - `R`, a request: method, target and fields; `B`, a piece of its body; `E`, its end
 - `W`, a request for a WebSocket: target and fields
@@ -11,8 +12,11 @@ What goes over it are netstrings, ``<decimal length>:<payload>,``. The payload's
 Lines end with a line feed, fields are ``name: value``.
 """
 
+import asyncio
+
 from anyclient import FRAMING, Client, Fields, Response
 
+PREFACE = b"netstrings\n"
 PIECE = 16384  # bytes of a body in one netstring, at the most
 
 
@@ -37,6 +41,10 @@ def _fields(data: bytes) -> Fields:
 
 class NetstringClient(Client):
     """Speaks netstrings. They say where a body ends, so that its length need not be told."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        super().__init__(reader, writer)
+        writer.write(PREFACE)
 
     def encode_head(self, method: str, target: str, fields: tuple[str, ...], length: int | None) -> bytes:
         return netstring(b"R", _lines(f"{method} {target}", fields)) + (

@@ -43,7 +43,7 @@ cdef class NetstringExchange(HTTPExchange):
         return self.connection.put(kind, data)
 
     cdef int put_response(self, bytes body, bint more) except -1:
-        self.put(b"S", lines(b"%d" % self.status, self.headers))
+        self.put(b"S", b"%d\n%b" % (self.status, lines(self.headers)))
         return self.put_data(body, more)
 
     cdef int put_data(self, bytes body, bint more) except -1:
@@ -56,10 +56,10 @@ cdef class NetstringExchange(HTTPExchange):
         return 0
 
     cdef int put_informational(self, int status, list headers) except -1:
-        return self.put(b"I", lines(b"%d" % status, headers))
+        return self.put(b"I", b"%d\n%b" % (status, lines(headers)))
 
     cdef int put_trailers(self) except -1:
-        self.put(b"T", lines(b"", self.trailers))
+        self.put(b"T", lines(self.trailers))
         return self.put(b"E", b"")
 
     cdef int want_body(self) except -1:
@@ -71,7 +71,7 @@ cdef class NetstringExchange(HTTPExchange):
         cdef ByteSink sink
         cdef Py_ssize_t n
         cdef char* rest
-        self.put(b"A", lines(b"", headers))
+        self.put(b"A", lines(headers))
         self.connection = connection.exchange = None
         sink = connection.sink
         rest = connection.detach_held(&n)
@@ -135,7 +135,8 @@ cdef class NetstringConnection(HTTPConnection):
             return self.feed(data if kind == b"B" else None, kind == b"E")
         if self.body_is_due or kind not in (b"R", b"W"):
             return self.sink.abort()
-        return self.begin(kind == b"W", *data.split(b"\n"))
+        self.begin(kind == b"W", *data.split(b"\n"))
+        return 0
 
     def begin(self, bint opens_websocket, bytes line, *fields):
         cdef NetstringExchange exchange = NetstringExchange.__new__(NetstringExchange)
@@ -210,5 +211,5 @@ cdef class NetstringConnection(HTTPConnection):
         return 0 if self.sink is None else self.sink.end()
 
 
-cdef bytes lines(bytes first, list fields):
-    return b"".join([first, *[b"\n%b: %b" % field for field in fields]])
+cdef bytes lines(list fields):
+    return b"".join([b"%b: %b\n" % field for field in fields])
