@@ -26,10 +26,11 @@ OWN_VARIABLES = (
 
 
 class Replacement:
-    """A supervisor that has been started to take this one's place. ``link`` is readable once it has decided.
+    """A supervisor that has been started to take this one's place.
 
-    environ is its environment, to which the variable is added that tells it of this supervisor; ignored are
-    the signals that it is to ignore. Raises OSError if it can't be started.
+    ``link`` is readable once it is ready to take over, or has failed. environ is its environment, to which
+    the variable is added that tells it of this supervisor; ignored are the signals that it is to ignore.
+    Raises OSError if it can't be started.
     """
 
     def __init__(
@@ -57,11 +58,11 @@ class Replacement:
         self.pid = self._popen.pid
 
     def hear(self) -> bool:
-        """Whether it is ready to take over, once ``link`` is readable; otherwise it has failed."""
+        """Once ``link`` is readable: whether it is ready to take over. If not, it has failed."""
         return self.link.recv(1) != b""
 
     def release(self) -> None:
-        """It has taken over, and lives on: from now on it is neither waited for nor ended from here."""
+        """Let it live on, since it has taken over: ``terminate`` and ``poll`` do nothing from now on."""
         self._popen.returncode = 0
 
     def terminate(self) -> None:
@@ -69,11 +70,11 @@ class Replacement:
         self._popen.terminate()
 
     def poll(self) -> None:
-        """Release what the system keeps of it, if it has ended."""
+        """If it has ended, let the system forget its exit code."""
         self._popen.poll()
 
     def close(self) -> None:
-        """Wait for the end of one that has failed."""
+        """Close the link to one that has failed, and wait for its end."""
         self.link.close()
         self._popen.wait()
 
@@ -90,15 +91,15 @@ class Predecessor:
 
     @classmethod
     def from_environment(cls) -> "Predecessor | None":
-        """The one that has left word in the environment, which is removed there. None if nobody has."""
+        """The supervisor that this process's environment tells of, if any. It tells so only once."""
         inherited = json.loads(os.environ.pop(INHERIT_VARIABLE, "null"))
-        # Another process may have inherited the variable from a supervisor's application
+        # The variable may have been inherited through another process, which the predecessor has started
         if inherited is None or inherited["pid"] != os.getppid():
             return None
         return cls(inherited)
 
     def listeners(self, backlog: int) -> Listeners:
-        """Its listening sockets, which it shares."""
+        """The listening sockets that it shares with this supervisor."""
         return Listeners.adopt(self._listeners, backlog)
 
     def take_over(self) -> None:

@@ -57,7 +57,7 @@ from enum import Enum, auto
 
 
 class State(Enum):
-    """Of a worker's process; the table above says what each means."""
+    """The state of a worker's process. The first table above says what each is."""
 
     STARTING = auto()
     SERVING = auto()
@@ -66,6 +66,7 @@ class State(Enum):
     CONDEMNED = auto()
 
 
+# The states that may follow on each
 MOVES = {
     State.STARTING: {State.SERVING, State.LEAVING, State.CONDEMNED},
     State.SERVING: {State.RETIRING, State.LEAVING, State.CONDEMNED},
@@ -76,7 +77,7 @@ MOVES = {
 
 
 class Phase(Enum):
-    """Of a supervisor."""
+    """The phase of a supervisor."""
 
     RUNNING = auto()
     WITHDRAWN = auto()  # no workers until SIGHUP or SIGTTIN (by SIGWINCH)

@@ -290,15 +290,16 @@ class Supervisor:
 
     # --- Reload ---
 
-    # A reload is: - `reload` makes the new configuration, and the pool's generation number goes up by one.
-    # This starts nothing. - Each turn, `_renew` has the pool look for a worker of an older generation. It
-    # starts a successor in the same   slot, which has the new configuration and loads the code anew; never
-    # two successors at a time. - When the successor says READY it has the slot. Its predecessor is told
-    # SUCCEEDED, and drains. - The next turn finds the next slot. Once all slots are of the newest
-    # generation, the reload is finished:   only now slots go that are too many. - If a successor ends or
-    # hangs before it is READY, the reload is given up: the old configuration is back, and   the workers that
-    # serve count as of the newest generation, whichever code they have. - SIGHUP meanwhile begins anew with
-    # one more generation. To give up goes back to before the first of them.
+    # A reload is:
+    # 1. `reload` makes the new configuration, and adds one to the pool's generation number. Nothing starts.
+    # 2. Each turn, `_renew` has the pool look for a worker of an older generation. It starts a successor in
+    #    the same slot, which has the new configuration and loads the code anew. Two never start together.
+    # 3. When the successor says READY the slot is its own. The old worker is told SUCCEEDED, and drains.
+    # 4. The next turn finds the next slot. Once all slots are of the newest generation the reload is
+    #    finished, and slots that are too many are removed.
+    # If a successor ends or hangs before it is READY, the reload is given up: the old configuration is back,
+    # and the workers that serve count as of the newest generation, whichever code they have. SIGHUP meanwhile
+    # begins again at 1; given up then, the configuration is that from before the first of these reloads.
 
     def reload(self) -> None:
         """SIGHUP: read the configuration again, and give each worker a successor that loads the code anew.
@@ -308,7 +309,7 @@ class Supervisor:
         if self.is_stopping:
             return
         if self.config.reload:
-            # Reloads are for changes of files: the signal comes of a terminal that closes
+            # Changes of files cause reloads. This signal comes of a terminal that closes
             self.stop()
             return
         if self.config.preload:

@@ -43,7 +43,7 @@ class FastASGIWorker(Worker):  # type: ignore
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {}
 
-    _tls_files: ClassVar[TLSFiles | None] = None  # as the arbiter last found them good
+    _tls_files: ClassVar[TLSFiles | None] = None  # those that the arbiter last found good
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -216,7 +216,7 @@ class FastASGIWorker(Worker):  # type: ignore
 
 
 class UvicornWorker(FastASGIWorker):
-    """FastASGIWorker with the settings of uvicorn's class of this name, for what subclasses that one."""
+    """FastASGIWorker with the settings of uvicorn's class of this name, for subclasses of that one."""
 
     __module__ = "fastasgi.workers"
 
