@@ -50,8 +50,8 @@ def parse_format(format: str) -> list:
     return parts
 
 
-cdef bytes header_name(str atom):
-    """The name of the field that header[name] stands for, in lower case; None: it is no such atom."""
+cdef bytes header_name(object atom):
+    """The name of the field that header[name], a str or an Atom, stands for, in lower case; None: it is no such atom."""
     cdef bytes name
     if not (atom.startswith("header[") and atom.endswith("]")):
         return None

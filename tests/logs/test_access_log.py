@@ -180,6 +180,14 @@ async def test_a_status_looks_the_same_in_a_batch_and_through_logging(
     assert batched == alone == f"{code}{shown}" + ("\x1b[0m" if code else "")
 
 
+@in_loop
+async def test_a_format_has_fields_of_the_request(screen: Screen) -> None:
+    async with logged(screen, hello, access_log_format="{header[X-Own]} {header[x-none]} {{}}") as running:
+        client = await running.connect()
+        await client.ask(request("GET / HTTP/1.1", "x-own: 1", "X-OWN: two"))
+    assert screen.lines("two") == ["1, two - {}"]
+
+
 # Order
 
 
