@@ -1,4 +1,4 @@
-"""WebSocket frames (RFC 6455) and permessage-deflate (RFC 7692): what a client sends, and the heads of own frames.
+"""WebSocket frames (RFC 6455): what a client sends, and the heads of own frames. Compressed messages are inflated.
 
 Knows the grammar of frames, what may follow what, and the limits. Must not know: asyncio, ASGI, sockets, the handshake,
 what is answered to a ping or a close.
@@ -6,6 +6,8 @@ what is answered to a ping or a close.
 
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t
+
+from fastasgi.codecs.deflate cimport Inflater
 
 
 cdef enum Opcode:                       # RFC 6455 section 5.2
@@ -42,36 +44,6 @@ cdef enum:
 
 # Writes the head of a server's frame at `p`: not fragmented, not masked. Returns the end of what it wrote.
 cdef char* put_frame_head(char* p, int opcode, bint compressed, Py_ssize_t payload_bytes) noexcept nogil
-
-
-cdef class Inflater:
-    """Inflates the messages of one connection, piece by piece."""
-
-    cdef:
-        int window_bits                 # of the peer's deflater, 8 to 15
-        bint keeps_window               # context takeover: messages may refer to those before them
-        object stream                   # zlib.decompressobj; None where the next message begins a new one
-        bytes source                    # owned: what `stream` gets next
-        bint source_is_last             # nothing of this message follows `source`
-        bint fed                        # `stream` has taken bytes of this message
-        bint pending                    # next_piece() has more to give
-        int final_blocks                # of this message
-        Py_ssize_t taken                # bytes of this message
-    # The next piece of a message. `source` ends with DEFLATE_TAIL where it is the last one.
-    cdef int feed(self, bytes source, bint last) except -1
-    cdef bytes next_piece(self, Py_ssize_t max_bytes)   # zlib.error: it is no deflate stream
-    cdef int end_message(self) except -1
-
-
-cdef class Deflater:
-    """Deflates the messages of one connection."""
-
-    cdef:
-        int window_bits                 # 9 to 15
-        bint keeps_window               # context takeover: messages may refer to those before them
-        Py_ssize_t min_bytes            # shorter messages are sent plain
-        object stream                   # zlib.compressobj; None where the next message begins a new one
-    cpdef bytes deflate(self, bytes data)       # the payload of a compressed frame; None: send it plain
 
 
 cdef class FrameDecoder:

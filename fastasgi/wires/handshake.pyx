@@ -4,7 +4,7 @@ import base64
 import hashlib
 
 from fastasgi._parser import ParseError
-from fastasgi.codecs.frames import DeflateSettings, negotiate_deflate
+from fastasgi.codecs.deflate import DeflateSettings, negotiate_deflate
 
 # The server's own wishes: 4 KiB windows for both sides keep a connection's memory small
 cdef object DEFLATE_SETTINGS = DeflateSettings(server_max_window_bits=12, client_max_window_bits=12)

@@ -5,7 +5,8 @@ Must not know: how it was opened, the order of ASGI messages, transports.
 
 from fastasgi.asgi.exchange cimport Exchange
 from fastasgi.asgi.websocket cimport MessageConnection
-from fastasgi.codecs.frames cimport Deflater, FrameDecoder
+from fastasgi.codecs.deflate cimport Deflater
+from fastasgi.codecs.frames cimport FrameDecoder
 
 
 cdef class WebSocketConnection(MessageConnection):

@@ -7,9 +7,10 @@ from libc.string cimport memcpy
 
 from fastasgi.asgi.exchange cimport Exchange
 from fastasgi.asgi.websocket cimport MessageConnection, WebSocketExchange
+from fastasgi.codecs.deflate cimport Deflater
 from fastasgi.codecs.frames cimport (
     CLOSE_ABNORMAL, CLOSE_INTERNAL_ERROR, FAILED, FRAME_HEAD_ROOM, NEED_DATA, OP_BINARY, OP_CLOSE, OP_PING, OP_PONG,
-    OP_TEXT, Deflater, FrameDecoder, put_frame_head,
+    OP_TEXT, FrameDecoder, put_frame_head,
 )
 from fastasgi.core.contracts cimport JOIN_LIMIT, ByteSink
 

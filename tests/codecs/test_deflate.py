@@ -38,7 +38,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastasgi._parser import ParseError
-from fastasgi.codecs.frames import Deflater, DeflateSettings, FrameDecoder, FrameEvent, negotiate_deflate
+from fastasgi.codecs.deflate import Deflater, DeflateSettings, negotiate_deflate
+from fastasgi.codecs.frames import FrameDecoder, FrameEvent
 
 # ---- permessage-deflate (RFC 7692)
 

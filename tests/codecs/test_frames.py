@@ -28,14 +28,8 @@ from decoding import (
 from frameevents import binary, close, ping, pong, text
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
-from fastasgi.codecs.frames import (
-    Deflater,
-    DeflateSettings,
-    FrameDecoder,
-    FrameEvent,
-    close_payload,
-    encode_frame,
-)
+from fastasgi.codecs.deflate import Deflater, DeflateSettings
+from fastasgi.codecs.frames import FrameDecoder, FrameEvent, close_payload, encode_frame
 
 # ---- What is read
 

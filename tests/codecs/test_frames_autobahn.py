@@ -28,14 +28,8 @@ from clientframes import (
 )
 from frameevents import binary, close, ping, pong, text
 
-from fastasgi.codecs.frames import (
-    Deflater,
-    DeflateSettings,
-    FrameDecoder,
-    FrameEvent,
-    close_payload,
-    negotiate_deflate,
-)
+from fastasgi.codecs.deflate import Deflater, DeflateSettings, negotiate_deflate
+from fastasgi.codecs.frames import FrameDecoder, FrameEvent, close_payload
 
 HELLO = b"Hello, world!"
 OCTETS = b"\x00\xff\xfe\xfd\xfc\xfb\x00\xff"

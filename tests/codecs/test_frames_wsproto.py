@@ -18,7 +18,8 @@ from frameevents import binary, close, ping, text
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastasgi.codecs.frames import DeflateSettings, FrameEvent, close_payload
+from fastasgi.codecs.deflate import DeflateSettings
+from fastasgi.codecs.frames import FrameEvent, close_payload
 
 # ---- wsproto as the oracle
 

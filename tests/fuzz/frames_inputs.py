@@ -16,7 +16,8 @@ from clientframes import (
     frame,
 )
 
-from fastasgi.codecs.frames import DeflateSettings, FrameEvent, close_payload
+from fastasgi.codecs.deflate import DeflateSettings
+from fastasgi.codecs.frames import FrameEvent, close_payload
 
 SIZES = [0, 0, 1, 2, 5, 16, 31, 100, 125, 126, 127, 128, 200, 1000, 5000, 65_535, 65_536, 70_000]
 ALPHABETS = ["ab c", "aé", "€ࠀ퟿", "a🙂\U0010ffff", "\0\x7f\x80\u07ff\u0800\uffff\U00010000"]

@@ -11,7 +11,8 @@ from clientframes import cut
 from fuzz.driver import main
 from fuzz.frames_inputs import make_settings, make_stream, mutate
 
-from fastasgi.codecs.frames import DeflateSettings, FrameDecoder, FrameEvent
+from fastasgi.codecs.deflate import DeflateSettings
+from fastasgi.codecs.frames import FrameDecoder, FrameEvent
 
 CLOSE_CODES = {*range(1000, 1004), 1005, *range(1007, 1015), *range(3000, 5000)}
 

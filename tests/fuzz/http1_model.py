@@ -9,7 +9,8 @@ from fuzz.http1_responses import WEBSOCKET
 
 from fastasgi._parser import ParsedHead, ParseError, parse_request_head
 from fastasgi.codecs.chunked import ChunkedBody
-from fastasgi.codecs.frames import DeflateSettings, FrameDecoder, negotiate_deflate
+from fastasgi.codecs.deflate import DeflateSettings, negotiate_deflate
+from fastasgi.codecs.frames import FrameDecoder
 
 HEAD_OPTIONS = {
     "limit_request_line": "max_request_line_bytes",

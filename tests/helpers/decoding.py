@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from wsproto.extensions import PerMessageDeflate
 from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
 
-from fastasgi.codecs.frames import DeflateSettings, FrameDecoder, FrameEvent
+from fastasgi.codecs.deflate import DeflateSettings
+from fastasgi.codecs.frames import FrameDecoder, FrameEvent
 
 MIB = 1024 * 1024
 DEFLATE = DeflateSettings()

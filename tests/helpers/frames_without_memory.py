@@ -8,7 +8,8 @@ import itertools
 
 from clientframes import BINARY, CLOSE, PING, RSV1, RSV2, TEXT, ClientDeflater, fragments, frame
 
-from fastasgi.codecs.frames import DeflateSettings, FrameDecoder, close_payload
+from fastasgi.codecs.deflate import DeflateSettings
+from fastasgi.codecs.frames import FrameDecoder, close_payload
 
 MAX_ALLOCATIONS = 100
 LONG = "Grüße, 你好, 🙂! ".encode() * 300
