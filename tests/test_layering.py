@@ -44,10 +44,7 @@ fastasgi        asgi application importer logging middleware config server launc
 """
 
 # Uses that are still to go: the file, and the layer that it must not use
-KNOWN = {
-    ("codecs/proxyheader.pxd", "trust"),
-    ("codecs/proxyheader.pyx", "trust"),
-}
+KNOWN: set[tuple[str, str]] = set()
 
 IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+c?import\b[ \t]*\(?([\w, \t]*)|c?import[ \t]+([\w., \t]+))",

@@ -3,7 +3,7 @@
 Must not know: sockets, who may send one. Pointers are borrowed for the length of one call, and so are the paths.
 """
 
-from fastasgi.trust.peers cimport Address
+from fastasgi.codecs.address cimport Address
 
 
 cdef enum:

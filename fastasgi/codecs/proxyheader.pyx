@@ -5,8 +5,8 @@ from collections import namedtuple
 from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcmp, memcpy, memset
 
+from fastasgi.codecs.address cimport Address, address_text, read_address, unmap
 from fastasgi.codecs.text cimport MAX_PORT_DIGITS, is_digit, read_port, span
-from fastasgi.trust.peers cimport Address, address_text, read_address, take_mapped
 
 cdef enum:
     MAX_V1 = 107                # bytes of a version 1 header, CRLF included
@@ -177,8 +177,8 @@ cdef void take_packed(const uint8_t* p, int size, ProxyHeader* header) noexcept:
     header.source.size = header.destination.size = size
     memcpy(header.source.bytes, p, size)
     memcpy(header.destination.bytes, p + size, size)
-    take_mapped(&header.source)
-    take_mapped(&header.destination)
+    unmap(&header.source)
+    unmap(&header.destination)
     p += 2 * size
     header.source_port = p[0] << 8 | p[1]
     header.destination_port = p[2] << 8 | p[3]

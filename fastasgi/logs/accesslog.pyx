@@ -51,7 +51,7 @@ def parse_format(format: str) -> list:
 
 
 cdef bytes header_name(object atom):
-    """The name of the field that header[name], a str or an Atom, stands for, in lower case; None: it is no such atom."""
+    """The name of the field that header[name] stands for, a str or an Atom, in lower case; None: it is no such atom."""
     cdef bytes name
     if not (atom.startswith("header[") and atom.endswith("]")):
         return None

@@ -5,8 +5,9 @@ of that may be anything. Knows the grammar of the fields and what they mean for 
 grammar, connections.
 """
 
+from fastasgi.codecs.address cimport Address
 from fastasgi.codecs.text cimport Span
-from fastasgi.trust.peers cimport Address, TrustedPeers
+from fastasgi.trust.peers cimport TrustedPeers
 
 
 cdef struct Hop:                # where the walk from the nearest proxy toward the client has come to

@@ -7,8 +7,9 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memset
 
 from fastasgi._parser cimport FORWARDED_NAMES, is_host
+from fastasgi.codecs.address cimport Address, address_text, read_address
 from fastasgi.codecs.text cimport Span, equals_folded, read_port, span, span_of, trimmed
-from fastasgi.trust.peers cimport Address, TrustedPeers, address_text, read_address
+from fastasgi.trust.peers cimport TrustedPeers
 
 cdef enum:
     MAX_HOPS = 64               # beyond which no hop is looked at: no chain of proxies is as long

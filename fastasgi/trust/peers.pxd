@@ -1,25 +1,14 @@
-"""Internet addresses, and the peers that are trusted to speak for others.
+"""The peers that are trusted to speak for others: addresses, networks, unix sockets, names.
 
-Knows the text forms of addresses and networks. Must not know: HTTP, connections, where a peer's name comes from.
+Knows how users write them. Must not know: HTTP, connections, where a peer's name comes from.
 """
 
-from libc.stdint cimport uint8_t
-
-
-cdef struct Address:
-    uint8_t bytes[16]
-    int size                            # 4 or 16 bytes
+from fastasgi.codecs.address cimport Address
 
 
 cdef struct Network:
     Address address
     int bits                            # of the prefix
-
-
-# Reads n bytes as an IPv4 or IPv6 address without zone; of an IPv4-mapped one, the IPv4 address. False: it is none.
-cdef bint read_address(const char* p, Py_ssize_t n, Address* address) noexcept
-cdef void take_mapped(Address* address) noexcept        # an IPv4-mapped IPv6 address becomes the IPv4 address
-cdef str address_text(const Address* address)           # in its one canonical form (RFC 5952)
 
 
 cdef class TrustedPeers:

@@ -4,11 +4,12 @@ import os
 
 from cpython.mem cimport PyMem_RawFree
 
+from fastasgi.codecs.address cimport address_text
 from fastasgi.codecs.proxyheader cimport (
     MAX_PROXY_HEADER, PROXIED_INET, PROXIED_UNIX, ProxyHeader, begins_as_proxy_header, read_proxy_header,
 )
 from fastasgi.core.contracts cimport ByteSink, Connection, WorkerContext
-from fastasgi.trust.peers cimport TrustedPeers, address_text
+from fastasgi.trust.peers cimport TrustedPeers
 
 
 cdef ProxyProtocolConnection open_proxy_protocol(WorkerContext worker, ByteSink sink, TrustedPeers peers):
