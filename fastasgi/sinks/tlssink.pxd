@@ -9,7 +9,7 @@ from fastasgi.core.memory cimport ReadBuffer
 from fastasgi.sinks.socketsink cimport SocketSink
 
 
-cdef class Span:
+cdef class BorrowedMemory:
     """Memory that an object of the ssl module reads or writes while it is called, by the buffer protocol.
 
     One a call: what Python code that runs meanwhile has encrypted or decrypted is another's.

@@ -23,7 +23,7 @@ WantRead = ssl.SSLWantReadError
 MemoryBIO = ssl.MemoryBIO
 
 
-cdef class Span:
+cdef class BorrowedMemory:
 
     def __len__(self):
         return self.n
@@ -32,11 +32,11 @@ cdef class Span:
         PyBuffer_FillInfo(view, self, self.p, self.n, 0, flags)
 
 
-cdef Span new_span(const char* p, Py_ssize_t n):
-    cdef Span span = Span.__new__(Span)
-    span.p = <char*>p
-    span.n = n
-    return span
+cdef BorrowedMemory borrowed(const char* p, Py_ssize_t n):
+    cdef BorrowedMemory memory = BorrowedMemory.__new__(BorrowedMemory)
+    memory.p = <char*>p
+    memory.n = n
+    return memory
 
 
 cdef class TLSWorker:
@@ -188,7 +188,7 @@ cdef class TLSSink(SocketSink):
                 self.records_end = self.records_at + len(records)
             n = self.follow_record(self.records_at, self.records_end - self.records_at)
             self.records_at += n
-            self.incoming.write(new_span(self.records_at - n, n))
+            self.incoming.write(borrowed(self.records_at - n, n))
             if self.header_length:
                 break                   # the record goes on in the next read
             if not self.established:
@@ -283,7 +283,7 @@ cdef class TLSSink(SocketSink):
     cdef Py_ssize_t decrypt(self, char* p, Py_ssize_t room) except -2:
         """Plain text of the record that has come; -1 where nothing more is to be read."""
         try:
-            got = self.tls.read(room, new_span(p, room))
+            got = self.tls.read(room, borrowed(p, room))
         except WantRead:
             return 0                    # a record of the protocol's own
         except OSError as error:
@@ -342,7 +342,7 @@ cdef class TLSSink(SocketSink):
 
     cdef bytes encrypt(self, const char* p, Py_ssize_t n):
         """At most MOST_PLAIN bytes as a record, behind whatever else OpenSSL has to send."""
-        self.tls.write(new_span(p, n))
+        self.tls.write(borrowed(p, n))
         return self.outgoing.read()
 
     cdef int send_records(self) except -1:
