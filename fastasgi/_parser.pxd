@@ -21,14 +21,14 @@ cdef struct HeaderField:
 cdef struct RequestHead:
     Span method                 # this one and the next two borrow from the parsed input
     Span path                   # of origin-form and absolute-form, without query; "*" of asterisk-form
-    Span query                  # after the first "?", empty where there is none
+    Span query                  # after the first "?", empty if there is none
     bint path_is_plain          # no "%" in path: the bytes are the decoded path
-    int minor_version           # 0 or 1, of HTTP/1.x; 1 also where it is a later one
+    int minor_version           # 0 or 1, of HTTP/1.x; 1 also if it is a later one
     HeaderField* fields         # owned by the HeadParser
     int field_count
     int64_t content_length      # bytes; -1: not given. Never given together with chunked
     bint chunked                # Transfer-Encoding: chunked
-    bint keep_alive             # what version and Connection ask for (RFC 9112 section 9.3)
+    bint keep_alive             # the connection may go on, by version and Connection (RFC 9112 section 9.3)
     bint expect_continue        # Expect: 100-continue, and HTTP/1.1
     # Connection names upgrade, and there is an Upgrade field with a protocol; HTTP/1.0's is to be ignored (RFC 9110
     # section 7.8)
@@ -76,7 +76,7 @@ cdef HeadParser unlent_parser(HeadParser parser)        # itself, or one more wi
 
 
 cdef class LlhttpHeadParser(HeadParser):
-    """The same call backed by llhttp, through httptools (--http httptools)."""
+    """A HeadParser whose fields are read by llhttp, through httptools (--http httptools)."""
 
     cdef object lines           # owns the bytes that the spans borrow, until the next parse()
 
@@ -91,6 +91,6 @@ cdef bint is_host(const uint8_t* p, const uint8_t* end) noexcept nogil      # a 
 cdef bint has_forwarded(const RequestHead* head) noexcept nogil     # it has one of FORWARDED_NAMES
 
 # Plain Python objects of a parsed head.
-cdef str method_of(const RequestHead* head)              # interned where the method is a common one
+cdef str method_of(const RequestHead* head)              # interned if the method is a common one
 cdef str path_of(const RequestHead* head)                # percent-decoded, UTF-8, invalid sequences replaced
 cdef list headers_of(HeadParser parser)                  # of its head: [(lower-case name, value)], in order

@@ -20,7 +20,7 @@ class ParsedHead(NamedTuple):
     """As it came, without the query; of an absolute-form target, what follows the authority."""
     query: bytes
     minor_version: int
-    """0 or 1, of HTTP/1.x; 1 also where it is a later one (RFC 9110 section 2.5)."""
+    """0 or 1, of HTTP/1.x; 1 also if it is a later one (RFC 9110 section 2.5)."""
     headers: list[tuple[bytes, bytes]]
     """Names in lower case, in the order of the wire."""
     content_length: int
@@ -37,11 +37,11 @@ class ParsedHead(NamedTuple):
     """
 
 class HeadParser:
-    """The own strict grammar. One object serves any number of heads, one after the other.
+    """Reads request heads by a strict grammar. One object serves any number of heads, one after the other.
 
     `max_request_line_bytes` leaves the CRLF of the line out; `max_head_bytes` is of empty lines before it,
     request line, fields and blank line together. `underscores` says what happens to a header with "_" in its
-    name. Raises ValueError where a limit makes no sense.
+    name. Raises ValueError if a limit makes no sense.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class HeadParser:
         underscores: Literal["allow", "drop", "refuse"] = "allow",
     ) -> None: ...
     def read(self, data: bytes | bytearray | memoryview) -> ParsedHead | None:
-        """As parse_request_head. Pairs of repeating headers are shared among the heads of one parser."""
+        """Parse a head as parse_request_head does. Pairs of repeating headers are shared among the heads of one parser."""
 
 class LlhttpHeadParser(HeadParser):
-    """The same with the fields read by llhttp."""
+    """A HeadParser whose fields are read by llhttp, by way of httptools."""
 
 def parse_request_head(
     data: bytes | bytearray | memoryview,
@@ -69,6 +69,6 @@ def parse_request_head(
 ) -> ParsedHead | None:
     """Parse the request head at the start of `data`; None: it is not complete yet.
 
-    `llhttp` reads the fields with llhttp instead of the own grammar; the limits are HeadParser's. Raises
+    `llhttp` reads the fields with llhttp instead of fastasgi's grammar; the limits are HeadParser's. Raises
     ParseError with status 400, 414, 417, 431, 501 or 505, as early as `data` shows an error.
     """

@@ -47,7 +47,7 @@ from fastasgi.codecs.text cimport (
 import httptools
 
 
-# ---- Interned field names --------------------------------------------------------------------------
+# --- Interned field names ---
 
 # What means something to the message itself, in the order of KnownName.
 cdef tuple MEANINGFUL = (
@@ -164,7 +164,7 @@ scan_choose()
 intern_names()
 
 
-# ---- Refusals --------------------------------------------------------------------------------------
+# --- Refusals ---
 
 # A function that reads a part of a head returns the pointer behind it, or NULL: either more data is needed
 # (head.status is 0), or the head is refused (head.status says how).
@@ -176,12 +176,12 @@ cdef inline const uint8_t* refuse(RequestHead* head, int status, const char* rea
 
 
 cdef inline bint reject(RequestHead* head, int status, const char* reason) noexcept nogil:
-    """The same for functions that decide rather than read: they return False."""
+    """Refuse a head, in a function that decides rather than reads: the False that it returns."""
     refuse(head, status, reason)
     return False
 
 
-# ---- Host and authority (RFC 3986 section 3.2) -----------------------------------------------------
+# --- Host and authority (RFC 3986 section 3.2) ---
 
 cdef const uint8_t* skip_ipv4(const uint8_t* p, const uint8_t* end) noexcept nogil:
     """The end of the IPv4 address at `p`, or NULL."""
@@ -189,14 +189,14 @@ cdef const uint8_t* skip_ipv4(const uint8_t* p, const uint8_t* end) noexcept nog
     cdef int i
     for i in range(4):
         if i:
-            if p == end or p[0] != c'.':
+            if p == end or p[0] != c".":
                 return NULL
             p += 1
         octet = p
         while p < end and is_digit(p[0]):
             p += 1
         # dec-octet: no zero stands before other digits
-        if read_decimal(span(octet, p), 255) < 0 or (octet[0] == c'0' and p - octet > 1):
+        if read_decimal(span(octet, p), 255) < 0 or (octet[0] == c"0" and p - octet > 1):
             return NULL
     return p
 
@@ -207,7 +207,7 @@ cdef bint is_ipv6(const uint8_t* p, const uint8_t* end) noexcept nogil:
     cdef int digits
     cdef bint compressed = False
     cdef const uint8_t* group
-    if end - p >= 2 and p[0] == c':' and p[1] == c':':
+    if end - p >= 2 and p[0] == c":" and p[1] == c":":
         compressed = True
         p += 2
         if p == end:
@@ -218,17 +218,17 @@ cdef bint is_ipv6(const uint8_t* p, const uint8_t* end) noexcept nogil:
         while p < end and scan_hex(p[0]) >= 0:
             digits += 1
             p += 1
-        if p < end and p[0] == c'.':
+        if p < end and p[0] == c".":
             return skip_ipv4(group, end) == end and (groups + 2 < 8 if compressed else groups + 2 == 8)
         groups += 1
         if digits == 0 or digits > 4 or groups > 8:
             return False
         if p == end:
             return groups < 8 if compressed else groups == 8
-        if p[0] != c':':
+        if p[0] != c":":
             return False
         p += 1
-        if p < end and p[0] == c':':
+        if p < end and p[0] == c":":
             if compressed:
                 return False
             compressed = True
@@ -240,14 +240,14 @@ cdef bint is_ipv6(const uint8_t* p, const uint8_t* end) noexcept nogil:
 cdef bint is_ipvfuture(const uint8_t* p, const uint8_t* end) noexcept nogil:
     """IPvFuture = "v" 1*HEXDIG "." 1*( unreserved / sub-delims / ":" )"""
     cdef const uint8_t* dot = p + 1
-    if end - p < 4 or scan_lower[p[0]] != c'v':
+    if end - p < 4 or scan_lower[p[0]] != c"v":
         return False
     while dot < end and scan_hex(dot[0]) >= 0:
         dot += 1
-    if dot == p + 1 or dot >= end - 1 or dot[0] != c'.':
+    if dot == p + 1 or dot >= end - 1 or dot[0] != c".":
         return False
     p = dot + 1
-    while p < end and (scan_is(SCAN_REGNAME, p[0]) or p[0] == c':'):
+    while p < end and (scan_is(SCAN_REGNAME, p[0]) or p[0] == c":"):
         p += 1
     return p == end
 
@@ -255,22 +255,22 @@ cdef bint is_ipvfuture(const uint8_t* p, const uint8_t* end) noexcept nogil:
 cdef bint is_host(const uint8_t* p, const uint8_t* end) noexcept nogil:
     """uri-host [ ":" port ] (RFC 9110 section 7.2). An empty host is a valid one: an empty reg-name."""
     cdef const uint8_t* close
-    if p < end and p[0] == c'[':
-        close = <const uint8_t*>memchr(p, c']', end - p)
-        if close == NULL or not (is_ipv6(p + 1, close) or is_ipvfuture(p + 1, close)):
+    if p < end and p[0] == c"[":
+        close = <const uint8_t*>memchr(p, c"]", end - p)
+        if close is NULL or not (is_ipv6(p + 1, close) or is_ipvfuture(p + 1, close)):
             return False
         p = close + 1
     else:
         p = scan(SCAN_REGNAME, p, end)
-        while end - p >= 3 and p[0] == c'%' and scan_hex(p[1]) >= 0 and scan_hex(p[2]) >= 0:
+        while end - p >= 3 and p[0] == c"%" and scan_hex(p[1]) >= 0 and scan_hex(p[2]) >= 0:
             p = scan(SCAN_REGNAME, p + 3, end)
     if p == end:
         return True
     # The port, too, may be empty (RFC 3986 section 3.2.3)
-    return p[0] == c':' and (p + 1 == end or read_decimal(span(p + 1, end), MAX_PORT) >= 0)
+    return p[0] == c":" and (p + 1 == end or read_decimal(span(p + 1, end), MAX_PORT) >= 0)
 
 
-# ---- The request line (RFC 9112 section 3) ---------------------------------------------------------
+# --- The request line (RFC 9112 section 3) ---
 
 cdef enum:
     # Fields seen, and what they asked for.
@@ -306,8 +306,8 @@ cdef const uint8_t* read_scheme(RequestHead* head, const uint8_t* p, const uint8
     while scheme[0]:
         if p == end:
             return NULL
-        byte = p[0] if p[0] == c':' or p[0] == c'/' else scan_lower[p[0]]
-        if scheme[0] == c's' and byte == c':':
+        byte = p[0] if p[0] == c":" or p[0] == c"/" else scan_lower[p[0]]
+        if scheme[0] == c"s" and byte == c":":
             scheme += 1
         if byte != <uint8_t>scheme[0]:
             return refuse(head, 400, "the target is neither a path nor an http or https URL")
@@ -321,18 +321,18 @@ cdef const uint8_t* read_authority(
 ) noexcept nogil:
     """Reads the scheme and authority of an absolute-form target (RFC 9112 section 3.2.2)."""
     cdef const uint8_t* host = read_scheme(head, p, end)
-    if host == NULL:
+    if host is NULL:
         return NULL
     p = host
-    while p < end and p[0] != c'/' and p[0] != c'?' and p[0] != c' ':
+    while p < end and p[0] != c"/" and p[0] != c"?" and p[0] != c" ":
         # "@" is not among these: RFC 9110 section 4.2.4 calls userinfo an error.
-        if not (scan_is(SCAN_REGNAME, p[0]) or p[0] == c':' or p[0] == c'%' or p[0] == c'[' or p[0] == c']'):
+        if not (scan_is(SCAN_REGNAME, p[0]) or p[0] == c":" or p[0] == c"%" or p[0] == c"[" or p[0] == c"]"):
             return refuse(head, 400, "the target's host is malformed")
         p += 1
     if p == end:
         return NULL
     # RFC 9110 section 4.2.1: an http URI without a host is invalid.
-    if p == host or host[0] == c':' or not is_host(host, p):
+    if p == host or host[0] == c":" or not is_host(host, p):
         return refuse(head, 400, "the target's host is malformed")
     draft.authority = span(host, p)
     return p
@@ -349,24 +349,24 @@ cdef const uint8_t* read_target(
     draft.authority.p = NULL
     if p == end:
         return NULL
-    if p[0] == c'*':
+    if p[0] == c"*":
         return read_asterisk(head, p)
-    if p[0] != c'/':
+    if p[0] != c"/":
         p = read_authority(head, draft, p, end)
-        if p == NULL:
+        if p is NULL:
             return NULL
     path = p
     p = scan(SCAN_PATH, p, end)
-    while p < end and p[0] == c'%':
+    while p < end and p[0] == c"%":
         head.path_is_plain = False
         p = scan(SCAN_PATH, p + 1, end)
     head.path = span(path, p)
     if p == path:
         # Only behind an authority, and there is another byte. RFC 9110 section 4.2.3: an empty path means
         # "/"; RFC 9112 section 3.2.4: but "*" to OPTIONS.
-        head.path.p = "*" if p[0] == c' ' and method_is(head, "OPTIONS", 7) else "/"
+        head.path.p = "*" if p[0] == c" " and method_is(head, "OPTIONS", 7) else "/"
         head.path.n = 1
-    if p < end and p[0] == c'?':
+    if p < end and p[0] == c"?":
         path = p + 1
         p = scan(SCAN_QUERY, path, end)
         head.query = span(path, p)
@@ -384,13 +384,13 @@ cdef const uint8_t* read_version(RequestHead* head, const uint8_t* p, const uint
     for i in range(8):
         if i == n:
             return NULL
-        if not (c'0' <= p[i] <= c'9' if i == 5 or i == 7 else p[i] == <uint8_t>form[i]):
+        if not (c"0" <= p[i] <= c"9" if i == 5 or i == 7 else p[i] == <uint8_t>form[i]):
             return refuse(head, 400, "the request line does not end in a version")
-    if p[5] != c'1':
+    if p[5] != c"1":
         return refuse(head, 505, "the version is not one of HTTP/1")
     # RFC 9110 section 2.5: a minor version above ours is read as ours
-    head.minor_version = 0 if p[7] == c'0' else 1
-    if n > 8 and p[8] != c'\r' or n > 9 and p[9] != c'\n':
+    head.minor_version = 0 if p[7] == c"0" else 1
+    if n > 8 and p[8] != c"\r" or n > 9 and p[9] != c"\n":
         return refuse(head, 400, "the request line does not end in CRLF")
     return p + 10 if n >= 10 else NULL
 
@@ -405,23 +405,23 @@ cdef const uint8_t* read_request_line(
         p = scan(SCAN_TOKEN, p, end)
         if p == end:
             return NULL
-        if p[0] != c' ' or p == method:
+        if p[0] != c" " or p == method:
             return refuse(head, 400, "the method is malformed")
     head.method = span(method, p)
     if method_is(head, "CONNECT", 7):
         return refuse(head, 501, "CONNECT is not implemented")
     p = read_target(head, draft, p + 1, end)
-    if p == NULL or p == end:
+    if p is NULL or p == end:
         return NULL
-    if p[0] != c' ':
+    if p[0] != c" ":
         return refuse(head, 400, "the target is malformed")
     p = read_version(head, p + 1, end)
-    if p != NULL and method_is(head, "PRI", 3):
+    if p is not NULL and method_is(head, "PRI", 3):
         return refuse(head, 400, "the method PRI belongs to the HTTP/2 preface")     # RFC 9113 section 11.6
     return p
 
 
-# ---- What the fields mean --------------------------------------------------------------------------
+# --- What the fields mean ---
 
 cdef enum:
     MAX_LENGTH_DIGITS = 19      # of a Content-Length: as many as 2**63 - 1 has
@@ -455,8 +455,8 @@ cdef bint decide_transfer_encoding(
     while True:
         if head.chunked:
             return reject(head, 400, "a transfer coding behind chunked")
-        comma = <const uint8_t*>memchr(p, c',', end - p)
-        if comma == NULL:
+        comma = <const uint8_t*>memchr(p, c",", end - p)
+        if comma is NULL:
             comma = end
         coding = trim_left(p, comma)
         behind = trim_right(coding, comma)
@@ -465,7 +465,7 @@ cdef bint decide_transfer_encoding(
         if is_chunked and parameters == behind:
             head.chunked = True
         elif is_chunked or parameters == coding or (
-            parameters != behind and trim_left(parameters, behind)[0] != c';'
+            parameters != behind and trim_left(parameters, behind)[0] != c";"
         ):
             # RFC 9112 section 7.1: chunked has no parameters
             return reject(head, 400, "Transfer-Encoding is malformed")
@@ -481,8 +481,8 @@ cdef void decide_connection(Draft* draft, const uint8_t* p, const uint8_t* end) 
     cdef const uint8_t* comma
     cdef Span option
     while p < end:
-        comma = <const uint8_t*>memchr(p, c',', end - p)
-        if comma == NULL:
+        comma = <const uint8_t*>memchr(p, c",", end - p)
+        if comma is NULL:
             comma = end
         option = trimmed(p, comma)
         if equals_folded(option, "close", 5):
@@ -545,7 +545,7 @@ cdef bint decide_head(RequestHead* head, const Draft* draft) noexcept nogil:
         if head.chunked:
             return reject(head, 501, "a transfer coding other than chunked")
         return reject(head, 400, "chunked is not the last transfer coding")
-    if draft.authority.p != NULL:
+    if draft.authority.p is not NULL:
         replace_host(head, draft)
     # RFC 9112 section 9.3
     if draft.seen & SAID_CLOSE:
@@ -556,7 +556,7 @@ cdef bint decide_head(RequestHead* head, const Draft* draft) noexcept nogil:
     return True
 
 
-# ---- Fields (RFC 9112 section 5) -------------------------------------------------------------------
+# --- Fields (RFC 9112 section 5) ---
 
 cdef struct Limits:
     Py_ssize_t request_line_bytes       # without its CRLF
@@ -570,7 +570,7 @@ cdef const uint8_t* read_name(RequestHead* head, const uint8_t* name, const uint
     cdef const uint8_t* p = scan(SCAN_TOKEN, name, end)
     if p == end:
         return NULL
-    if p[0] == c':' and p != name:
+    if p[0] == c":" and p != name:
         return p
     if scan_is_blank(p[0]):
         # RFC 9112 sections 2.2, 5.1 and 5.2
@@ -600,7 +600,7 @@ cdef inline const uint8_t* read_field(
         p += n
     else:
         p = read_name(head, name, end)
-        if p == NULL:
+        if p is NULL:
             return NULL
         if n == 0:
             known = find_known(name, <size_t>(p - name))
@@ -610,9 +610,9 @@ cdef inline const uint8_t* read_field(
     value = trim_left(p + 1, end)
     # Names are of the same class: scanning the whole line makes this independent of where the colon is.
     p = scan(SCAN_VALUE, name, end)
-    if p == end or p[0] == c'\r' and p + 1 == end:
+    if p == end or p[0] == c"\r" and p + 1 == end:
         return NULL
-    if p[0] != c'\r' or p[1] != c'\n':
+    if p[0] != c"\r" or p[1] != c"\n":
         return refuse(head, 400, "a control byte, or a line end other than CRLF, in a header value")
     field.value = <const char*>value
     field.value_length = <uint32_t>(trim_right(value, p) - value)
@@ -621,7 +621,7 @@ cdef inline const uint8_t* read_field(
 
 cdef bint keep_field(RequestHead* head, const Limits* limits, const HeaderField* field) noexcept nogil:
     """Whether a field that is not interned is kept; head.status is set where it is refused."""
-    if limits.underscores == UNDERSCORES_ALLOW or memchr(field.name, c'_', field.name_length) == NULL:
+    if limits.underscores == UNDERSCORES_ALLOW or memchr(field.name, c"_", field.name_length) is NULL:
         return True
     if limits.underscores == UNDERSCORES_REFUSE:
         refuse(head, 400, "an underscore in a header name")
@@ -638,10 +638,10 @@ cdef const uint8_t* read_fields(
     while True:
         if p == end:
             return NULL
-        if p[0] == c'\r':
+        if p[0] == c"\r":
             if p + 1 == end:
                 return NULL
-            if p[1] != c'\n':
+            if p[1] != c"\n":
                 return refuse(head, 400, "a bare CR")
             head.field_count = kept
             return p + 2
@@ -650,7 +650,7 @@ cdef const uint8_t* read_fields(
         count += 1
         field = &head.fields[kept]
         p = read_field(head, field, p, end)
-        if p == NULL:
+        if p is NULL:
             return NULL
         if field.known < 0:
             if keep_field(head, limits, field):
@@ -666,7 +666,7 @@ cdef const uint8_t* read_fields(
         kept += 1
 
 
-# ---- The whole head --------------------------------------------------------------------------------
+# --- The whole head ---
 
 cdef inline void begin_head(RequestHead* head, Draft* draft) noexcept nogil:
     head.status = 0
@@ -680,10 +680,10 @@ cdef inline void begin_head(RequestHead* head, Draft* draft) noexcept nogil:
 
 cdef Py_ssize_t skip_blank_lines(const char* p, const char* end, bint* begun) noexcept nogil:
     cdef const char* line = p
-    while end - line >= 2 and line[0] == c'\r' and line[1] == c'\n':
+    while end - line >= 2 and line[0] == c"\r" and line[1] == c"\n":
         line += 2
     # Of a single CR nobody knows yet
-    begun[0] = line < end and (line[0] != c'\r' or end - line > 1)
+    begun[0] = line < end and (line[0] != c"\r" or end - line > 1)
     return line - p
 
 
@@ -693,13 +693,13 @@ cdef const uint8_t* read_limited_line(
     """Reads the request line within its limit: what lies behind the limit is not looked at."""
     cdef const uint8_t* limit = p + min(limits.request_line_bytes, end - p)
     # Unless the line ends before: more has come than a line may have.
-    cdef bint too_long = limit != end and limit[0] != c'\r'
+    cdef bint too_long = limit != end and limit[0] != c"\r"
     if too_long:
         end = limit
     elif end - limit > 2:
         end = limit + 2         # the CRLF
     p = read_request_line(head, draft, p, end)
-    if p == NULL and not head.status and too_long:
+    if p is NULL and not head.status and too_long:
         refuse(head, 414, "the request line is too long")
     return p
 
@@ -717,9 +717,9 @@ cdef Py_ssize_t read_head(
     if end - line > limits.head_bytes:
         end = line + limits.head_bytes
     p = read_limited_line(head, &draft, limits, line, end)
-    if p != NULL:
+    if p is not NULL:
         p = read_fields(head, &draft, limits, p, end)
-    if p != NULL:
+    if p is not NULL:
         return p - line if decide_head(head, &draft) else -1
     if not head.status and end - line >= limits.head_bytes:
         refuse(head, 431, "the head is too long")
@@ -749,7 +749,7 @@ cdef class HeadParser:
         self.underscores = _UNDERSCORES.index(underscores)
         # One more than the limit: an HTTP/1.0 head may get its Host from the target.
         self.head.fields = <HeaderField*>PyMem_Calloc(max_header_count + 1, sizeof(HeaderField))
-        if self.head.fields == NULL:
+        if self.head.fields is NULL:
             raise MemoryError
 
     def __dealloc__(self):
@@ -791,7 +791,7 @@ cdef inline Limits limits_of(HeadParser parser, Py_ssize_t blank_bytes) noexcept
     return limits
 
 
-# ---- llhttp ----------------------------------------------------------------------------------------
+# --- llhttp ---
 
 cdef class LlhttpFields:
     """Collects what llhttp calls back; owns the bytes."""
@@ -815,8 +815,8 @@ cdef class LlhttpFields:
 cdef const uint8_t* find_head_end(const uint8_t* p, const uint8_t* end) noexcept nogil:
     """The pointer behind the first CRLF CRLF, or NULL."""
     while end - p >= 4:
-        p = <const uint8_t*>memchr(p, c'\r', end - p - 3)
-        if p == NULL:
+        p = <const uint8_t*>memchr(p, c"\r", end - p - 3)
+        if p is NULL:
             return NULL
         if memcmp(p, "\r\n\r\n", 4) == 0:
             return p + 4
@@ -830,15 +830,15 @@ cdef bint has_lines(const uint8_t* p, const uint8_t* end, Py_ssize_t expected) n
     cdef Py_ssize_t feeds = 0
     cdef Py_ssize_t i
     for i in range(end - p):
-        returns += p[i] == c'\r'
-        feeds += p[i] == c'\n'
+        returns += p[i] == c"\r"
+        feeds += p[i] == c"\n"
     return returns == expected and feeds == expected
 
 
-cdef bint take_field(
+cdef bint read_llhttp_field(
     RequestHead* head, Draft* draft, const Limits* limits, Span name_span, Span value_span
 ) noexcept nogil:
-    """Puts a field of llhttp's through the rules of our own grammar. False: refused."""
+    """Put a field of llhttp's through the rules of our own grammar. False: refused."""
     cdef HeaderField* field = &head.fields[head.field_count]
     cdef const uint8_t* name = <const uint8_t*>name_span.p
     cdef const uint8_t* value = <const uint8_t*>value_span.p
@@ -874,7 +874,7 @@ cdef int read_llhttp_fields(
     cdef Py_ssize_t i
     cdef bytes data = PyBytes_FromStringAndSize(<const char*>p, end - p)
     # It knows no minor version above ours; before the CRLF, that is the line's last byte
-    PyBytes_AS_STRING(data)[fields_at - p - 3] = <char>(c'0' + parser.head.minor_version)
+    PyBytes_AS_STRING(data)[fields_at - p - 3] = <char>(c"0" + parser.head.minor_version)
     llhttp = httptools.HttpRequestParser(fields)
     try:
         llhttp.feed_data(data)
@@ -888,7 +888,7 @@ cdef int read_llhttp_fields(
     if len(fields.names) > limits.fields:
         return reject(&parser.head, 431, "too many headers")
     for i in range(len(fields.names)):
-        if not take_field(
+        if not read_llhttp_field(
             &parser.head, draft, limits, span_of(<bytes>fields.names[i]), span_of(<bytes>fields.values[i])
         ):
             return False
@@ -914,7 +914,7 @@ cdef class LlhttpHeadParser(HeadParser):
             stop = line + limits.head_bytes
         behind = find_head_end(line, stop)
         fields_at = read_limited_line(head, &draft, &limits, line, stop)
-        if fields_at == NULL or behind == NULL:
+        if fields_at is NULL or behind is NULL:
             if not head.status and stop - line >= limits.head_bytes:
                 refuse(head, 431, "the head is too long")
             return -1 if head.status else 0
@@ -925,7 +925,7 @@ cdef class LlhttpHeadParser(HeadParser):
         return behind - line
 
 
-# ---- Python objects --------------------------------------------------------------------------------
+# --- Python objects ---
 
 cdef bint has_forwarded(const RequestHead* head) noexcept nogil:
     cdef int i
@@ -970,7 +970,7 @@ cdef Py_ssize_t unquote(const uint8_t* p, const uint8_t* end, uint8_t* out) noex
     cdef int high
     cdef int low
     while p < end:
-        if p[0] == c'%' and end - p >= 3:
+        if p[0] == c"%" and end - p >= 3:
             high = scan_hex(p[1])
             low = scan_hex(p[2])
             if high >= 0 and low >= 0:
@@ -993,7 +993,7 @@ cdef str path_of(const RequestHead* head):
         return PyUnicode_DecodeASCII(head.path.p, head.path.n, NULL)
     if head.path.n > <Py_ssize_t>sizeof(near):
         buffer = <uint8_t*>PyMem_Malloc(head.path.n)
-        if buffer == NULL:
+        if buffer is NULL:
             raise MemoryError
     try:
         n = unquote(p, p + head.path.n, buffer)
@@ -1038,7 +1038,7 @@ cdef inline PyObject** pair_slot(HeadParser parser, const HeaderField* field) no
 
 cdef inline bint pair_is(PyObject* pair, const HeaderField* field) noexcept:
     cdef PyObject* value
-    if pair == NULL or PyTuple_GET_ITEM(<object>pair, 0) != interned[field.known].object:
+    if pair is NULL or PyTuple_GET_ITEM(<object>pair, 0) != interned[field.known].object:
         return False
     value = PyTuple_GET_ITEM(<object>pair, 1)
     return (
@@ -1072,7 +1072,7 @@ cdef list headers_of(HeadParser parser):
     return headers
 
 
-# ---- For Python: tests, fuzzing, measuring ---------------------------------------------------------
+# --- For Python: tests, fuzzing, measuring ---
 
 class ParseError(ValueError):
     """Malformed or refused input; `status` is the HTTP status that answers it."""
@@ -1129,6 +1129,6 @@ def _scan(str implementation, str kind, data, Py_ssize_t start=0):
             <ScanImplementation><int>_SCAN_IMPLEMENTATIONS.index(implementation),
             <ScanClass><int>_SCAN_CLASSES.index(kind), p + start, p + view.len,
         )
-        return None if found == NULL else found - p
+        return None if found is NULL else found - p
     finally:
         PyBuffer_Release(&view)

@@ -50,9 +50,9 @@ cdef void chunked_reset(ChunkedDecoder* decoder) noexcept nogil:
 
 cdef inline int after_extension(uint8_t byte) noexcept nogil:
     """The state behind a complete size or extension."""
-    if byte == c'\r':
+    if byte == c"\r":
         return SIZE_LF
-    if byte == c';':
+    if byte == c";":
         return EXT_NAME_START
     return EXT_OR_END if scan_is_blank(byte) else FAILED
 
@@ -60,29 +60,29 @@ cdef inline int after_extension(uint8_t byte) noexcept nogil:
 cdef int next_in_extension(int state, uint8_t byte) noexcept nogil:
     """The state after a byte of *( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )."""
     if state == EXT_OR_END:
-        return EXT_NAME_START if byte == c';' else EXT_OR_END if scan_is_blank(byte) else FAILED
+        return EXT_NAME_START if byte == c";" else EXT_OR_END if scan_is_blank(byte) else FAILED
     if state == EXT_NAME_START:
         return EXT_NAME if scan_is(SCAN_TOKEN, byte) else EXT_NAME_START if scan_is_blank(byte) else FAILED
     if state == EXT_NAME or state == EXT_NAME_END:
-        if byte == c'=':
+        if byte == c"=":
             return EXT_VALUE_START
-        if byte == c';':
+        if byte == c";":
             return EXT_NAME_START
         if scan_is_blank(byte):
             return EXT_NAME_END
         if state == EXT_NAME_END:
             return FAILED
-        return EXT_NAME if scan_is(SCAN_TOKEN, byte) else SIZE_LF if byte == c'\r' else FAILED
+        return EXT_NAME if scan_is(SCAN_TOKEN, byte) else SIZE_LF if byte == c"\r" else FAILED
     if state == EXT_VALUE_START:
-        if byte == c'"':
+        if byte == c"\"":
             return EXT_QUOTED
         return EXT_VALUE if scan_is(SCAN_TOKEN, byte) else EXT_VALUE_START if scan_is_blank(byte) else FAILED
     if state == EXT_VALUE:
         return EXT_VALUE if scan_is(SCAN_TOKEN, byte) else after_extension(byte)
     if state == EXT_QUOTED:
-        if byte == c'"':
+        if byte == c"\"":
             return EXT_QUOTED_END
-        return EXT_QUOTED if scan_is(SCAN_QUOTED, byte) else EXT_ESCAPED if byte == c'\\' else FAILED
+        return EXT_QUOTED if scan_is(SCAN_QUOTED, byte) else EXT_ESCAPED if byte == c"\\" else FAILED
     if state == EXT_ESCAPED:
         return EXT_QUOTED if scan_is(SCAN_VALUE, byte) else FAILED
     return after_extension(byte)
@@ -91,17 +91,17 @@ cdef int next_in_extension(int state, uint8_t byte) noexcept nogil:
 cdef int next_in_trailers(ChunkedDecoder* decoder, int state, uint8_t byte) noexcept nogil:
     """The state after a byte behind the last chunk's line: fields by the grammar of a head, all dropped."""
     if state == TRAILER_START:
-        if byte == c'\r':
+        if byte == c"\r":
             return END_LF
         decoder.trailers += 1
         return TRAILER_NAME if scan_is(SCAN_TOKEN, byte) and decoder.trailers <= MAX_TRAILERS else FAILED
     if state == TRAILER_NAME:
-        return TRAILER_NAME if scan_is(SCAN_TOKEN, byte) else TRAILER_VALUE if byte == c':' else FAILED
+        return TRAILER_NAME if scan_is(SCAN_TOKEN, byte) else TRAILER_VALUE if byte == c":" else FAILED
     if state == TRAILER_VALUE:
-        return TRAILER_VALUE if scan_is(SCAN_VALUE, byte) else TRAILER_LF if byte == c'\r' else FAILED
+        return TRAILER_VALUE if scan_is(SCAN_VALUE, byte) else TRAILER_LF if byte == c"\r" else FAILED
     if state == TRAILER_LF:
-        return TRAILER_START if byte == c'\n' else FAILED
-    return DONE if byte == c'\n' else FAILED
+        return TRAILER_START if byte == c"\n" else FAILED
+    return DONE if byte == c"\n" else FAILED
 
 
 cdef int next_in_size(ChunkedDecoder* decoder, uint8_t byte) noexcept nogil:
@@ -129,11 +129,11 @@ cdef int next_state(ChunkedDecoder* decoder, int state, uint8_t byte) noexcept n
     if state == SIZE_LF:
         decoder.line_bytes = 0
         decoder.digits = 0
-        return FAILED if byte != c'\n' else DATA if decoder.left else TRAILER_START
+        return FAILED if byte != c"\n" else DATA if decoder.left else TRAILER_START
     if state == DATA_CR:
-        return DATA_LF if byte == c'\r' else FAILED
+        return DATA_LF if byte == c"\r" else FAILED
     if state == DATA_LF:
-        return SIZE if byte == c'\n' else FAILED
+        return SIZE if byte == c"\n" else FAILED
     decoder.line_bytes += 1
     return FAILED if decoder.line_bytes > MAX_TRAILER_BYTES else next_in_trailers(decoder, state, byte)
 

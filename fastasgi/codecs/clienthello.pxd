@@ -1,7 +1,7 @@
 """The ClientHello that begins a TLS handshake: bytes from the network in, the server name out.
 
-Must not know: connections, certificates, OpenSSL's objects. A hello that is malformed has no name here: it is OpenSSL's
-to refuse. What could bring OpenSSL a name that is not read here, or that is not ASCII, is a fault.
+Must not know: connections, certificates, OpenSSL's objects. A malformed hello has no name here:
+OpenSSL refuses it. What could bring OpenSSL a name that is not read here, or that is not ASCII, is a fault.
 """
 
 

@@ -54,7 +54,7 @@ cdef class ClientHello:
                 continue
             q = <const unsigned char*>PyByteArray_AS_STRING(self.message)
             size = 4 + (q[1] << 16 | q[2] << 8 | q[3])
-            # Nobody can have more to say before the server's answer
+            # A client waits for the server's answer to its hello
             if q[0] != CLIENT_HELLO or len(self.message) > size:
                 return self.refuse(UNEXPECTED_MESSAGE, "unexpected message")
             if size > MOST_HELLO:

@@ -13,14 +13,14 @@ cdef class Inflater:
     cdef:
         int window_bits                 # of the peer's deflater, 8 to 15
         bint keeps_window               # context takeover: messages may refer to those before them
-        object stream                   # zlib.decompressobj; None where the next message begins a new one
+        object stream                   # zlib.decompressobj; None if the next message begins a new one
         bytes source                    # owned: what `stream` gets next
         bint source_is_last             # nothing of this message follows `source`
         bint fed                        # `stream` has taken bytes of this message
         bint pending                    # next_piece() has more to give
         int final_blocks                # of this message
-        Py_ssize_t taken                # bytes of this message
-    # The next piece of a message. `source` ends with DEFLATE_TAIL where it is the last one.
+        Py_ssize_t source_bytes         # of this message, deflated, so far
+    # Gives the next piece of a message to the stream; the last one ends with DEFLATE_TAIL.
     cdef int feed(self, bytes source, bint last) except -1
     cdef bytes next_piece(self, Py_ssize_t max_bytes)   # zlib.error: it is no deflate stream
     cdef int end_message(self) except -1
@@ -33,5 +33,5 @@ cdef class Deflater:
         int window_bits                 # 9 to 15
         bint keeps_window               # context takeover: messages may refer to those before them
         Py_ssize_t min_bytes            # shorter messages are sent plain
-        object stream                   # zlib.compressobj; None where the next message begins a new one
+        object stream                   # zlib.compressobj; None if the next message begins a new one
     cpdef bytes deflate(self, bytes data)       # the payload of a compressed frame; None: send it plain

@@ -138,7 +138,7 @@ cdef class Inflater:
         self.source = source
         self.source_is_last = last
         self.pending = len(source) > 0
-        self.taken += len(source)
+        self.source_bytes += len(source)
 
     cdef bytes next_piece(self, Py_ssize_t max_bytes):
         cdef bytes piece
@@ -164,7 +164,7 @@ cdef class Inflater:
         self.source = None
         self.fed = False
         self.final_blocks = 0
-        self.taken = 0
+        self.source_bytes = 0
         if not self.keeps_window:
             self.stream = None
 

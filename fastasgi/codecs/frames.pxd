@@ -88,7 +88,7 @@ cdef class FrameDecoder:
     # Goes on at *p up to the next event and moves *p behind what it consumed: up to `end` where the event is NEED_DATA.
     # Borrows the bytes for the call. FAILED stays: the connection can't be read on. Nor can it behind a MemoryError.
     cdef int decode(self, const char** p, const char* end) except -1
-    cdef inline object take(self):      # the data of the last event, which is no longer kept here
+    cdef inline object payload(self):   # the data of the last event, which is no longer kept here
         data = self.data
         self.data = None
         return data

@@ -68,7 +68,7 @@ cdef inline bint is_close_code(int code) noexcept nogil:
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
-# ---- Own frames ------------------------------------------------------------------------------------
+# --- Own frames ---
 
 cdef char* put_frame_head(char* p, int opcode, bint compressed, Py_ssize_t payload_bytes) noexcept nogil:
     cdef uint64_t n = <uint64_t>payload_bytes
@@ -93,7 +93,7 @@ def close_payload(int code, str reason not None):
     return code.to_bytes(2, "big") + text
 
 
-# ---- A client's frames ----------------------------------------------------------------------------
+# --- A client's frames ---
 
 cdef class FrameDecoder:
 
@@ -163,7 +163,7 @@ cdef int refuse(FrameDecoder decoder, str reason) except -1:
     return fail(decoder, CLOSE_PROTOCOL_ERROR, reason)
 
 
-# ---- Heads ---------------------------------------------------------------------------------------
+# --- Heads ---
 
 cdef int read_head(FrameDecoder decoder, const char** p, const char* end) except -1:
     """Reads a frame's head, or keeps what there is of it. NEED_DATA or FAILED."""
@@ -218,7 +218,7 @@ cdef Py_ssize_t parse_head(FrameDecoder decoder, const uint8_t* p, Py_ssize_t n)
             refuse(decoder, "the length of a frame is not encoded in the shortest form")  # RFC 6455 section 5.2
             return -1
     compressed = decoder.compressed if opcode == OP_CONTINUATION else p[0] & RSV1 != 0
-    # What a compressed message inflates to, inflate() watches.
+    # A compressed message may be longer than its frames: inflate() holds it to the limit.
     if opcode < OP_CLOSE and not compressed and length > <uint64_t>(decoder.max_message_bytes - decoder.size):
         fail_too_big(decoder)
         return -1
@@ -266,7 +266,7 @@ cdef int fail_too_big(FrameDecoder decoder) except -1:
     return fail(decoder, CLOSE_TOO_BIG, f"a message has more than {decoder.max_message_bytes} bytes")
 
 
-# ---- Payloads ------------------------------------------------------------------------------------
+# --- Payloads ---
 
 cdef int read_payload(FrameDecoder decoder, const char** p, const char* end) except -1:
     """Reads what there is of a frame's payload. The event that it ends, NEED_DATA or FAILED."""
@@ -316,7 +316,7 @@ cdef int read_close(FrameDecoder decoder, const uint8_t* payload, Py_ssize_t n) 
             return refuse(decoder, f"{code} is no code of a Close frame")
         if not read_text(decoder, payload + 2, n - 2):
             return fail(decoder, CLOSE_INVALID_DATA, "the reason of a Close frame is not UTF-8")
-        reason = decoder.take()
+        reason = decoder.payload()
     decoder.over = True
     decoder.message = 0
     decoder.inflater = None
@@ -326,7 +326,7 @@ cdef int read_close(FrameDecoder decoder, const uint8_t* payload, Py_ssize_t n) 
     return OP_CLOSE
 
 
-# ---- Messages ------------------------------------------------------------------------------------
+# --- Messages ---
 
 cdef int end_with(FrameDecoder decoder, const uint8_t* payload, Py_ssize_t n, uint32_t key) except -1:
     """A message of which this is the whole payload."""
@@ -349,7 +349,7 @@ cdef int end_with_text(FrameDecoder decoder, const uint8_t* text, Py_ssize_t n) 
 cdef int read_text(FrameDecoder decoder, const uint8_t* text, Py_ssize_t n) except -1:
     """Puts the text that is encoded there into decoder.data. Whether it is UTF-8."""
     cdef PyObject* decoded = decode_utf8(<const char*>text, n, NULL)
-    if decoded == NULL:
+    if decoded is NULL:
         if not PyErr_ExceptionMatches(UnicodeDecodeError):
             return -1
         PyErr_Clear()
@@ -424,18 +424,18 @@ cdef uint8_t* room_for(FrameDecoder decoder, Py_ssize_t n, Py_ssize_t expected) 
 
 
 cdef int resize(FrameDecoder decoder, Py_ssize_t capacity) except -1:
-    if decoder.buffer == NULL:
+    if decoder.buffer is NULL:
         decoder.buffer = new_bytes(NULL, capacity)
     else:
         resize_bytes(&decoder.buffer, capacity)
-    if decoder.buffer == NULL:
+    if decoder.buffer is NULL:
         # It is gone, and with it the message.
         fail(decoder, CLOSE_INTERNAL_ERROR, "there is no memory for a message")
         return -1
     decoder.capacity = capacity
 
 
-# ---- Compressed messages -------------------------------------------------------------------------
+# --- Compressed messages ---
 
 cdef int read_compressed(FrameDecoder decoder, const uint8_t* payload, Py_ssize_t n, uint32_t key) except -1:
     cdef bint ends = decoder.final and not decoder.in_payload
@@ -459,7 +459,7 @@ cdef int inflate(FrameDecoder decoder, const uint8_t* payload, Py_ssize_t n, uin
     unmask_copy(<uint8_t*>PyBytes_AS_STRING(piece), payload, n, key)
     memcpy(PyBytes_AS_STRING(piece) + n, PyBytes_AS_STRING(DEFLATE_TAIL), tail)
     inflater.feed(piece, ends)
-    if inflater.taken - DEFLATE_SLACK > 2 * decoder.max_message_bytes:
+    if inflater.source_bytes - DEFLATE_SLACK > 2 * decoder.max_message_bytes:
         return fail_too_big(decoder)
     while inflater.pending:
         if inflater.final_blocks > MAX_FINAL_BLOCKS:
@@ -490,7 +490,7 @@ cdef int end_inflated(FrameDecoder decoder, bytes piece) except -1:
     return give(decoder, piece)
 
 
-# ---- For Python: tests, fuzzing, measuring ---------------------------------------------------------
+# --- For Python: tests, fuzzing, measuring ---
 
 FrameEvent = namedtuple("FrameEvent", "kind data close_code close_reason", defaults=(b"", 0, ""))
 
@@ -501,7 +501,7 @@ _KINDS = {**{opcode: kind for kind, opcode in _OPCODES.items()}, FAILED: "failed
 cdef object frame_event(FrameDecoder decoder, int event):
     if event == OP_CLOSE or event == FAILED:
         return FrameEvent(_KINDS[event], b"", decoder.close_code, decoder.close_reason)
-    return FrameEvent(_KINDS[event], decoder.take())
+    return FrameEvent(_KINDS[event], decoder.payload())
 
 
 def encode_frame(str kind not None, bytes payload not None, *, bint compressed=False):

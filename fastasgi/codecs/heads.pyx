@@ -46,9 +46,9 @@ cdef bint check_value(const char* p, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef bint bad = False
     if n > 256:
-        return memchr(p, 13, n) is NULL and memchr(p, 10, n) is NULL and memchr(p, 0, n) is NULL
+        return memchr(p, c"\r", n) is NULL and memchr(p, c"\n", n) is NULL and memchr(p, 0, n) is NULL
     for i in range(n):
-        bad |= (p[i] == 13) | (p[i] == 10) | (p[i] == 0)
+        bad |= (p[i] == c"\r") | (p[i] == c"\n") | (p[i] == 0)
     return not bad
 
 
@@ -135,11 +135,11 @@ cdef char* put_fields(char* p, list fields) noexcept:
     cdef object field
     for field in fields:
         p = put_bytes(p, <bytes>(<tuple>field)[0])
-        p[0] = b":"
-        p[1] = b" "
+        p[0] = c":"
+        p[1] = c" "
         p = put_bytes(p + 2, <bytes>(<tuple>field)[1])
-        p[0] = b"\r"
-        p[1] = b"\n"
+        p[0] = c"\r"
+        p[1] = c"\n"
         p += 2
     return p
 
@@ -157,7 +157,7 @@ cdef char* put_decimal(char* p, long long n) noexcept nogil:
     cdef int count = 0
     cdef int i
     while True:
-        digits[count] = <char>(48 + n % 10)
+        digits[count] = <char>(c"0" + n % 10)
         n //= 10
         count += 1
         if n == 0:
@@ -176,8 +176,8 @@ cdef char* put_chunk_head(char* p, Py_ssize_t n) noexcept nogil:
         p[0] = digits[(n >> shift) & 15]
         p += 1
         shift -= 4
-    p[0] = b"\r"
-    p[1] = b"\n"
+    p[0] = c"\r"
+    p[1] = c"\n"
     return p + 2
 
 

@@ -30,7 +30,7 @@
 #define MASK_AVX2 1
 #endif
 
-/* ---- Unmasking ----------------------------------------------------------------------------------- */
+/* --- Unmasking --- */
 
 /*
  * A key is its four bytes as they lie in memory; the first one masks the first byte of the piece. All
@@ -263,7 +263,7 @@ static inline int unmask_with(MaskImplementation implementation, uint8_t *dst, c
     return -1;
 }
 
-/* ---- UTF-8 --------------------------------------------------------------------------------------- */
+/* --- UTF-8 --- */
 
 /*
  * Where a text stands between two of its bytes; UTF8_WHOLE at its beginning. The value is the place of the

@@ -61,19 +61,19 @@ cdef Py_ssize_t read_v1(const char* p, Py_ssize_t n, ProxyHeader* header) noexce
         return 0
     if unknown:
         p = name + 7
-        fits = take_ignored(&p, end)
+        fits = read_ignored(&p, end)
     elif not tcp:
         return refuse(header, "a PROXY line of an unknown protocol")
     else:
         is_ipv6 = name[3] == c"6"
         p = name + 5
-        fits = take_address(&p, end, is_ipv6, &header.source)
+        fits = read_v1_address(&p, end, is_ipv6, &header.source)
         if fits > 0:
-            fits = take_address(&p, end, is_ipv6, &header.destination)
+            fits = read_v1_address(&p, end, is_ipv6, &header.destination)
         if fits > 0:
-            fits = take_port(&p, end, c" ", &header.source_port)
+            fits = read_v1_port(&p, end, c" ", &header.source_port)
         if fits > 0:
-            fits = take_port(&p, end, c"\r", &header.destination_port)
+            fits = read_v1_port(&p, end, c"\r", &header.destination_port)
     if fits == 0:
         return refuse(header, "a malformed PROXY line")
     if fits < 0:
@@ -87,9 +87,10 @@ cdef Py_ssize_t read_v1(const char* p, Py_ssize_t n, ProxyHeader* header) noexce
     return p + 1 - start
 
 
-# Each of these takes a part of a line and the byte behind it: 1; 0: no line goes on so; -1: more bytes are needed.
+# Each of these reads a part of a line and the byte behind it. 1: it is read; 0: no line goes on so; -1: more bytes are
+# needed.
 
-cdef int take_ignored(const char** p, const char* end) noexcept:
+cdef int read_ignored(const char** p, const char* end) noexcept:
     """What stands behind UNKNOWN, up to the CR, must be ignored."""
     cdef const char* q = p[0]
     if q < end and q[0] != c" " and q[0] != c"\r":
@@ -102,7 +103,7 @@ cdef int take_ignored(const char** p, const char* end) noexcept:
     return 1 if q < end else -1
 
 
-cdef int take_address(const char** p, const char* end, bint is_ipv6, Address* address) noexcept:
+cdef int read_v1_address(const char** p, const char* end, bint is_ipv6, Address* address) noexcept:
     cdef const char* start = p[0]
     cdef const char* q = start
     while q < end and (is_digit(q[0]) or q[0] == c"." or (is_ipv6 and (q[0] == c":" or is_hex(q[0])))):
@@ -122,7 +123,7 @@ cdef inline bint is_hex(char c) noexcept:
     return c"a" <= (c | 0x20) <= c"f"
 
 
-cdef int take_port(const char** p, const char* end, char behind, int* port) noexcept:
+cdef int read_v1_port(const char** p, const char* end, char behind, int* port) noexcept:
     """A port without leading zeros, and this byte behind it."""
     cdef const char* start = p[0]
     cdef const char* q = start
@@ -160,9 +161,9 @@ cdef Py_ssize_t read_v2(const uint8_t* p, Py_ssize_t n, ProxyHeader* header) noe
         return 0
     p += V2_FIXED
     if family == 1:
-        take_packed(p, 4, header)
+        read_packed(p, 4, header)
     elif family == 2:
-        take_packed(p, 16, header)
+        read_packed(p, 16, header)
     elif family == 3:
         header.kind = PROXIED_UNIX
         header.source_path = <const char*>p
@@ -172,7 +173,7 @@ cdef Py_ssize_t read_v2(const uint8_t* p, Py_ssize_t n, ProxyHeader* header) noe
     return V2_FIXED + length
 
 
-cdef void take_packed(const uint8_t* p, int size, ProxyHeader* header) noexcept:
+cdef void read_packed(const uint8_t* p, int size, ProxyHeader* header) noexcept:
     header.kind = PROXIED_INET
     header.source.size = header.destination.size = size
     memcpy(header.source.bytes, p, size)

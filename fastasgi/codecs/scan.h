@@ -29,15 +29,15 @@
 #define SCAN_AVX2 1
 #endif
 
-/* ---- Classes ------------------------------------------------------------------------------------ */
+/* --- Classes --- */
 
 typedef enum {
-    SCAN_VALUE,   /* field-content and blanks, RFC 9110 5.5: HTAB, 0x20-0x7e, 0x80-0xff */
+    SCAN_VALUE,   /* field-content and blanks, RFC 9110 section 5.5: HTAB, 0x20-0x7e, 0x80-0xff */
     SCAN_PATH,    /* visible ASCII except "#", "?" and "%" */
     SCAN_QUERY,   /* visible ASCII except "#" */
-    SCAN_TOKEN,   /* tchar, RFC 9110 5.6.2 */
-    SCAN_REGNAME, /* unreserved and sub-delims, RFC 3986 3.2.2 */
-    SCAN_QUOTED,  /* qdtext, RFC 9110 5.6.4 */
+    SCAN_TOKEN,   /* tchar, RFC 9110 section 5.6.2 */
+    SCAN_REGNAME, /* unreserved and sub-delims, RFC 3986 section 3.2.2 */
+    SCAN_QUOTED,  /* qdtext, RFC 9110 section 5.6.4 */
     SCAN_CLASSES
 } ScanClass;
 
@@ -86,7 +86,7 @@ static inline int scan_is(ScanClass class, uint8_t byte)
     return scan_table[byte] >> class & 1;
 }
 
-/* SP or HTAB: what RFC 9110 5.6.3 calls OWS and BWS. */
+/* SP or HTAB: what RFC 9110 section 5.6.3 calls OWS and BWS. */
 static inline int scan_is_blank(uint8_t byte)
 {
     return byte == ' ' || byte == '\t';
@@ -108,7 +108,7 @@ static inline const uint8_t *scan_scalar(ScanClass class, const uint8_t *p, cons
     return p;
 }
 
-/* ---- 16 bytes at once: SSE2 and NEON ------------------------------------------------------------ */
+/* --- 16 bytes at once: SSE2 and NEON --- */
 
 #if defined(SCAN_SSE2)
 
@@ -260,7 +260,7 @@ static inline const uint8_t *scan_by16(ScanClass class, const uint8_t *p, const 
 
 #endif
 
-/* ---- 32 bytes at once: AVX2 --------------------------------------------------------------------- */
+/* --- 32 bytes at once: AVX2 --- */
 
 #ifdef SCAN_AVX2
 
@@ -321,7 +321,7 @@ static const uint8_t *(*scan_far)(ScanClass, const uint8_t *, const uint8_t *) =
 
 #endif
 
-/* ---- The chosen one ----------------------------------------------------------------------------- */
+/* --- The chosen one --- */
 
 #define SCAN_NEAR 64
 
@@ -380,7 +380,7 @@ static inline const uint8_t *scan_with(ScanImplementation implementation, ScanCl
     return NULL;
 }
 
-/* ---- Field names -------------------------------------------------------------------------------- */
+/* --- Field names --- */
 
 #define SCAN_NAME_BYTES 32
 

@@ -160,16 +160,16 @@ cdef class AccessLog:
         p = put_bytes(p, self.prefix)
         if client is not NULL:
             memcpy(p, client, client_length)
-            p[client_length] = b":"
+            p[client_length] = c":"
             p = put_decimal(p + client_length + 1, (<tuple>address)[1])
         p = put_bytes(p, b' - "')
         p = put_bytes(p, self.request_prefix)
         memcpy(p, method, method_length)
         p += method_length
-        p[0] = b" "
+        p[0] = c" "
         p = put_escaped(p + 1, raw_path)
         if query:
-            p[0] = b"?"
+            p[0] = c"?"
             p = put_escaped(p + 1, query)
         p = put_bytes(p, b" HTTP/")
         memcpy(p, version, version_length)
@@ -221,12 +221,12 @@ cdef char* put_escaped(char* p, bytes data) noexcept:
     cdef unsigned char c
     cdef const unsigned char* digits = b"0123456789abcdef"
     for c in data:
-        if 0x20 < c < 0x7f and c != b'"' and c != b"\\":
+        if 0x20 < c < 0x7f and c != c"\"" and c != c"\\":
             p[0] = c
             p += 1
         else:
-            p[0] = b"\\"
-            p[1] = b"x"
+            p[0] = c"\\"
+            p[1] = c"x"
             p[2] = digits[c >> 4]
             p[3] = digits[c & 15]
             p += 4

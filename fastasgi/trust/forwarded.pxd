@@ -25,7 +25,7 @@ cdef class Forwarding:
     cdef:
         readonly TrustedPeers trusted
         readonly frozenset believed     # lower-case names of fields
-        readonly bint strips            # requests of other peers lose these fields, and all that are named as such
+        readonly bint strips            # requests of other peers lose all fields whose names say Forwarded
 
     cdef int believe(self, dict scope) except -1        # changes the scope of a trusted peer's request
     cdef list without_forwarded(self, list headers)     # the headers that an untrusted peer's request keeps

@@ -72,18 +72,18 @@ cdef class Forwarding:
         if hop.has_client:
             scope["client"] = (address_text(&hop.client), hop.port)
         if proto:
-            take_scheme(scope, proto.lower())
+            set_scheme(scope, proto.lower())
         if host or PORT in found:
-            take_host(scope, host, entry_at(found.get(PORT), chain, hop.number))
+            set_host(scope, host, entry_at(found.get(PORT), chain, hop.number))
         if PREFIX in found:
-            take_prefix(scope, entry_at(found[PREFIX], chain, hop.number))
+            add_prefix(scope, entry_at(found[PREFIX], chain, hop.number))
         return 0
 
     cdef list without_forwarded(self, list headers):
         return [pair for pair in headers if not is_forwarded_name(<bytes>(<tuple>pair)[0])]
 
 
-cdef int take_scheme(dict scope, bytes proto) except -1:
+cdef int set_scheme(dict scope, bytes proto) except -1:
     cdef bint is_websocket = scope["type"] == "websocket"
     if proto == b"https" or proto == b"wss":
         scope["scheme"] = "wss" if is_websocket else "https"
@@ -92,7 +92,7 @@ cdef int take_scheme(dict scope, bytes proto) except -1:
     return 0
 
 
-cdef int take_host(dict scope, bytes host, bytes port) except -1:
+cdef int set_host(dict scope, bytes host, bytes port) except -1:
     """Host and port that the client asked for, as the scope's server, and as the header's Host: URLs are made of it."""
     cdef object number = port_of(port) if port else None
     cdef object server = scope["server"]
@@ -115,7 +115,7 @@ cdef int take_host(dict scope, bytes host, bytes port) except -1:
     return replace_host(scope["headers"], host)
 
 
-cdef int take_prefix(dict scope, bytes prefix) except -1:
+cdef int add_prefix(dict scope, bytes prefix) except -1:
     """The path under which the proxy serves the application, and which it has taken off."""
     prefix = prefix.removesuffix(b"/")
     if len(prefix) > MAX_PREFIX or PLAIN_PATH.fullmatch(prefix) is None:
@@ -175,7 +175,7 @@ cdef const char* opening_quote(const char* start, const char* closing) noexcept:
     cdef const char* p = closing - 1
     cdef const char* slash
     while p >= start:
-        if p[0] == c'"':
+        if p[0] == c"\"":
             slash = p
             while slash > start and (slash - 1)[0] == c"\\":
                 slash -= 1
@@ -200,7 +200,7 @@ cdef bint previous_entry(const char* start, const char** end, bint has_quotes, S
                 return False
             p -= 1
             last = p
-        elif has_quotes and (p - 1)[0] == c'"':
+        elif has_quotes and (p - 1)[0] == c"\"":
             p = opening_quote(start, p - 1)
             if p is NULL:
                 return False
@@ -313,9 +313,9 @@ cdef bint read_element(Span element, Hop* hop, Span* node) noexcept:
     while p < end:
         behind = p
         while behind < end and behind[0] != c";":
-            if behind[0] == c'"':
+            if behind[0] == c"\"":
                 behind += 1
-                while behind < end and behind[0] != c'"':
+                while behind < end and behind[0] != c"\"":
                     behind += 2 if behind[0] == c"\\" else 1
                 if behind >= end:
                     return False
@@ -324,10 +324,10 @@ cdef bint read_element(Span element, Hop* hop, Span* node) noexcept:
         if equals is not NULL:
             name = trimmed(p, equals)
             value = trimmed(equals + 1, behind)
-            if value.n >= 2 and value.p[0] == c'"' and value.p[value.n - 1] == c'"':
+            if value.n >= 2 and value.p[0] == c"\"" and value.p[value.n - 1] == c"\"":
                 value.p += 1
                 value.n -= 2
-            if not take_parameter(name, value, hop, node):
+            if not read_parameter(name, value, hop, node):
                 return False
         elif trimmed(p, behind).n:
             return False
@@ -335,7 +335,7 @@ cdef bint read_element(Span element, Hop* hop, Span* node) noexcept:
     return True
 
 
-cdef bint take_parameter(Span name, Span value, Hop* hop, Span* node) noexcept:
+cdef bint read_parameter(Span name, Span value, Hop* hop, Span* node) noexcept:
     """False: it has been given already."""
     cdef Span* place
     if equals_folded(name, b"for", 3):

@@ -79,9 +79,9 @@ cdef class WebSocketConnection(MessageConnection):
                     break
                 if event == OP_TEXT or event == OP_BINARY:
                     if not self.close_sent:
-                        exchange.feed_message(event == OP_TEXT, decoder.take())
+                        exchange.feed_message(event == OP_TEXT, decoder.payload())
                 elif event == OP_PING:
-                    self.pong = decoder.take()
+                    self.pong = decoder.payload()
                     self.put_pong()
                 elif event == OP_PONG:
                     self.ping_is_out = False
