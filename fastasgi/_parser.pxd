@@ -27,9 +27,9 @@ cdef struct RequestHead:
     HeaderField* fields         # owned by the HeadParser
     int field_count
     int64_t content_length      # bytes; -1: not given. Never given together with chunked
-    bint chunked                # Transfer-Encoding: chunked
+    bint chunked                # the body has Transfer-Encoding: chunked
     bint keep_alive             # the connection may go on, by version and Connection (RFC 9112 section 9.3)
-    bint expect_continue        # Expect: 100-continue, and HTTP/1.1
+    bint expect_continue        # the client sent Expect: 100-continue, in HTTP/1.1
     # Connection names upgrade, and there is an Upgrade field with a protocol; HTTP/1.0's is to be ignored (RFC 9110
     # section 7.8)
     bint upgrade
@@ -51,10 +51,10 @@ cdef class HeadParser:
     """Fastasgi's own strict grammar. One object serves all connections of a worker in turn."""
 
     cdef:
-        # What the last parse() found. Of a refused head method, path, query and version, as far as they are understood;
-        # what is not is empty, or -1
+        # The result of the last parse(). A refused head has method, path, query and version as far as they are
+        # understood; each of the others is empty, or -1
         RequestHead head
-        bint lent               # that is being used further up the stack
+        bint lent               # the result is in use further up the stack
         Py_ssize_t max_request_line_bytes       # without its CRLF
         Py_ssize_t max_head_bytes       # blank lines before it, request line, fields and the blank line together
         int max_header_count
@@ -62,8 +62,8 @@ cdef class HeadParser:
         # Owned, or NULL: the header pairs last seen of meaningful and repeating names. One that comes again costs a
         # comparison instead of two allocations. Names whose values may be secret are not among them.
         PyObject* pairs[1 << PAIR_BITS]
-    # Consumed bytes; 0: NEED_DATA; -1: refused, as soon as any prefix of a head shows it. `p` is behind
-    # skip_blank_lines(), which has skipped `blank_bytes`, at most max_head_bytes.
+    # Returns the consumed bytes; 0: more are needed; -1: the head is refused, as soon as its beginning shows it. `p` is
+    # behind skip_blank_lines(), which has skipped `blank_bytes`, at most max_head_bytes.
     cdef Py_ssize_t parse(self, const char* p, const char* end, Py_ssize_t blank_bytes) except -2
 
 

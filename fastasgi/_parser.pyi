@@ -53,7 +53,10 @@ class HeadParser:
         underscores: Literal["allow", "drop", "refuse"] = "allow",
     ) -> None: ...
     def read(self, data: bytes | bytearray | memoryview) -> ParsedHead | None:
-        """Parse a head as parse_request_head does. Pairs of repeating headers are shared among the heads of one parser."""
+        """Parse a head as parse_request_head does.
+
+        The heads of one parser share the pairs of headers that repeat.
+        """
 
 class LlhttpHeadParser(HeadParser):
     """A HeadParser whose fields are read by llhttp, by way of httptools."""

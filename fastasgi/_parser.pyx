@@ -541,7 +541,7 @@ cdef bint decide_head(RequestHead* head, const Draft* draft) noexcept nogil:
     if head.minor_version == 1 and not draft.seen & SEEN_HOST:
         return reject(head, 400, "Host is missing")
     if draft.seen & SEEN_OTHER_CODING:
-        # RFC 9112 section 6.3: where chunked is not the last one, nobody knows how long the body is
+        # RFC 9112 section 6.3: if chunked is not the last one, nobody knows how long the body is
         if head.chunked:
             return reject(head, 501, "a transfer coding other than chunked")
         return reject(head, 400, "chunked is not the last transfer coding")
@@ -608,7 +608,7 @@ cdef inline const uint8_t* read_field(
     field.name = <const char*>name
     field.name_length = <uint32_t>(p - name)
     value = trim_left(p + 1, end)
-    # Names are of the same class: scanning the whole line makes this independent of where the colon is.
+    # Names are of the same class: scanning the whole line makes this independent of the colon's place.
     p = scan(SCAN_VALUE, name, end)
     if p == end or p[0] == c"\r" and p + 1 == end:
         return NULL
@@ -620,7 +620,7 @@ cdef inline const uint8_t* read_field(
 
 
 cdef bint keep_field(RequestHead* head, const Limits* limits, const HeaderField* field) noexcept nogil:
-    """Whether a field that is not interned is kept; head.status is set where it is refused."""
+    """Whether a field that is not interned is kept; head.status is set if it is refused."""
     if limits.underscores == UNDERSCORES_ALLOW or memchr(field.name, c"_", field.name_length) is NULL:
         return True
     if limits.underscores == UNDERSCORES_REFUSE:
@@ -1118,7 +1118,7 @@ _SCAN_IMPLEMENTATIONS = ("scalar", "16", "32", "chosen")
 
 
 def _scan(str implementation, str kind, data, Py_ssize_t start=0):
-    """For tests: the index of the first byte outside a class; None where there is no such implementation."""
+    """For tests: the index of the first byte outside a class; None if there is no such implementation."""
     cdef Py_buffer view
     cdef const uint8_t* p
     cdef const uint8_t* found

@@ -13,4 +13,4 @@ class ChunkedBody:
         """What was fed behind the end of the body."""
 
     def feed(self, data: bytes) -> bytes:
-        """Decode the next piece of the coded body, of any size. Raises ParseError where it is malformed."""
+        """Decode the next piece of the coded body, of any size. Raises ParseError if it is malformed."""

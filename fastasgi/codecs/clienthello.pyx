@@ -100,7 +100,7 @@ cdef class ClientHello:
 
 
 cdef const unsigned char* behind_vector(const unsigned char* p, const unsigned char* end, int width) noexcept:
-    """Past a length of `width` bytes and as many bytes as it says; NULL where that is not all there."""
+    """Past a length of `width` bytes and as many bytes as it says; NULL if they are not all there."""
     cdef Py_ssize_t size
     if p is NULL or end - p < width:
         return NULL

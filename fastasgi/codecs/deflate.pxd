@@ -1,4 +1,4 @@
-"""permessage-deflate (RFC 7692): messages of a WebSocket deflated and inflated, and what both ends agree on about that.
+"""permessage-deflate (RFC 7692): messages of a WebSocket deflated and inflated, and the negotiation of that.
 
 Must not know: frames, limits of messages, the rest of the handshake.
 """

@@ -18,7 +18,7 @@ class DeflateSettings(NamedTuple):
     client_max_window_bits: int = 15
 
 def check_deflate_settings(settings: DeflateSettings) -> None:
-    """Raise ValueError where a window size is out of its range."""
+    """Raise ValueError if a window size is out of its range."""
 
 def negotiate_deflate(
     values: Iterable[bytes], settings: DeflateSettings
@@ -27,9 +27,9 @@ def negotiate_deflate(
 
     `values` are those of all Sec-WebSocket-Extensions fields of the request, in order. Returns the value of
     the response's field, and what is agreed on. What `settings` asks for stands in the response whether or
-    not the client offers it, as RFC 7692 allows; but client_max_window_bits only where the client offers it.
-    Raises ParseError with status 400 where a value is malformed (RFC 6455 section 9.1) and 431 where they
-    have more than 4096 bytes, and ValueError as check_deflate_settings.
+    not the client offers it, as RFC 7692 allows; but client_max_window_bits only if the client offers it.
+    Raises ParseError with status 400 if a value is malformed (RFC 6455 section 9.1) and 431 if they
+    have more than 4096 bytes, and ValueError as check_deflate_settings does.
     """
 
 class Deflater:

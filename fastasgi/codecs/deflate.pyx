@@ -37,7 +37,7 @@ def _token(bytes data):
 
 
 def _parse_parameter(bytes data):
-    """Name and value of `name`, `name=value` or `name="value"`; the value is None where there is none."""
+    """Name and value of `name`, `name=value` or `name="value"`; the value is None if there is none."""
     name, equals, value = data.partition(b"=")
     value = value.strip(b" \t")
     # A quoted value is a token too, without its quotes (RFC 6455 section 9.1): no separator can be in it.

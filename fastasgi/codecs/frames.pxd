@@ -1,4 +1,4 @@
-"""WebSocket frames (RFC 6455): what a client sends, and the heads of own frames. Compressed messages are inflated.
+"""WebSocket frames (RFC 6455): those of a client, with compressed messages inflated, and the heads of a server's.
 
 Knows the grammar of frames, what may follow what, and the limits. Must not know: asyncio, ASGI, sockets, the handshake,
 what is answered to a ping or a close.
@@ -57,8 +57,8 @@ cdef class FrameDecoder:
     cdef:
         # The last event
         object data                     # owned: str of a text; bytes of a binary message, a ping or a pong
-        int close_code                  # OP_CLOSE: the peer's, CLOSE_NO_STATUS where it sent none; FAILED: ours
-        str close_reason                # the peer's; or what is wrong, to tell the peer and the log
+        int close_code                  # OP_CLOSE: the peer's, CLOSE_NO_STATUS if it sent none; FAILED: ours
+        str close_reason                # the peer's; or the fault, to tell the peer and the log
 
         # Settings
         Py_ssize_t max_message_bytes    # of a message's payload, inflated
@@ -85,7 +85,7 @@ cdef class FrameDecoder:
         Py_ssize_t size                 # bytes of it that are used
         Py_ssize_t capacity             # bytes of it
 
-    # Goes on at *p up to the next event and moves *p behind what it consumed: up to `end` where the event is NEED_DATA.
+    # Goes on at *p up to the next event and moves *p behind what it consumed: up to `end` if the event is NEED_DATA.
     # Borrows the bytes for the call. FAILED stays: the connection can't be read on. Nor can it behind a MemoryError.
     cdef int decode(self, const char** p, const char* end) except -1
     cdef inline object payload(self):   # the data of the last event, which is no longer kept here

@@ -10,18 +10,18 @@ class FrameEvent(NamedTuple):
     kind: Literal["text", "binary", "ping", "pong", "close", "failed"]
     """"failed": what came breaks the protocol or a limit; nothing follows."""
     data: str | bytes = b""
-    """A message, a str where it is a text; the payload of a ping or pong."""
+    """A message, a str if it is a text; the payload of a ping or pong."""
     close_code: int = 0
-    """Of a Close frame; 1005 where it has none. Of a failure, the one to answer with: 1002, 1007 or 1009;
-    1011 where a MemoryError was raised before."""
+    """Of a Close frame; 1005 if it has none. Of a failure, the one to answer with: 1002, 1007 or 1009;
+    1011 if a MemoryError was raised before."""
     close_reason: str = ""
-    """Of a Close frame; or what is wrong."""
+    """The reason of a Close frame; or what is wrong."""
 
 class FrameDecoder:
     """Reads the frames of one client (RFC 6455 section 5).
 
     `max_message_bytes` is of a message's payload, inflated; 0: no limit. `deflate` is what negotiate_deflate
-    has agreed on; None: nothing. Raises ValueError where they make no sense.
+    has agreed on; None: nothing. Raises ValueError if they make no sense.
     """
 
     def __init__(
@@ -38,5 +38,5 @@ def encode_frame(
 def close_payload(code: int, reason: str) -> bytes:
     """The payload of a Close frame (RFC 6455 section 5.5.1); empty for code 1005 without a reason.
 
-    Raises ValueError where the code may not be sent, or the reason has more than 123 bytes or surrogates.
+    Raises ValueError if the code may not be sent, or the reason has more than 123 bytes or surrogates.
     """

@@ -68,7 +68,7 @@ cdef inline bint is_close_code(int code) noexcept nogil:
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
-# --- Own frames ---
+# --- A server's frames ---
 
 cdef char* put_frame_head(char* p, int opcode, bint compressed, Py_ssize_t payload_bytes) noexcept nogil:
     cdef uint64_t n = <uint64_t>payload_bytes
@@ -243,7 +243,7 @@ cdef Py_ssize_t parse_head(FrameDecoder decoder, const uint8_t* p, Py_ssize_t n)
 
 
 cdef int check_first_byte(FrameDecoder decoder, uint8_t first, int opcode) except -1:
-    """FAILED where no frame may begin so now; else NEED_DATA."""
+    """FAILED if no frame may begin so now; else NEED_DATA."""
     if first & RSV and (
         first & RSV != RSV1 or decoder.inflater is None or opcode == OP_CONTINUATION or opcode > OP_BINARY
     ):
@@ -517,7 +517,7 @@ _MASK_IMPLEMENTATIONS = ("scalar", "16", "32", "chosen")
 def _unmask(str implementation, data, bytes key, Py_ssize_t offset, target):
     """For tests: copies `data`, whose first byte has this offset in its payload, to `target` without its mask.
 
-    Whether a byte of it is 0x80 or more; None where there is no such implementation.
+    Whether a byte of it is 0x80 or more; None if there is no such implementation.
     """
     cdef Py_buffer src
     cdef Py_buffer dst

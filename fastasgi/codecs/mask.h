@@ -34,7 +34,7 @@
 
 /*
  * A key is its four bytes as they lie in memory; the first one masks the first byte of the piece. All
- * unmask_* copy n bytes and return not 0 where one of the copied bytes is 0x80 or more, so that a text is
+ * unmask_* copy n bytes and return not 0 if one of the copied bytes is 0x80 or more, so that a text is
  * known to be ASCII without another look. `dst` and `src` do not overlap.
  */
 
@@ -244,7 +244,7 @@ static inline int unmask_copy(uint8_t *dst, const uint8_t *src, size_t n, uint32
 /* What the tests compare: each implementation by itself, and the chosen mixture. */
 typedef enum { MASK_WITH_SCALAR, MASK_WITH_16, MASK_WITH_32, MASK_WITH_CHOSEN } MaskImplementation;
 
-/* As unmask_copy(), by one implementation; -1 where this machine has none. */
+/* As unmask_copy(), by one implementation; -1 if this machine has none. */
 static inline int unmask_with(MaskImplementation implementation, uint8_t *dst, const uint8_t *src, size_t n,
                               uint32_t key)
 {

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 class DecodedProxyHeader(NamedTuple):
-    """A PROXY header. Both ends are None where it tells of no client (LOCAL, UNKNOWN)."""
+    """A PROXY header. Both ends are None if it tells of no client (LOCAL, UNKNOWN)."""
 
     consumed: int
     """Its length in bytes."""

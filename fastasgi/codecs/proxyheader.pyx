@@ -25,7 +25,7 @@ cdef inline Py_ssize_t refuse(ProxyHeader* header, const char* reason) noexcept:
 
 
 cdef int begins_with(const char* p, Py_ssize_t n, const char* beginning, Py_ssize_t length) noexcept:
-    """1, 0, or -1 where more bytes are needed to tell."""
+    """1, 0, or -1 if more bytes are needed to tell."""
     if memcmp(p, beginning, min(n, length)) != 0:
         return 0
     return 1 if n >= length else -1
@@ -153,7 +153,7 @@ cdef Py_ssize_t read_v2(const uint8_t* p, Py_ssize_t n, ProxyHeader* header) noe
     if n < V2_FIXED:
         return 0
     length = p[14] << 8 | p[15]
-    # LOCAL, and what is not told or no stream: the connection's own addresses are what there is
+    # LOCAL, an unknown family, or no stream: the connection's own addresses stay
     family = p[13] >> 4 if p[12] == 0x21 and (p[13] & 15) == 1 else 0
     if length < (0, 12, 36, 2 * UNIX_PATH)[family]:
         return refuse(header, "a PROXY header too short for its addresses")

@@ -156,7 +156,7 @@ static inline ScanVector scan_range16(ScanVector bytes, uint8_t low, uint8_t hig
     return _mm_cmpeq_epi8(_mm_min_epu8(offset, scan_all16((uint8_t)(high - low))), offset);
 }
 
-/* Not 0 where a byte is set; scan_index() tells the first one. */
+/* Not 0 if a byte is set; scan_index() tells the first one. */
 static inline uint64_t scan_any16(ScanVector mask)
 {
     return (uint64_t)(unsigned)_mm_movemask_epi8(mask);
@@ -361,7 +361,7 @@ static inline const uint8_t *scan(ScanClass class, const uint8_t *p, const uint8
 /* What the tests compare: each implementation by itself, and the chosen mixture. */
 typedef enum { SCAN_WITH_SCALAR, SCAN_WITH_16, SCAN_WITH_32, SCAN_WITH_CHOSEN } ScanImplementation;
 
-/* As scan(), by one implementation; NULL where this machine or class has none. */
+/* As scan(), by one implementation; NULL if this machine or class has none. */
 static inline const uint8_t *scan_with(ScanImplementation implementation, ScanClass class, const uint8_t *p,
                                        const uint8_t *end)
 {
@@ -417,7 +417,7 @@ static inline ScanVector scan_first16(ScanVector bytes, size_t n)
 #endif
 
 /*
- * Folds the name before the first ":" at `p` and returns its length; 0 where that can't be told cheaply: no
+ * Folds the name before the first ":" at `p` and returns its length; 0 if that can't be told cheaply: no
  * ":" within 32 bytes, too few bytes for a vector, no vectors. The name is not validated: any byte may be in
  * it. A name of less than 16 bytes leaves the last two words alone.
  */

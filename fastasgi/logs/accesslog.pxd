@@ -22,7 +22,7 @@ cdef class AccessLog:
         bytes prefix                    # before each line of uvicorn's format
         bytes request_prefix            # colour codes around the request line, or b""
         bytes request_suffix
-        dict status_texts               # status -> b"200 OK\n", coloured where colours are on
+        dict status_texts               # status -> b"200 OK\n", coloured if colours are on
         bint use_colors
         char* lines                     # formatted, not yet written
         Py_ssize_t length               # bytes

@@ -111,7 +111,7 @@ cdef class AccessLog:
         return self.is_on
 
     cdef int outlive_signals(self) except -1:
-        """Have what is batched written before a signal ends the process; but not where Python handles it."""
+        """Have what is batched written before a signal ends the process; but not if Python handles it."""
         self.waiting.lines = &self.lines
         self.waiting.length = &self.length
         self.is_waiting = True
@@ -252,7 +252,7 @@ def target_text(dict scope) -> str:
 
 
 def header_text(dict scope, name: bytes) -> str:
-    """All values of a request header, joined; "-" where there is none."""
+    """All values of a request header, joined; "-" if there is none."""
     values = [value for key, value in scope["headers"] if key == name]
     return b", ".join(values).decode("latin-1") if values else "-"
 

@@ -132,7 +132,7 @@ cdef int add_prefix(dict scope, bytes prefix) except -1:
 cdef int replace_host(list headers, bytes host) except -1:
     cdef Py_ssize_t i
     for i, (name, _) in enumerate(list(headers)):
-        if name == b"host":             # code of an application's, where ProxyHeadersMiddleware is inside one
+        if name == b"host":             # by code of an application's, if ProxyHeadersMiddleware is inside one
             headers[i:i + 1] = [(b"host", host)]
             return 0
     headers.insert(0, (b"host", host))
@@ -265,7 +265,7 @@ cdef int count_entries(bytes value):
 # --- What stands in an entry ---
 
 cdef bint read_node(Span node, Address* address, int* port) noexcept:
-    """An address, in brackets where it is IPv6 and a port follows (RFC 7239 section 6). False: nothing of the kind."""
+    """An address, in brackets if it is IPv6 and a port follows (RFC 7239 section 6). False: nothing of the kind."""
     cdef const char* end
     cdef const char* colon
     cdef const char* host

@@ -255,6 +255,7 @@ async def test_a_streamed_body_shorter_than_its_content_length(caplog: pytest.Lo
         [(b"content-length", b"+1")],
         [(b"content-length", b"1, 1")],
         [(b"content-length", b"")],
+        [(b"content-length", b"%d" % 2**63)],
         [(b"content-length", b"1"), (b"Content-Length", b"1")],
     ],
     ids=str,
@@ -263,6 +264,15 @@ async def test_a_streamed_body_shorter_than_its_content_length(caplog: pytest.Lo
 async def test_a_content_length_that_is_none(headers: Any, caplog: pytest.LogCaptureFixture) -> None:
     assert await talk(sending(start(200, *headers), body(b"x")), GET) == SERVER_ERROR
     assert "content-length" in str(traceback_of(caplog))
+
+
+@in_loop
+async def test_a_content_length_may_be_as_large_as_that_of_a_request() -> None:
+    length = b"%d" % (2**63 - 1)
+    app = sending(start(200, (b"content-length", length)), body())
+    assert await talk(app, request("HEAD / HTTP/1.1", "connection: close")) == (
+        b"HTTP/1.1 200 OK\r\ncontent-length: %b\r\nconnection: close\r\n\r\n" % length
+    )
 
 
 @in_loop
