@@ -15,3 +15,5 @@ cdef struct Address:
 cdef bint read_address(const char* p, Py_ssize_t n, Address* address) noexcept
 cdef void unmap(Address* address) noexcept              # an IPv4-mapped IPv6 address becomes the IPv4 address
 cdef str address_text(const Address* address)           # in its one canonical form (RFC 5952)
+# "host:port" of asyncio's peername or a scope's client, a tuple or list; IPv6 has no brackets, as in uvicorn's logs
+cdef str endpoint_text(object endpoint)

@@ -49,3 +49,7 @@ cdef str address_text(const Address* address):
     cdef char text[INET6_ADDRSTRLEN]
     inet_ntop(AF_INET if address.size == 4 else AF_INET6, address.bytes, text, INET6_ADDRSTRLEN)
     return text.decode("ascii")
+
+
+cdef str endpoint_text(object endpoint):
+    return "%s:%d" % tuple(endpoint[:2])

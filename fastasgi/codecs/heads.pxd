@@ -54,7 +54,6 @@ cdef class DefaultFields:
 cdef bint check_value(const char* p, Py_ssize_t n) noexcept nogil
 
 cpdef str reason_phrase(object status)  # RFC 9110's name of a status; empty if it has none
-cdef bytes status_line(int status)      # 100 to 999
 
 # How a response is framed that has no body by method or status (`bodiless`), has the application's Content-Length, or
 # has its whole body with the head. Its client speaks HTTP/1.x, x being `minor_version`.

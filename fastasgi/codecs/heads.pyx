@@ -52,10 +52,6 @@ cdef bint check_value(const char* p, Py_ssize_t n) noexcept nogil:
     return not bad
 
 
-cdef bytes status_line(int status):
-    return <bytes>STATUS_LINES[status]
-
-
 cdef class DefaultFields:
 
     def __init__(self, fields, *, bint dated):

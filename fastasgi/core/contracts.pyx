@@ -12,6 +12,7 @@ from cpython.contextvars cimport PyContext_Copy
 from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from libc.string cimport memcpy
 
+from fastasgi.codecs.address cimport endpoint_text
 from fastasgi.codecs.heads cimport DefaultFields
 from fastasgi.core.errorlog cimport ErrorLog
 from fastasgi.core.limits cimport Limits
@@ -480,7 +481,7 @@ cdef class Connection:
         peer = self.sink.extra_info("peername")
         if peer is None:
             return "a client that has gone"
-        return "%s:%d" % tuple(peer[:2]) if isinstance(peer, (tuple, list)) else "a unix socket"
+        return endpoint_text(peer) if isinstance(peer, (tuple, list)) else "a unix socket"
 
     cdef int log_refusal(self, dict scope, int status, Py_ssize_t body_bytes, double duration_s) except -1:
         cdef WorkerContext worker = self.worker

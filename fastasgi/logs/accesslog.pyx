@@ -9,6 +9,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 from libc.string cimport memcpy
 
+from fastasgi.codecs.address cimport endpoint_text
 from fastasgi.codecs.heads cimport DECIMAL_ROOM, put_bytes, put_decimal, reason_phrase
 from fastasgi.codecs.text cimport is_token
 
@@ -240,7 +241,7 @@ def escape(text: str) -> str:
 
 def client_text(dict scope) -> str:
     """host:port of the client; empty on a unix socket, as uvicorn's line has it."""
-    return "%s:%d" % tuple(scope["client"]) if scope["client"] else ""
+    return endpoint_text(scope["client"]) if scope["client"] else ""
 
 
 def target_text(dict scope) -> str:
