@@ -99,6 +99,7 @@ class Served:
 
     async def _request(self) -> list[Response]:
         client = self.wire.client_type(*await asyncio.open_connection("127.0.0.1", self.ports[0]))
+        client.writer.write(client.preface)
         await client.put(Request())
         async with asyncio.timeout(WAIT_S):
             responses = await client.responses()

@@ -216,7 +216,7 @@ async def talk_and_end(
 
     Behind the requests go so many bytes of one more.
     """
-    client = await server.connect()
+    client = await server.connect(sends_preface=context is None)
     data = client.encode(*requests) + client.encode(Request())[:begun_bytes]
     if context is None:
         await client.write(data)
@@ -237,7 +237,7 @@ async def talk_and_end(
                 incoming.write(read)
 
     await until_done(tls.do_handshake)
-    tls.write(data)
+    tls.write(client.preface + data)
     with pytest.raises(ssl.SSLWantReadError):
         tls.unwrap()  # sends close_notify; the server's own is still to come
     await client.write(outgoing.read())

@@ -61,6 +61,8 @@ INTERNAL_ERROR = Response(500, [(b"content-type", b"text/plain; charset=utf-8")]
 class Client(Connection):
     """One connection. Reading a response fails where its bytes break the rules of the wire."""
 
+    preface = b""  # what a connection begins with; for whoever opens it to send
+
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         super().__init__(reader, writer)
         self._methods: collections.deque[str] = collections.deque()

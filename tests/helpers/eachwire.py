@@ -60,6 +60,13 @@ each_wire_and_parser = _each([*WIRES, LLHTTP])  # for tests of what parsers of H
 class Served(rawwire.Served):
     """A running server and its clients, which know no wire."""
 
+    async def connect(self, *, sends_preface: bool = True, **options: Any) -> Client:
+        """A new connection; other options as asyncio.open_connection takes them."""
+        client = await super().connect(**options)
+        if sends_preface:
+            client.writer.write(client.preface)
+        return client
+
     async def ask(self, method: str = "GET", target: str = "/", *fields: str, body: bytes = b"") -> Response:
         """The answer on a connection of its own, on which nothing comes behind it."""
         client = await self.connect()

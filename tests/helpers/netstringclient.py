@@ -9,14 +9,11 @@ The payload's first byte is its kind:
   `E`, its end
 - `A`, a WebSocket is open: fields. From there on both sides send RFC 6455 frames.
 
-Lines end with a line feed, fields are ``name: value``.
+Between lines is a line feed; fields are ``name: value``. A client begins with the preface.
 """
-
-import asyncio
 
 from anyclient import FRAMING, Client, Fields, Response
 
-PREFACE = b"netstrings\n"
 PIECE = 16384  # bytes of a body in one netstring, at the most
 
 
@@ -25,13 +22,13 @@ def netstring(kind: bytes, payload: bytes = b"") -> bytes:
     return b"%d:%b%b," % (len(payload) + 1, kind, payload)
 
 
-def _lines(first: str, fields: tuple[str, ...]) -> bytes:
-    return "".join(f"{line}\n" for line in (first, "host: x", *fields)).encode("latin-1")
+def _lines(*lines: str) -> bytes:
+    return "\n".join(lines).encode("latin-1")
 
 
-def _fields(data: bytes) -> Fields:
+def _fields(lines: list[bytes]) -> Fields:
     fields = []
-    for line in data.split(b"\n")[:-1]:
+    for line in lines:
         name, colon, value = line.partition(b": ")
         assert colon, line
         if name.lower() not in FRAMING:
@@ -42,12 +39,10 @@ def _fields(data: bytes) -> Fields:
 class NetstringClient(Client):
     """Speaks netstrings. They say where a body ends, so that its length need not be told."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        super().__init__(reader, writer)
-        writer.write(PREFACE)
+    preface = b"netstrings\n"
 
     def encode_head(self, method: str, target: str, fields: tuple[str, ...], length: int | None) -> bytes:
-        return netstring(b"R", _lines(f"{method} {target}", fields)) + (
+        return netstring(b"R", _lines(f"{method} {target}", "host: x", *fields)) + (
             netstring(b"E") if length == 0 else b""
         )
 
@@ -56,7 +51,7 @@ class NetstringClient(Client):
         return b"".join(pieces) + (netstring(b"E") if is_last else b"")
 
     def encode_handshake(self, target: str, fields: tuple[str, ...]) -> bytes:
-        return netstring(b"W", _lines(target, fields))
+        return netstring(b"W", _lines(target, "host: x", *fields))
 
     async def read_head(self, method: str) -> Response:
         informational: list[Response] = []
@@ -65,7 +60,7 @@ class NetstringClient(Client):
             informational.append(self._head(payload))
             kind, payload = await self._message()
         if kind == b"A":
-            return Response(101, _fields(payload), informational=informational)
+            return Response(101, _fields(payload.split(b"\n")[1:]), informational=informational)
         assert kind == b"S", (kind, payload)
         response = self._head(payload)
         response.body, response.is_whole, response.informational = bytearray(), False, informational
@@ -76,14 +71,14 @@ class NetstringClient(Client):
         if kind == b"B":
             response.body += payload
         elif kind == b"T":
-            response.trailers += _fields(payload)
+            response.trailers += _fields(payload.split(b"\n")[1:])
         else:
             assert (kind, payload) == (b"E", b"")
             response.is_whole = True
 
     def _head(self, payload: bytes) -> Response:
-        status, _, fields = payload.partition(b"\n")
-        return Response(int(status), _fields(fields))
+        status, *lines = payload.split(b"\n")
+        return Response(int(status), _fields(lines))
 
     async def _message(self) -> tuple[bytes, bytes]:
         length = int((await self.reader.readuntil(b":"))[:-1])
