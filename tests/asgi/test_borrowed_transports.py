@@ -17,8 +17,8 @@ from clientframes import PING
 from nestingloop import in_nesting_loop, turn_until
 from reentry import BODY, START, Act, OnLine, ask_within, assert_serves, leave
 from transports import wrap_transports
-from websocketwire import accept, move_clock, open_websocket
-from wire import Response, error_records, handshake, post, read_body, request, respond, served
+from websocketwire import accept, open_websocket
+from wire import Response, error_records, handshake, move_clock, post, read_body, request, respond, served
 
 from fastasgi.sinks.socketsink import ServerProtocol
 

@@ -11,8 +11,17 @@ import pytest
 from anyclient import INTERNAL_ERROR, Request, Response
 from certificates import Authority
 from eachwire import Served, Wire, each_wire, served
+from jumpingloop import in_jumping_loop
 from serving import LineRoute
-from wire import Connection, error_records, in_each_loop, in_loop, read_body, respond, shift_clock
+from wire import (
+    Connection,
+    error_records,
+    in_each_loop,
+    in_loop,
+    read_body,
+    respond,
+    shift_clock,
+)
 
 from fastasgi.logs.accesslog import AccessLog
 from fastasgi.sinks.socketsink import ServerProtocol
@@ -45,6 +54,20 @@ def access_lines(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
         return "".join(lines).splitlines()
 
     return written
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set once a server that starts from now on has seen the end of a client's side."""
+    ended = asyncio.Event()
+
+    class WatchedProtocol(ServerProtocol):
+        def eof_received(self) -> Any:
+            ended.set()
+            return super().eof_received()
+
+    monkeypatch.setattr("fastasgi.server.ServerProtocol", WatchedProtocol)
+    return ended
 
 
 # --- A client that has gone ---
@@ -307,7 +330,7 @@ async def test_a_request_that_lacks_its_body_at_the_end_is_gone(wire: Wire) -> N
 
 
 @each_wire
-@in_each_loop
+@in_jumping_loop
 async def test_a_late_answer_is_written_all_the_same(wire: Wire) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -319,7 +342,7 @@ async def test_a_late_answer_is_written_all_the_same(wire: Wire) -> None:
 
 
 @each_wire
-@in_each_loop
+@in_jumping_loop
 async def test_an_error_is_answered_too(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -364,20 +387,14 @@ async def test_timeout_write_holds_for_who_takes_nothing_of_it(wire: Wire) -> No
 
 @each_wire
 @in_each_loop
-async def test_a_reset_behind_the_end_is_told_at_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    class WatchedProtocol(ServerProtocol):
-        def eof_received(self) -> Any:
-            ended.set()
-            return super().eof_received()
-
+async def test_a_reset_behind_the_end_is_told_at_once(wire: Wire, ended: asyncio.Event) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         waits.set()
         assert await receive() == DISCONNECT
         told.set_result(now())
 
-    monkeypatch.setattr("fastasgi.server.ServerProtocol", WatchedProtocol)
-    waits, ended, told = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop().create_future()
+    waits, told = asyncio.Event(), asyncio.get_running_loop().create_future()
     async with served(app, wire, timeout_keep_alive=0.2) as server:
         client = await server.connect()
         await client.put(Request())
@@ -395,7 +412,7 @@ async def test_a_reset_behind_the_end_is_told_at_once(wire: Wire, monkeypatch: p
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("begun", [True, False])
 @each_wire
-@in_loop
+@in_jumping_loop
 async def test_a_response_that_nobody_took_is_one_line(
     wire: Wire, begun: bool, how: str, access_lines: Callable[[], list[str]]
 ) -> None:
@@ -427,7 +444,7 @@ async def test_a_response_that_nobody_took_is_one_line(
 
 
 @each_wire
-@in_loop
+@in_jumping_loop
 async def test_one_that_was_given_up_is_one_line_too(
     wire: Wire, access_lines: Callable[[], list[str]]
 ) -> None:
@@ -463,6 +480,7 @@ async def test_what_the_server_refuses_within_the_body_is_not_the_clients_leavin
         await client.begin(body=b"abcde")
         await client.send(b"x" * 15)
         assert [answer.status for answer in await client.responses()] == [413]
+        client.close()
         await server.context.registry.wait_idle()
         assert not any("499" in line for line in access_lines())
 

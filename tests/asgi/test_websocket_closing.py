@@ -18,8 +18,8 @@ from websocketapps import (
     disconnected,
     text,
 )
-from websocketwire import WebSocket, accept, close_frame, echo, move_clock, open_websocket
-from wire import error_records, in_each_loop, in_loop, traceback_of
+from websocketwire import WebSocket, accept, close_frame, echo, open_websocket
+from wire import error_records, in_each_loop, in_loop, move_clock, traceback_of
 
 # --- Closing ---
 

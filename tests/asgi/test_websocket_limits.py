@@ -16,8 +16,8 @@ import pytest
 from backpressure import KERNEL_BYTES, MIB, STALL_S, until_stalled
 from clientframes import BINARY, PING, PONG, TEXT, ClientDeflater, frame
 from serving import WAIT_S, ServerProcess
-from websocketwire import DEFLATE, WebSocket, accept, close_frame, echo, move_clock, open_websocket
-from wire import handshake, in_each_loop, in_loop, served
+from websocketwire import DEFLATE, WebSocket, accept, close_frame, echo, open_websocket
+from wire import handshake, in_each_loop, in_loop, move_clock, served
 
 KIB = 2**10
 

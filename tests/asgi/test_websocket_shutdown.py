@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from eachwire import Served, Wire, each_wire, served
+from jumpingloop import in_jumping_loop
 from websocketapps import BODY_MESSAGE, CONNECT, START_MESSAGE, Recorder, disconnected
 from websocketwire import WebSocket, accept, close_frame, open_websocket
-from wire import error_records, in_each_loop, in_loop, respond
+from wire import error_records, in_each_loop, respond
 
 # --- Shutdown ---
 
@@ -77,7 +78,7 @@ async def test_clients_that_do_not_answer_the_close_hold_nothing(
 
 
 @each_wire
-@in_loop
+@in_jumping_loop
 async def test_many_websockets_are_ended_one_after_the_other(wire: Wire) -> None:
     loop = asyncio.get_running_loop()
     app = Recorder()
@@ -102,7 +103,7 @@ async def test_many_websockets_are_ended_one_after_the_other(wire: Wire) -> None
 
 
 @each_wire
-@in_loop
+@in_jumping_loop
 async def test_a_handler_that_hears_of_nothing_is_cancelled_before_the_grace_time_is_over(
     wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -123,7 +124,7 @@ async def test_a_handler_that_hears_of_nothing_is_cancelled_before_the_grace_tim
 
 @pytest.mark.parametrize("accepts", [True, False], ids=["accepts late", "waits on"])
 @each_wire
-@in_loop
+@in_jumping_loop
 async def test_a_handshake_that_is_not_accepted_holds_nothing(
     wire: Wire, accepts: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -151,7 +152,7 @@ async def test_a_handshake_that_is_not_accepted_holds_nothing(
 
 
 @each_wire
-@in_loop
+@in_jumping_loop
 async def test_a_handshake_during_the_end_gets_a_503(wire: Wire) -> None:
     """Idle connections may have one more request where another worker serves already."""
 
@@ -225,7 +226,7 @@ async def test_shutdown_in_a_denial_response(wire: Wire, caplog: pytest.LogCaptu
 
 
 @each_wire
-@in_loop
+@in_jumping_loop
 async def test_shutdown_cancels_an_application_that_stays(
     wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,11 +1,10 @@
 """The client's end of a WebSocket on any wire, frame by frame."""
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
 
 from clientframes import BINARY, CLOSE, PING, PONG, TEXT, frame
-from wire import Connection, Served
+from wire import Connection
 
 DEFLATE = "sec-websocket-extensions: permessage-deflate"
 
@@ -96,24 +95,6 @@ async def open_websocket(
     response = await client.shake(*fields, target=target, behind=behind)
     assert response.status == 101, response
     return WebSocket(client, response)
-
-
-async def move_clock(running: Served, offset_s: float) -> None:
-    """Have one tick of the worker at so many seconds from now."""
-    loop = asyncio.get_running_loop()
-    time = loop.time
-    ticked = loop.create_future()
-
-    def tick() -> None:
-        loop.time = lambda: time() + offset_s  # type: ignore[method-assign]
-        try:
-            running.context.tick()
-        finally:
-            del loop.time
-        ticked.set_result(None)
-
-    loop.call_soon(tick)
-    await ticked
 
 
 # --- Applications ---

@@ -312,6 +312,24 @@ def handshake(*fields: str, target: str = "/") -> bytes:
     return request(f"GET {target} HTTP/1.1", *OPENING, *fields)
 
 
+async def move_clock(running: Served, offset_s: float) -> None:
+    """Have one tick of the worker at so many seconds from now."""
+    loop = asyncio.get_running_loop()
+    time = loop.time
+    ticked = loop.create_future()
+
+    def tick() -> None:
+        loop.time = lambda: time() + offset_s  # type: ignore[method-assign]
+        try:
+            running.context.tick()
+        finally:
+            del loop.time
+        ticked.set_result(None)
+
+    loop.call_soon(tick)
+    await ticked
+
+
 # --- What the server has read ---
 
 

@@ -263,6 +263,7 @@ async def test_what_is_no_proxy_header_or_no_tls_behind_it(
         await client.write(data)
         with contextlib.suppress(ConnectionError):
             assert b"hello" not in await client.rest()
+        client.close()
         waiting = await running.connect()
         await waiting.write(PROXY_LINE[:10])
         waiting.close()

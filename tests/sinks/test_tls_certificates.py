@@ -312,6 +312,8 @@ async def test_a_server_name_that_is_not_ascii_is_refused(
     async with served(hello, log_config=None, **settings) as running:
         for data in (bad, cut_into(50, bad), bad + bad):
             assert await running.talk(data) == ALERT + b"\x70"  # unrecognized_name
+        for client in running.clients:
+            client.close()
         await until_closed(running)
     told = [record.getMessage() for record in caplog.records if "TLS handshake" in record.getMessage()]
     assert [text.rpartition(" failed: ")[2] for text in told] == ["unrecognized name"] * 3
