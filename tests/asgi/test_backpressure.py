@@ -153,37 +153,39 @@ PATIENCE_S = 5.0  # in which an application may send to nobody
 LEAVING = ["/answered", "/waits", "/cancels", "/errs", "/works on", "/left", "/streams"]
 
 
+async def end_by_path(scope: Any, receive: Any, send: Any) -> None:
+    """Ends as its path says, or when its client leaves."""
+    path = scope["path"]
+    if path == "/waits":
+        await read_body(receive)
+        await asyncio.sleep(0)
+    elif path == "/cancels":
+        task = asyncio.create_task(receive())
+        await asyncio.sleep(0)
+        task.cancel()
+    elif path == "/errs":
+        with contextlib.suppress(RuntimeError):
+            await send({"type": "http.x"})
+    elif path == "/left":
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        return
+    elif path == "/streams":
+        await send({"type": "http.response.start", "status": 200})
+        with contextlib.suppress(OSError):
+            while True:
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+                await asyncio.sleep(0)
+        return
+    await respond(send, b"ok")
+    if path == "/works on":
+        await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize("path", LEAVING)
 @each_wire
 @in_each_loop
 async def test_nothing_is_left_for_the_garbage_collector(wire: Wire, path: str) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        path = scope["path"]
-        if path == "/waits":
-            await read_body(receive)
-            await asyncio.sleep(0)
-        elif path == "/cancels":
-            task = asyncio.create_task(receive())
-            await asyncio.sleep(0)
-            task.cancel()
-        elif path == "/errs":
-            with contextlib.suppress(RuntimeError):
-                await send({"type": "http.x"})
-        elif path == "/left":
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            return
-        elif path == "/streams":
-            await send({"type": "http.response.start", "status": 200})
-            with contextlib.suppress(OSError):
-                while True:
-                    await send({"type": "http.response.body", "body": b"x", "more_body": True})
-                    await asyncio.sleep(0)
-            return
-        await respond(send, b"ok")
-        if path == "/works on":
-            await asyncio.sleep(0)
-
     async def use(server: Any) -> None:
         client = await server.connect()
         await client.put(Request("GET", path.replace(" ", "%20")))
@@ -201,7 +203,7 @@ async def test_nothing_is_left_for_the_garbage_collector(wire: Wire, path: str) 
         shift_clock(PATIENCE_S)
         await registry.wait_idle()
 
-    async with served(app, wire) as server:
+    async with served(end_by_path, wire) as server:
         await use(server)
         await until_idle(server)
         gc.collect()

@@ -313,6 +313,52 @@ async def test_a_thread_without_an_event_loop_can_await_nothing(wire: Wire) -> N
     assert await ask(app, wire) == OK
 
 
+class Intruder:
+    """Has values for a message which send messages of the same request while that one is taken."""
+
+    def __init__(self, send: Any, refused: list[BaseException]) -> None:
+        self._send, self._refused = send, refused
+
+    def send_now(self) -> None:
+        for message in (START, BODY):
+            try:
+                self._send(message).send(None)
+            except (RuntimeError, StopIteration) as error:
+                self._refused.append(error)
+
+    def each(self, value: Any) -> Any:
+        self.send_now()
+        yield value
+
+    def body(self) -> bytes:
+        class Body(bytes):
+            def __bytes__(_) -> bytes:
+                self.send_now()
+                return b"ok"
+
+        return Body(b"ok")
+
+    def path(self, path: Path) -> Any:
+        class Location:
+            def __fspath__(_) -> str:
+                self.send_now()
+                return str(path)
+
+        return Location()
+
+    def kind(self, text: str) -> str:
+        class Kind(str):
+            __slots__ = ()
+
+            def __eq__(kind, other: object) -> bool:
+                self.send_now()
+                return str.__eq__(kind, other)
+
+            __hash__ = str.__hash__
+
+        return Kind(text)
+
+
 @pytest.mark.parametrize("place", ["headers", "links", "trailers", "body", "path", "type"])
 @each_wire
 @in_loop
@@ -324,56 +370,23 @@ async def test_a_send_out_of_a_message_that_is_being_taken_is_refused(
     refused: list[BaseException] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        def send_now() -> None:
-            for message in (START, BODY):
-                try:
-                    send(message).send(None)
-                except (RuntimeError, StopIteration) as error:
-                    refused.append(error)
-
-        def fields() -> Any:
-            send_now()
-            yield b"a", b"b"
-
-        def links() -> Any:
-            send_now()
-            yield b"</a>"
-
-        class Body(bytes):
-            def __bytes__(self) -> bytes:
-                send_now()
-                return b"ok"
-
-        class Location:
-            def __fspath__(self) -> str:
-                send_now()
-                return str(tmp_path / "file")
-
-        class Kind(str):
-            __slots__ = ()
-
-            def __eq__(self, other: object) -> bool:
-                send_now()
-                return str.__eq__(self, other)
-
-            __hash__ = str.__hash__
-
+        intruder = Intruder(send, refused)
         if place == "links":
-            await send({"type": "http.response.early_hint", "links": links()})
+            await send({"type": "http.response.early_hint", "links": intruder.each(b"</a>")})
         await send(
             {
                 **START,
-                "type": Kind(START["type"]) if place == "type" else START["type"],
-                "headers": fields() if place == "headers" else [],
+                "type": intruder.kind(START["type"]) if place == "type" else START["type"],
+                "headers": intruder.each((b"a", b"b")) if place == "headers" else [],
                 "trailers": place == "trailers",
             }
         )
         if place == "path":
-            await send({"type": "http.response.pathsend", "path": Location()})
+            await send({"type": "http.response.pathsend", "path": intruder.path(tmp_path / "file")})
         else:
-            await send({**BODY, "body": Body(b"ok") if place == "body" else b"ok"})
+            await send({**BODY, "body": intruder.body() if place == "body" else b"ok"})
         if place == "trailers":
-            await send({"type": "http.response.trailers", "headers": fields()})
+            await send({"type": "http.response.trailers", "headers": intruder.each((b"a", b"b"))})
 
     (tmp_path / "file").write_bytes(b"ok")
     answer = await ask(app, wire)

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from certificates import PASSWORD, Authority, Pair, encrypt_key
 from serving import WAIT_S, Start, signal_set
+from tlspeer import noting
 from wire import error_records, hello, in_loop, request, served
 
 from fastasgi import Config
@@ -295,12 +296,7 @@ async def test_changed_files_are_for_new_connections_and_bad_ones_for_none(
 ) -> None:
     caplog.set_level(logging.INFO, "fastasgi.error")
     scopes: list[Any] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        scopes.append(scope)
-        await hello(scope, receive, send)
-
-    async with served(app, log_config=None, **pair.settings) as running:
+    async with served(noting(scopes), log_config=None, **pair.settings) as running:
         tls = running.server.config.tls
         first_pem = pair.pem
         times = itertools.count(asyncio.get_running_loop().time() + 1000)  # from here on, nobody else looks
