@@ -110,7 +110,8 @@ drill: install-test
 	DRILL=$(DRILL) $(IN_VENV) -m pytest $(PYTEST_ARGS) --timeout 1200 $(DRILL_TESTS)
 
 docs: install
-	$(IN_VENV) -c 'import fastasgi.settings.document as d, fastasgi; print(d.settings_document(fastasgi.Config), end="")' > docs/settings.md
+	$(IN_VENV) -c "from fastasgi.settings.document import settings_document; from fastasgi import Config; \
+		print(settings_document(Config), end='')" > docs/settings.md
 
 dist: $(VENV)/.requirements-dev.txt
 	rm -rf dist $(DIST_VENV)

@@ -194,7 +194,7 @@ main = SettingsCommand(
     epilog=(
         "Each setting can also be given in the environment, as FASTASGI_TIMEOUT_KEEP_ALIVE=10, and in a TOML "
         "file, as timeout_keep_alive=10 in the table [tool.fastasgi] of pyproject.toml. The command line "
-        "goes before the environment, the environment before the file."
+        "wins over the environment, and the environment over the file."
     ),
     params=[
         click.Argument(["app"], required=False, metavar="APP"),

@@ -924,7 +924,7 @@ class Config:
         return sockets
 
     def _binds(self) -> list[Bind]:
-        """What goes before host and port, if it is given."""
+        """The addresses that are given in place of host and port."""
         if self.bind:
             return [parse_bind(text) for text in self.bind]
         if self.fd is not None:

@@ -23,10 +23,7 @@ from fastasgi.errors import STARTUP_FAILURE as STARTUP_FAILURE
 from fastasgi.logging import log_mapping, log_process
 from fastasgi.logs.accessroute import make_access_log
 from fastasgi.serverstate import ServerState as ServerState
-from fastasgi.shutdown import BROKEN_OFF_S as BROKEN_OFF_S
-from fastasgi.shutdown import FORCED_LIFESPAN_TIMEOUT_S as FORCED_LIFESPAN_TIMEOUT_S
-from fastasgi.shutdown import FORCED_PHASE_TIMEOUT_S, Shutdown
-from fastasgi.shutdown import LIFESPAN_END_S as LIFESPAN_END_S
+from fastasgi.shutdown import FORCED_PHASE_TIMEOUT_S, LIFESPAN_END_S, Shutdown
 from fastasgi.sinks.socketsink import ServerProtocol
 from fastasgi.sinks.tlssink import TLSProtocol, TLSWorker
 from fastasgi.system.handlers import SignalHandlers, is_main_thread

@@ -34,7 +34,7 @@ config          errors trust sinks application system settings tls logging middl
 serverstate     core
 shutdown        core application
 server          errors logs core wires sinks application system endpoints logging config serverstate shutdown
-processes       errors application system settings logging config server
+processes       errors application system settings logging config shutdown server
 launch          errors system logging config server processes
 cli             errors settings config processes launch
 supervisors     errors config server processes

@@ -5,7 +5,7 @@ import logging
 from fastasgi.config import Config
 from fastasgi.processes.slot import STEADY_S
 from fastasgi.processes.workerprocess import WorkerProcess
-from fastasgi.server import BROKEN_OFF_S, FORCED_LIFESPAN_TIMEOUT_S, LIFESPAN_END_S
+from fastasgi.shutdown import BROKEN_OFF_S, FORCED_LIFESPAN_TIMEOUT_S, LIFESPAN_END_S
 
 logger = logging.getLogger("fastasgi.error")
 
