@@ -678,14 +678,16 @@ class Config:
         default_text=f"{DEFAULT_THREADS}",
     )
 
-    asks_for_workers: bool = field(default=False, init=False)  # one, too, which workers is by default
+    asks_for_workers: bool = field(default=False, init=False)  # also for 1, which workers is by default too
     loaded: bool = field(default=False, init=False)
     loaded_app: Any = field(default=None, init=False, repr=False)
     asgi_version: str = field(default="3.0", init=False)
     encoded_headers: list[tuple[bytes, bytes]] = field(default_factory=list, init=False, repr=False)
     socket_files: list[SocketFile] = field(default_factory=list, init=False, repr=False)
     is_bound_to_host: bool = field(default=False, init=False, repr=False)
-    uvicorn_names: list[str] = field(default_factory=list, init=False, repr=False)  # that log_config has
+    uvicorn_names: list[str] = field(
+        default_factory=list, init=False, repr=False
+    )  # the names of uvicorn's that log_config has
     tls: TLS | None = field(default=None, init=False, repr=False)
     tls_files: TLSFiles | None = field(default=None, init=False, repr=False)
 

@@ -90,7 +90,7 @@ def _serve_alone(config: Config) -> None:
     server = StandaloneServer(config)
     sockets = None
     with server.at_exit:
-        # Before anybody can know whom to signal
+        # Set before the pid file tells others whom to signal
         handlers = server.at_exit.enter_context(SignalHandlers())
         if hasattr(signal, "SIGUSR1"):
             handlers.set(signal.SIGUSR1, lambda *_: reopen_log_files())
@@ -101,7 +101,7 @@ def _serve_alone(config: Config) -> None:
             pid_file.write()
             server.at_exit.callback(pid_file.remove)
         if config.user is not None or config.group is not None:
-            # The application is imported with the rights it will have, the sockets are bound with ours
+            # Sockets are bound before the process becomes that user, the application is imported after it
             sockets = config.bind_sockets()
             for sock in sockets:
                 sock.listen(config.backlog)
@@ -111,7 +111,7 @@ def _serve_alone(config: Config) -> None:
             config.load_app()
             server.run(sockets)
         except KeyboardInterrupt:
-            if not server.started:  # it came while the application was imported
+            if not server.started:  # Ctrl-C came while the application was imported
                 sys.exit(128 + signal.SIGINT)
     if not server.started:
         sys.exit(STARTUP_FAILURE)

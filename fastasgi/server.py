@@ -1,6 +1,6 @@
-"""One server in one event loop: starts the application, serves, stops in phases.
+"""One server in one event loop: starts the application, listens, handles signals, ends.
 
-Knows its process, and no other one: ``launch`` decides how many there are.
+Must not know: other processes. ``launch`` decides how many there are.
 """
 
 import asyncio
@@ -191,7 +191,7 @@ class Server:
         try:
             await self._start_lifespan()
             log_mapping(self.config.uvicorn_names)
-            # The application's start-up may have set up logging
+            # Not before, since the application's start-up may have set up logging
             self.context = self._make_context()
             self.on_context(self.context)
             self.server_state.follow(self.context)
@@ -228,7 +228,7 @@ class Server:
                 await end.see_through(end.give_up(self.lifespan, starting))
                 logger.error("Application startup was broken off")
         if not is_done:
-            # As a shell tells the signals that have ended a process
+            # The exit code by which a shell tells of a signal that has ended a process
             sys.exit(128 + self._captured_signals[-1] if self._captured_signals else STARTUP_FAILURE)
         starting.result()
         if self.lifespan.should_exit:
@@ -286,7 +286,7 @@ class Server:
             if sys.version_info >= (3, 13):
                 options["cleanup_socket"] = False  # the file is left to whoever bound the socket
         server = await create(factory, **options)
-        self.servers.append(server)  # before it accepts: a cancellation may come now
+        self.servers.append(server)  # before it accepts, since a cancellation may come meanwhile
         await server.start_serving()
 
     def _tick_soon(self) -> None:
@@ -337,7 +337,7 @@ class Server:
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, let running requests end within their times, and stop the application."""
         await self._drain()
-        # Each turn of the event loop accepts what waits on the sockets
+        # Connections that wait on the sockets are accepted in these turns of the event loop
         for _ in range(2):
             await asyncio.sleep(0)
         self._stop_listening(sockets or [])

@@ -1,4 +1,5 @@
-"""The user's application: finding it, telling its interface, and its start and end.
+"""The user's application: finding it, telling its interface, its event loop, its start and end.
 
-Knows import strings, ASGI 2 and 3, WSGI, the lifespan protocol. Must not know: connections, worker processes.
+Knows import strings, ASGI 2 and 3, WSGI, the lifespan protocol. Must not know: Config, connections, worker
+processes.
 """

@@ -1,4 +1,4 @@
-"""Finds the object that a ``module:attribute`` text names, and tells whose an error of loading it is."""
+"""Finds the object that a ``module:attribute`` text names, and tells whose code has failed meanwhile."""
 
 import importlib
 import importlib.machinery

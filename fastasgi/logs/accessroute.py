@@ -25,25 +25,26 @@ def make_access_log(enabled: bool, line_format: str | None) -> AccessLog | None:
 
 
 class AccessRoute:
-    """The way of access lines, which may be another one each time that one looks.
+    """Where access lines go, which may have changed each time that one looks.
 
-    With the default handler in force lines are taken by ``write``, which writes to its stream; with any other
-    handler, filter, formatter or propagation each line goes through ``logger``. Meanwhile records that should
-    not overtake lines have ``flush`` called first: those of the server's own logger, and from level ERROR on
-    those that reach the handlers of the root logger.
+    If the logger has the default handler and nothing else, batches of lines are given to ``write``, which
+    writes them to that handler's stream. With any other handler, filter, formatter or propagation each line
+    goes through ``logger``. While lines wait for ``write``, some records must not overtake them, and have
+    ``flush`` called first: all of the server's own logger, and from level ERROR on those that reach the
+    handlers of the root logger.
     """
 
     def __init__(self, line_format: str | None) -> None:
-        self.logger: logging.Logger | None = None  # None: write takes the lines
-        self.prefix = ""  # of uvicorn's line, for write
+        self.logger: logging.Logger | None = None  # None if lines are given to write
+        self.prefix = ""  # with which each of uvicorn's lines begins, if they are given to write
         self.use_colors = False
-        self.at_once = False  # somebody sees each line as it is written
-        self.descriptor = -1  # that the lines end up at; -1: not known
+        self.at_once = False  # lines are not to wait for a batch, since they go to a terminal
+        self.descriptor = -1  # file descriptor that write writes to; -1 if it is not known
         self.flush: Callable[[], None] = lambda: None
         self._has_format = line_format is not None
         self._handler: logging.StreamHandler[TextIO] | None = None
         self._first = _WriteFirst(self)
-        self._preceded: list[logging.Handler] = []  # those that have _first
+        self._preceded: list[logging.Handler] = []  # handlers that have the filter _first
 
     def look(self) -> bool:
         """Look again; nothing may wait to be written. Returns whether anything would be."""

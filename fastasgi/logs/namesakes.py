@@ -18,7 +18,7 @@ THEIR_CLASSES, OUR_CLASSES = "uvicorn.logging", "fastasgi.logging"
 _DISABLE = logging.config._handle_existing_loggers.__code__  # type: ignore[attr-defined]
 
 
-# Loggers
+# --- Loggers ---
 
 
 class PairedLogger(logging.Logger):
@@ -137,7 +137,7 @@ def used_names() -> list[str]:
     return [logger.name for logger in loggers if isinstance(logger, Namesake) and logger.is_used]
 
 
-# Configurations
+# --- Configurations ---
 
 
 class BuiltIn(dict[str, Any]):

@@ -23,9 +23,9 @@ Kind = Literal[
 
 HIDDEN = "(hidden)"  # shown in place of a secret
 
-FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.1: token
-FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 §5.5
-# What frames a message, or tells of this one (RFC 9110 §6.6.1, §7.6.1, §8.6)
+FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.1: token
+FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 section 5.5
+# What frames a message, or tells of this one (RFC 9110 sections 6.6.1, 7.6.1 and 8.6)
 MESSAGE_FIELDS = frozenset(
     ("connection", "content-length", "date", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
 )

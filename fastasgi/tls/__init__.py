@@ -1,4 +1,4 @@
 """Certificates and the contexts made of them, by the name that a client asks for; files that change.
 
-Knows the ``ssl`` module and PEM. Must not know: connections and their bytes.
+Knows the ``ssl`` module and PEM. Must not know: Config, connections and their bytes.
 """

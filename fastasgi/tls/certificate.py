@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 # DER: the two context-specific tags of TBSCertificate
 _VERSION, _EXTENSIONS = 0xA0, 0xA3
-_DNS_NAME = 0x82  # RFC 5280 §4.2.1.6: GeneralName
+_DNS_NAME = 0x82  # RFC 5280 section 4.2.1.6: GeneralName
 
 _SUBJECT_ALT_NAME = bytes.fromhex("551d11")
 _COMMON_NAME = bytes.fromhex("550403")
 
-# RFC 4514 §3: the types that are written by name
+# Types that RFC 4514 section 3 writes by name
 _SHORT_NAMES = {
     _COMMON_NAME: "CN",
     bytes.fromhex("550406"): "C",
@@ -123,7 +123,10 @@ def _text(tag: int, content: bytes) -> str | None:
 
 
 def _attribute(identifier: bytes, tag: int, content: bytes) -> str:
-    """RFC 4514 §2.3 and §2.4: a type that has no short name goes with its value's own encoding."""
+    """An attribute as text: its type's short name and its value, else both as they are encoded.
+
+    RFC 4514 sections 2.3 and 2.4.
+    """
     text = _text(tag, content)
     if identifier in _SHORT_NAMES and text is not None:
         return f"{_SHORT_NAMES[identifier]}={_escaped(text)}"
@@ -143,7 +146,7 @@ def _escaped(text: str) -> str:
 
 
 def _dotted(identifier: bytes) -> str:
-    """An object identifier in dotted decimals (X.690 §8.19)."""
+    """An object identifier in dotted decimals (X.690 section 8.19)."""
     numbers, number = [], 0
     for byte in identifier:
         number = number << 7 | byte & 0x7F

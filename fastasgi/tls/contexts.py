@@ -107,7 +107,7 @@ class TLS:
     def context_for(self, name: str | None) -> ssl.SSLContext:
         """The context whose certificate is for the host that a client names, otherwise the first one.
 
-        A wildcard stands for one label (RFC 6125 §6.4.3).
+        A wildcard stands for one label (RFC 6125 section 6.4.3).
         """
         first, by_name = self._contexts
         if not by_name or not name:
