@@ -257,32 +257,9 @@ cdef class HTTPExchange(Exchange):
 
     cdef object take_file(self, str kind, dict message):
         """http.response.pathsend and http.response.zerocopysend: a file's bytes as a piece of the body."""
-        cdef object file, given
-        cdef long long offset = 0
-        cdef long long count, most
-        cdef bint more = False
-        if kind == HTTP_PATHSEND:
-            file = open_regular(message["path"])
-        else:
-            given = message["file"]
-            # A descriptor of our own: the application may close its own once send() has returned
-            file = os.fdopen(os.dup(given.fileno() if hasattr(given, "fileno") else given), "rb", buffering=0)
-            more = message.get("more_body", False)
-            given = message.get("offset")
-            offset = file.tell() if given is None else whole_number(given, f"{kind}: offset")
-        if offset < 0:
-            raise ValueError(f"{kind}: offset {offset} is negative")
-        count = max(0, os.fstat(file.fileno()).st_size - offset)
-        if kind == HTTP_ZEROCOPYSEND:
-            given = message.get("count")
-            if given is not None:
-                most = whole_number(given, f"{kind}: count")
-                if most < 0:
-                    raise ValueError(f"{kind}: count {most} is negative")
-                count = min(count, most)
-            if message.get("offset") is None:
-                # As sendfile() does where it is given no offset
-                file.seek(offset + count)
+        cdef long long count
+        cdef bint more
+        file, offset, count, more = file_piece(kind, message)
         self.count_body(count, more)
         if self.state == START_HELD:
             if self.content_length < 0 and not more and not self.wants_trailers and (self.is_head or not self.bodiless):
@@ -351,13 +328,8 @@ cdef class HTTPExchange(Exchange):
         self.scope = None
         if scope is None or self.worker.access_log is None:
             return 0
-        try:
-            self.worker.access_log.record(
-                scope, status, 0 if self.bodiless else self.body_sent, time.perf_counter() - self.started_at)
-        except Exception as error:
-            # A formatter or handler of the user's may raise; the exchange is none of its business
-            self.worker.logger.log_error("Exception in the access log", error)
-        return 0
+        return self.worker.record_access(
+            scope, status, 0 if self.bodiless else self.body_sent, time.perf_counter() - self.started_at)
 
     cdef int feed_disconnect(self) except -1:
         if self.websocket is not None:
@@ -492,6 +464,37 @@ cdef class HTTPExchange(Exchange):
 
     cdef int ended(self) except -1:
         raise NotImplementedError
+
+
+cdef tuple file_piece(str kind, dict message):
+    """What a message asks for: the file, open, the offset and the number of bytes, and whether more body follows."""
+    cdef object file, given
+    cdef long long offset = 0
+    cdef long long count, most
+    cdef bint more = False
+    if kind == HTTP_PATHSEND:
+        file = open_regular(message["path"])
+    else:
+        given = message["file"]
+        # A descriptor of our own: the application may close its own once send() has returned
+        file = os.fdopen(os.dup(given.fileno() if hasattr(given, "fileno") else given), "rb", buffering=0)
+        more = message.get("more_body", False)
+        given = message.get("offset")
+        offset = file.tell() if given is None else whole_number(given, f"{kind}: offset")
+    if offset < 0:
+        raise ValueError(f"{kind}: offset {offset} is negative")
+    count = max(0, os.fstat(file.fileno()).st_size - offset)
+    if kind == HTTP_ZEROCOPYSEND:
+        given = message.get("count")
+        if given is not None:
+            most = whole_number(given, f"{kind}: count")
+            if most < 0:
+                raise ValueError(f"{kind}: count {most} is negative")
+            count = min(count, most)
+        if message.get("offset") is None:
+            # As sendfile() does where it is given no offset
+            file.seek(offset + count)
+    return file, offset, count, more
 
 
 cdef object open_regular(path):

@@ -226,10 +226,15 @@ cdef Py_ssize_t parse_head(FrameDecoder decoder, const uint8_t* p, Py_ssize_t n)
     if n < size:
         return 0
     memcpy(&decoder.key, p + size - 4, 4)
-    decoder.in_payload = True
     decoder.final = p[0] & FIN != 0
-    decoder.opcode = <uint8_t>opcode
     decoder.left = <int64_t>length
+    return -1 if begin_frame(decoder, opcode, compressed) == FAILED else size
+
+
+cdef int begin_frame(FrameDecoder decoder, int opcode, bint compressed) except -1:
+    """0, or FAILED."""
+    decoder.in_payload = True
+    decoder.opcode = <uint8_t>opcode
     if opcode == OP_TEXT or opcode == OP_BINARY:
         decoder.message = <uint8_t>opcode
         decoder.compressed = compressed
@@ -237,9 +242,8 @@ cdef Py_ssize_t parse_head(FrameDecoder decoder, const uint8_t* p, Py_ssize_t n)
     elif opcode == OP_CONTINUATION:
         decoder.fragments += 1
         if decoder.fragments > MAX_FRAGMENTS:
-            fail(decoder, CLOSE_TOO_BIG, f"a message has more than {MAX_FRAGMENTS} fragments")
-            return -1
-    return size
+            return fail(decoder, CLOSE_TOO_BIG, f"a message has more than {MAX_FRAGMENTS} fragments")
+    return 0
 
 
 cdef int check_first_byte(FrameDecoder decoder, uint8_t first, int opcode) except -1:

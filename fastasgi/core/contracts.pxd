@@ -63,6 +63,8 @@ cdef class WorkerContext:
         self.entered = was
         self.tasks.in_callback = False
     cdef int note_nesting(self) except -1
+    # A line of the access log, which is on. Body bytes on the wire, and the time since the head came; -1: not known
+    cdef int record_access(self, dict scope, int status, long long body_bytes, double duration_s) except -1
 
 
 cdef enum:

@@ -130,6 +130,13 @@ cdef class WorkerContext:
             if connection.sink is not None:
                 connection.sink.abort()
 
+    cdef int record_access(self, dict scope, int status, long long body_bytes, double duration_s) except -1:
+        try:
+            return self.access_log.record(scope, status, body_bytes, duration_s)
+        except Exception as error:
+            # A formatter or handler of the user's may raise, which is no business of the request's
+            return self.logger.log_error("Exception in the access log", error)
+
     cdef int note_nesting(self) except -1:
         """Tasks run outside our callbacks from now on, so that no read memory is lent while they do. What runs inside
         one at this moment may wait for what its client has sent already, or for the answer to what is held back."""
@@ -487,12 +494,8 @@ cdef class Connection:
         cdef WorkerContext worker = self.worker
         if worker.access_log is None or self.sink is None:
             return 0
-        try:
-            worker.access_log.record(
-                unknown_scope(self.sink) if scope is None else scope, status, body_bytes, duration_s)
-        except Exception as error:
-            worker.logger.log_error("Exception in the access log", error)
-        return 0
+        return worker.record_access(
+            unknown_scope(self.sink) if scope is None else scope, status, body_bytes, duration_s)
 
 
 cdef class Wire:

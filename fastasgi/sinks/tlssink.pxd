@@ -4,6 +4,7 @@ Must not know: certificates and settings (see tls), what the decrypted bytes mea
 """
 
 from fastasgi.codecs.clienthello cimport ClientHello
+from fastasgi.codecs.tlsrecords cimport RecordCursor
 from fastasgi.core.contracts cimport Connection
 from fastasgi.core.memory cimport ReadBuffer
 from fastasgi.sinks.socketsink cimport SocketSink
@@ -59,18 +60,13 @@ cdef class TLSSink(SocketSink):
         # Of the read under way, what is not decrypted; both NULL between two reads
         char* records_at
         char* records_end
-        # The record that is coming in
-        unsigned char[5] header         # RFC 8446 section 5.1: type, version, length
-        int header_length               # bytes of it that have come
-        int body_left                   # bytes of its body that have not
+        RecordCursor record             # that is coming in
 
     cdef int feed(self, char* p, Py_ssize_t n) except -1        # bytes from the network
     cdef int feed_records(self) except -1
     cdef int wrap(self, str name) except -1
     cdef int refuse_hello(self, ClientHello hello) except -1
-    cdef Py_ssize_t follow_record(self, const char* p, Py_ssize_t n) noexcept
     cdef bint shake(self) except -1
-    cdef int establish(self) except -1
     cdef Py_ssize_t decrypt(self, char* p, Py_ssize_t room) except -2
     cdef int deliver(self, ReadBuffer plain, Py_ssize_t n) except -1
     cdef int peer_has_ended(self) except -1

@@ -9,13 +9,13 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from fastasgi.codecs.clienthello cimport ClientHello, is_retry_request
+from fastasgi.codecs.tlsrecords cimport follow_record
 from fastasgi.core.contracts cimport END, END_GENTLY, ByteSink, Connection, WorkerContext
 from fastasgi.core.memory cimport READ_SIZE, ReadBuffer, unlent
 from fastasgi.sinks.socketsink cimport SocketSink
 
 cdef enum:
     MOST_PLAIN = 16384                  # bytes of plain text in a record (RFC 8446 section 5.1)
-    MOST_RECORD = 18432                 # bytes of a record's body (RFC 5246 section 6.2.3; TLS 1.3 allows fewer)
     PUMP_SIZE = 262144                  # bytes encrypted before the transport is asked whether it takes more
     CONTROL_LIMIT = 65536               # bytes of OpenSSL's own answers that wait for a peer which reads nothing
 
@@ -141,7 +141,7 @@ cdef class TLSSink(SocketSink):
             self.records_at = self.records_end
             return self.feed(PyBytes_AS_STRING(joined), len(joined))
         if not self.established and self.hello is None:
-            if self.header_length == 0 and b"A"[0] <= p[0] <= b"Z"[0]:
+            if self.record.header_length == 0 and b"A"[0] <= p[0] <= b"Z"[0]:
                 return self.refuse_plain(p, n)
             if self.tls is None:
                 if self.tls_worker.source.needs_name:
@@ -186,10 +186,10 @@ cdef class TLSSink(SocketSink):
                 records = hello.records
                 self.records_at = PyByteArray_AS_STRING(records)
                 self.records_end = self.records_at + len(records)
-            n = self.follow_record(self.records_at, self.records_end - self.records_at)
+            n = follow_record(&self.record, self.records_at, self.records_end - self.records_at)
             self.records_at += n
             self.incoming.write(borrowed(self.records_at - n, n))
-            if self.header_length:
+            if self.record.header_length:
                 break                   # the record goes on in the next read
             if not self.established:
                 if not self.shake():
@@ -227,32 +227,9 @@ cdef class TLSSink(SocketSink):
         SocketSink.write(self, alert, len(alert))
         return self.give_up(hello.fault)
 
-    cdef Py_ssize_t follow_record(self, const char* p, Py_ssize_t n) noexcept:
-        """How many of n bytes belong to the current record. header_length is 0 after its last one.
-
-        What can't be a record is taken whole: OpenSSL is to refuse it, before more of it is waited for.
-        """
-        cdef Py_ssize_t used = 0
-        cdef Py_ssize_t body
-        while self.header_length < 5:
-            if used == n:
-                return n
-            self.header[self.header_length] = <unsigned char>p[used]
-            self.header_length += 1
-            used += 1
-            if self.header_length == 5:
-                self.body_left = self.header[3] << 8 | self.header[4]
-                if not 20 <= self.header[0] <= 24 or self.header[1] != 3 or self.body_left > MOST_RECORD:
-                    self.header_length = 0
-                    return n
-        body = min(n - used, self.body_left)
-        self.body_left -= <int>body
-        if self.body_left == 0:
-            self.header_length = 0
-        return used + body
-
     cdef bint shake(self) except -1:
         """Go on with the handshake; returns whether to go on reading."""
+        cdef Connection handshake = self.connection
         try:
             self.tls.do_handshake()
         except WantRead:
@@ -268,17 +245,12 @@ cdef class TLSSink(SocketSink):
             if fault is not None:
                 self.give_up(fault)
                 return False
-        self.establish()
-        return self.established
-
-    cdef int establish(self) except -1:
-        cdef Connection handshake = self.connection
         if handshake is None:
-            return 0                    # lost meanwhile
+            return False                # lost meanwhile
         self.established = True
         handshake.leave_sink()
         self.worker.opener.open_wire(self, self.tls.selected_alpn_protocol())
-        return 0
+        return True
 
     cdef Py_ssize_t decrypt(self, char* p, Py_ssize_t room) except -2:
         """Plain text of the record that has come; -1 where nothing more is to be read."""

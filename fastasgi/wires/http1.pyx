@@ -3,18 +3,16 @@
 import os
 import time
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawFree
-from libc.string cimport memchr
 
 from fastasgi._parser cimport (
     HeadParser, LlhttpHeadParser, RequestHead, has_forwarded, headers_of, is_of_head, method_of, path_of,
-    skip_blank_lines, unlent_parser,
+    unlent_parser,
 )
 from fastasgi.asgi.exchange cimport Exchange
 from fastasgi.asgi.http cimport DISCARD_LIMIT, HTTPExchange
-from fastasgi.asgi.httpconnection cimport TOO_BUSY, TOO_LARGE, HTTPConnection
-from fastasgi.codecs.chunked cimport chunked_decode, chunked_reset
+from fastasgi.asgi.httpconnection cimport TOO_BUSY, TOO_LARGE
 from fastasgi.codecs.heads cimport (
     CHUNK_HEAD_ROOM, FRAMED_BY_CHUNKS, FRAMED_BY_CLOSE, FRAMED_BY_HEAD, SAY_CLOSE, SAY_KEEP_ALIVE, SAY_NOTHING,
     ResponseHead, fields_size, framing_of, head_room, put_bytes, put_chunk_head, put_fields, put_head, reason_phrase,
@@ -24,6 +22,7 @@ from fastasgi.core.contracts cimport (
     JOIN_LIMIT, PEER_HAS_ENDED, PEER_IS_GONE, ByteSink, Connection, Wire, WorkerContext, unknown_scope,
 )
 from fastasgi.wires.handshake cimport Handshake, accept_key, read_handshake, refused
+from fastasgi.wires.http1input cimport READ_CHUNKS, READ_HEAD, READ_LENGTH, READ_NOTHING, HTTP1Input
 from fastasgi.wires.websocket cimport WebSocketConnection, new_websocket
 
 from fastasgi.asgi.exchange import ClientDisconnected
@@ -32,8 +31,6 @@ from fastasgi.asgi.exchange import ClientDisconnected
 MOST_LINE_BYTES, MOST_HEAD_BYTES, MOST_FIELDS = 2**20, 2**22, 32768
 
 cdef enum:
-    REQUESTS_A_TURN = 64                # pipelined requests answered before other connections have their turn
-    DIRECT_MIN = 65536                  # bytes still to come from which a read gets an object of its own
     FILE_PIECE = 262144                 # bytes of a file read at once where the kernel can't send it
 
 cdef dict EXTENSIONS_1_0 = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
@@ -60,6 +57,7 @@ cdef class HTTP1Wire(Wire):
     cdef Connection open(self, WorkerContext worker, ByteSink sink):
         cdef HTTP1Connection connection = HTTP1Connection.__new__(HTTP1Connection)
         connection.wire = self
+        connection.parser = self.parser
         connection.begin_on(worker, sink, worker.limits.timeout_request_head)
         return connection
 
@@ -257,181 +255,9 @@ async def send_file(HTTP1Exchange exchange, ByteSink sink, file, offset, count, 
     exchange.file_sent(more)
 
 
-cdef class HTTP1Connection(HTTPConnection):
-
-    # --- Bytes in ---
-
-    cdef int receive(self, char* p, Py_ssize_t n) except -1:
-        cdef bytes joined
-        cdef char* block = NULL
-        if self.state == READ_NOTHING:
-            return 0
-        if self.beginning:
-            return self.hold(p, n)
-        if self.at < self.end:
-            joined = self.rest_and(p, n)
-            return self.receive(PyBytes_AS_STRING(joined), len(joined))
-        if self.held_length:
-            if not self.is_worth_parsing(p, n):
-                return self.hold(p, n)
-            self.hold(p, n)
-            p = block = self.detach_held(&n)
-        try:
-            self.process(p, n)
-        finally:
-            PyMem_RawFree(block)
-        return 0
-
-    cdef bint is_worth_parsing(self, const char* p, Py_ssize_t n) noexcept:
-        """Whether more bytes behind the held ones can change anything: a head is parsed again only when it has grown
-        by a line or past a limit, so that bytes that come one by one cost no more than a parse a line."""
-        cdef Py_ssize_t line_limit = self.wire.parser.max_request_line_bytes
-        cdef Py_ssize_t length = self.held_length + n
-        if self.resume_is_scheduled or not self.may_begin():
-            return False
-        if memchr(p, 10, n) is not NULL or self.blank_bytes + length > self.wire.parser.max_head_bytes:
-            return True
-        return self.held_length <= line_limit < length
-
-    cdef int process(self, char* p, Py_ssize_t n) except -1:
-        """Understand what can be understood, hold the rest, and write what came of it at once."""
-        cdef ByteSink sink = self.sink
-        cdef bint was_receiving = self.receiving
-        cdef bint was_corked = sink.corked
-        self.receiving = True
-        sink.corked = True
-        self.at = p
-        self.end = p + n
-        try:
-            self.advance()
-            if self.at < self.end and self.state != READ_NOTHING:
-                self.hold(self.at, self.end - self.at)
-        finally:
-            self.at = self.end = NULL
-            self.receiving = was_receiving
-            sink.corked = was_corked
-        if sink.out_length:
-            sink.flush()
-        if self.peer_is_done and self.sink is not None:
-            self.settle_eof()
-        return 0
-
-    cdef int advance(self) except -1:
-        """Understand what lies from `at` to `end`, each piece of which is behind `at` once the application sees it."""
-        cdef int requests = 0
-        cdef HTTP1Exchange exchange     # keeps it alive: its response may be complete while it starts
-        while self.at < self.end:
-            if self.state == READ_HEAD:
-                if not self.may_begin():
-                    return 0
-                requests += 1
-                if requests > REQUESTS_A_TURN:
-                    return self.schedule_resume()
-                if not self.read_head():
-                    return 0
-            elif self.state == READ_LENGTH:
-                self.read_body()
-            elif self.state == READ_CHUNKS:
-                self.read_chunks()
-            else:
-                self.at = self.end
-            # Whatever came of the body is there before the application asks for it
-            if self.start_is_due and (self.at == self.end or self.state == READ_HEAD):
-                self.start_is_due = False
-                exchange = self.exchange
-                if exchange is not None:
-                    exchange.start()
-        return 0
-
-    cdef int hold(self, char* p, Py_ssize_t n) except -1:
-        self.hold_bytes(p, n, self.wire.parser.max_head_bytes)
-        if self.may_begin() and not self.resume_is_scheduled:
-            # A CR in front may become an empty line, which is no part of a head
-            if not self.reading_head and self.held[0] != c"\r":
-                self.reading_head = True
-                if self.scope_template is not None:
-                    self.set_deadline(self.worker.limits.timeout_request_head)
-                # That of a first head runs since the connection was made
-        elif self.holds_much():
-            self.pause_reading()
-            self.watches_peer = self.exchange is not None
-        return 0
-
-    cdef int put_off_rest(self) except -1:
-        cdef char* p = self.at
-        self.at = self.end
-        self.schedule_resume()
-        return self.hold(p, self.end - p)
-
-    cdef int resume_reading(self) except -1:
-        if self.paused:
-            self.watches_peer = self.peer_is_done
-        return HTTPConnection.resume_reading(self)
-
-    cdef int resume_held(self) except -1:
-        cdef char* block
-        cdef Py_ssize_t n
-        if self.sink is None or self.state == READ_NOTHING or not self.may_begin():
-            return 0
-        if self.held_length == 0 or self.beginning:
-            return 0
-        block = self.detach_held(&n)
-        try:
-            self.process(block, n)
-        finally:
-            PyMem_RawFree(block)
-        self.watches_peer = self.exchange is not None and (self.peer_is_done or (self.paused and self.held_length > 0))
-        if not self.holds_much() and (self.exchange is None or not self.exchange.wants_call):
-            self.resume_reading()
-        return 0
+cdef class HTTP1Connection(HTTP1Input):
 
     # --- Requests ---
-
-    cdef bint read_head(self) except -1:
-        cdef HeadParser parser = unlent_parser(self.wire.parser)
-        cdef RequestHead* head = &parser.head
-        cdef char* at = self.at
-        cdef Py_ssize_t n = 0
-        parser.lent = self.beginning = True
-        try:
-            if at[0] != c"\r" or self.find_request_line():
-                at = self.at
-                n = parser.parse(at, self.end, self.blank_bytes)
-                if self.at != at:
-                    return False        # put off meanwhile
-                if n > 0:
-                    self.at += n
-                    self.begin(parser)
-                elif n < 0:
-                    self.refuse(
-                        head.status, head.reason.decode("ascii"), is_of_head(at, self.end - at),
-                        self.refused_scope(head), 0)
-        finally:
-            parser.lent = self.beginning = False
-        if self.held_length and self.at < self.end:
-            self.hold_first()
-        return n > 0
-
-    cdef bint find_request_line(self) except -1:
-        """Skip the empty lines that may stand before it (RFC 9112 section 2.2). The connection stays idle meanwhile,
-        with the time that it has."""
-        cdef bint begun
-        cdef Py_ssize_t n = skip_blank_lines(self.at, self.end, &begun)
-        self.at += n
-        self.blank_bytes += n
-        if self.blank_bytes > self.wire.parser.max_head_bytes:
-            self.refuse(431, "too many empty lines before the request line", False, None, 0)
-            return False
-        return begun
-
-    cdef int hold_first(self) except -1:
-        """Hold the rest of the read under way, before what has come since."""
-        cdef bytes later = PyBytes_FromStringAndSize(self.held, self.held_length)
-        cdef char* p = self.at
-        self.at = self.end
-        self.held_length = 0
-        self.hold(p, self.end - p)
-        return self.hold(PyBytes_AS_STRING(later), len(later))
 
     cdef int begin(self, HeadParser parser) except -1:
         cdef RequestHead* head = &parser.head
@@ -486,20 +312,6 @@ cdef class HTTP1Connection(HTTPConnection):
             return refused(handshake, 503, "the server is stopping")
         return handshake
 
-    cdef int begin_body(self, HTTP1Exchange exchange, const RequestHead* head) except -1:
-        self.body_read = 0
-        if head.content_length > 0:
-            self.state = READ_LENGTH
-            self.body_left = head.content_length
-        elif head.chunked:
-            self.state = READ_CHUNKS
-            chunked_reset(&self.chunks)
-        else:
-            exchange.body_complete = True
-            return 0
-        exchange.expects_continue = exchange.wants_call = head.expect_continue
-        return 0
-
     cdef dict scope_of(self, HeadParser parser, str method):
         cdef RequestHead* head = &parser.head
         return self.new_scope(
@@ -542,73 +354,6 @@ cdef class HTTP1Connection(HTTPConnection):
         rest = self.at
         self.at = self.end
         return connection.inherit(0, rest, self.end - rest)
-
-    cdef int read_body(self) except -1:
-        cdef char* p = self.at
-        cdef Py_ssize_t n = min(<int64_t>(self.end - p), self.body_left)
-        cdef bint is_last = n == self.body_left
-        self.at = p + n
-        self.body_left -= n
-        self.body_read += n
-        if self.exchange is None:
-            self.discard(is_last)
-        elif self.at == self.end:
-            self.feed(self.worker.memory.object_of(p, n), is_last)
-        else:
-            self.feed(PyBytes_FromStringAndSize(p, n), is_last)
-        if self.state == READ_LENGTH:
-            self.direct_bytes = self.body_left if self.exchange is not None and self.body_left >= DIRECT_MIN else 0
-            self.watch_client()
-        return 0
-
-    cdef int read_chunks(self) except -1:
-        cdef char* p = self.at
-        cdef Py_ssize_t body
-        cdef Py_ssize_t n = chunked_decode(&self.chunks, p, self.end - p, &body)
-        if n < 0:
-            self.at = self.end
-            return self.refuse_body(400, "malformed chunked body")
-        self.at = p + n
-        self.body_read += body
-        if self.exchange is None:
-            self.discard(self.chunks.done)
-        elif self.exceeds_body_limit(self.body_read):
-            self.at = self.end
-            return self.refuse_body(413, TOO_LARGE)
-        else:
-            self.feed(PyBytes_FromStringAndSize(p, body) if body else None, self.chunks.done)
-        if self.state == READ_CHUNKS:
-            self.watch_client()
-        return 0
-
-    cdef int feed(self, bytes piece, bint is_last) except -1:
-        """A piece of the body, or None, is the application's, which may be gone afterwards."""
-        cdef HTTP1Exchange exchange = self.exchange
-        exchange.expect_piece(is_last)
-        if is_last:
-            self.end_body()
-        if piece is not None:
-            exchange.feed_body(piece)
-            if self.exchange is exchange and exchange.is_full():
-                self.pause_reading()
-        elif is_last:
-            exchange.feed_end()
-        return 0
-
-    cdef int discard(self, bint is_last) except -1:
-        """A piece of a body that nobody wants any more has come."""
-        if is_last:
-            return self.end_body()
-        if self.body_read > DISCARD_LIMIT:
-            self.at = self.end
-            return self.close()
-        return 0
-
-    cdef int end_body(self) except -1:
-        self.state = READ_HEAD
-        self.direct_bytes = 0
-        self.resume_reading()
-        return self.watch_client()
 
     # --- Responses ---
 
@@ -665,13 +410,20 @@ cdef class HTTP1Connection(HTTPConnection):
         self.keep_alive = False
         return self.linger()
 
+    cdef int refuse_head(self, HeadParser parser, bint is_head) except -1:
+        cdef RequestHead* head = &parser.head
+        return self.refuse(head.status, head.reason.decode("ascii"), is_head, self.refused_scope(head), 0)
+
+    cdef int refuse_early(self, int status, str reason) except -1:
+        return self.refuse(status, reason, False, None, 0)
+
     cdef int refuse_begun(self, int status, str reason, dict scope, bint is_head) except -1:
         """As refuse(), a request whose head is understood."""
         return self.refuse(status, reason, is_head, scope, time.perf_counter())
 
     cdef int refuse_body(self, int status, str reason) except -1:
         """As refuse(), once the application may be running."""
-        cdef HTTP1Exchange exchange = self.exchange
+        cdef HTTP1Exchange exchange = <HTTP1Exchange>self.exchange
         cdef bint nothing_sent = exchange is None or not exchange.has_begun()
         cdef dict scope = None
         if exchange is not None:
@@ -694,7 +446,7 @@ cdef class HTTP1Connection(HTTPConnection):
     cdef int watch_client(self) except -1:
         """Bound the time in which the client does nothing: takes nothing of a response that waits in the sink, sends
         nothing of a body that still has no response, or, between two requests, asks for nothing."""
-        cdef HTTP1Exchange exchange = self.exchange
+        cdef HTTP1Exchange exchange = <HTTP1Exchange>self.exchange
         cdef ByteSink sink = self.sink
         if sink is None:
             return 0
@@ -750,7 +502,7 @@ cdef class HTTP1Connection(HTTPConnection):
 
     cdef int settle_eof(self) except -1:
         """Whether the peer, which sends nothing more, may wait for answers: 1, or 0 where the connection ends now."""
-        cdef HTTP1Exchange exchange = self.exchange
+        cdef HTTP1Exchange exchange = <HTTP1Exchange>self.exchange
         if exchange is not None:
             if exchange.body_complete and exchange.websocket is None:
                 self.watches_peer = True
@@ -781,7 +533,7 @@ cdef class HTTP1Connection(HTTPConnection):
         return 0
 
     cdef int on_lost(self) except -1:
-        cdef HTTP1Exchange exchange = self.exchange
+        cdef HTTP1Exchange exchange = <HTTP1Exchange>self.exchange
         self.state = READ_NOTHING
         self.start_is_due = False
         self.exchange = None
@@ -794,7 +546,7 @@ cdef class HTTP1Connection(HTTPConnection):
         return self.watch_client() if self.state != READ_NOTHING else 0
 
     cdef int writable(self) except -1:
-        cdef HTTP1Exchange exchange = self.exchange
+        cdef HTTP1Exchange exchange = <HTTP1Exchange>self.exchange
         if self.state != READ_NOTHING:
             self.watch_client()
         if exchange is not None:
@@ -804,7 +556,7 @@ cdef class HTTP1Connection(HTTPConnection):
         return 0
 
     cdef int drain_and_close(self, double delay_s) except -1:
-        cdef HTTP1Exchange exchange = self.exchange
+        cdef HTTP1Exchange exchange = <HTTP1Exchange>self.exchange
         if exchange is not None:
             return exchange.begin_shutdown()
         if self.state == READ_NOTHING:
@@ -848,7 +600,7 @@ cdef class HTTP1Connection(HTTPConnection):
             return self.refuse_body(408, "it did not arrive within timeout_request_body")
         if self.reading_head:
             is_head = is_of_head(self.held, self.held_length)
-            parser = unlent_parser(self.wire.parser)
+            parser = unlent_parser(self.parser)
             parser.parse(self.held, self.held + self.held_length, self.blank_bytes)
             return self.refuse(
                 408, "the head did not arrive within timeout_request_head", is_head,
