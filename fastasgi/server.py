@@ -48,9 +48,9 @@ class Server:
     a socket, and ``server_state`` tells what is open and runs. It may serve again afterwards; what was set
     stays set, by a signal too.
 
-    Subclasses that serve a process of their own kind override ``startup`` and ``shutdown`` around the
-    server's, and the hooks ``on_beat``, ``on_stall``, ``on_max_requests``, ``stop_signals``, ``handle_exit``
-    and ``capture_signals``. ``context`` is what all connections share, for them; None unless one serves.
+    Subclasses may extend ``startup``, ``shutdown`` and ``capture_signals``, and override the hooks
+    ``on_context``, ``on_beat``, ``on_stall``, ``on_max_requests``, ``stop_signals`` and ``handle_exit``.
+    ``context`` is what all connections share; None before the start.
     """
 
     lifespan: Lifespan

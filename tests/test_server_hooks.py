@@ -10,6 +10,7 @@ from serving import WAIT_S, fetch, port_of
 from wire import in_each_loop
 
 from fastasgi import Config, Server
+from fastasgi.core.contracts import WorkerContext
 
 
 class HookedServer(Server):
@@ -36,6 +37,11 @@ class HookedServer(Server):
         self.note("shutdown")
         await super().shutdown(sockets)
 
+    def on_context(self, context: WorkerContext) -> None:
+        assert context is self.context
+        assert not self.servers
+        self.note("context")
+
     def on_beat(self) -> None:
         self.note("beat")
         self.beaten.set()
@@ -61,7 +67,7 @@ async def test_hooks_are_called_from_the_start_to_the_end() -> None:
     await server.beaten.wait()
     await fetch(port_of(server))
     await asyncio.wait_for(serving, WAIT_S)
-    assert server.calls == ["stop signals", "startup", "beat", "max requests", "shutdown"]
+    assert server.calls == ["stop signals", "context", "startup", "beat", "max requests", "shutdown"]
 
 
 @in_each_loop
