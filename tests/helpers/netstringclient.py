@@ -9,7 +9,7 @@ The payload's first byte is its kind:
   `E`, its end
 - `A`, a WebSocket is open: fields. From there on both sides send RFC 6455 frames.
 
-Between lines is a line feed; fields are ``name: value``. A client begins with the preface.
+Lines end with a line feed; fields are ``name: value``. A client begins with the preface.
 """
 
 from anyclient import FRAMING, Client, Fields, Response
@@ -23,12 +23,12 @@ def netstring(kind: bytes, payload: bytes = b"") -> bytes:
 
 
 def _lines(*lines: str) -> bytes:
-    return "\n".join(lines).encode("latin-1")
+    return "".join(f"{line}\n" for line in lines).encode("latin-1")
 
 
 def _fields(lines: list[bytes]) -> Fields:
     fields = []
-    for line in lines:
+    for line in filter(None, lines):
         name, colon, value = line.partition(b": ")
         assert colon, line
         if name.lower() not in FRAMING:
@@ -60,7 +60,7 @@ class NetstringClient(Client):
             informational.append(self._head(payload))
             kind, payload = await self._message()
         if kind == b"A":
-            return Response(101, _fields(payload.split(b"\n")[1:]), informational=informational)
+            return Response(101, _fields(payload.split(b"\n")), informational=informational)
         assert kind == b"S", (kind, payload)
         response = self._head(payload)
         response.body, response.is_whole, response.informational = bytearray(), False, informational
@@ -71,7 +71,7 @@ class NetstringClient(Client):
         if kind == b"B":
             response.body += payload
         elif kind == b"T":
-            response.trailers += _fields(payload.split(b"\n")[1:])
+            response.trailers += _fields(payload.split(b"\n"))
         else:
             assert (kind, payload) == (b"E", b"")
             response.is_whole = True
