@@ -350,8 +350,9 @@ class Server:
         lifespan_ends_at = self._loop.time() + self.config.grace_timeout_s + LIFESPAN_END_S
         try:
             if self.context is not None:
-                lingers = self.is_succeeded and not self.config.reload  # with reload a successor waits for us
-                await end.end_requests(self.context, self.config.grace_timeout_s, lingers, self._tick_soon)
+                # With reload a successor waits for us
+                keeps_idle = self.is_succeeded and not self.config.reload
+                await end.end_requests(self.context, self.config.grace_timeout_s, keeps_idle, self._tick_soon)
         finally:
             if self._tick_handle is not None:
                 self._tick_handle.cancel()
@@ -373,7 +374,7 @@ class Server:
         if self.config.timeout_drain > 0:
             logger.info("Draining for %g seconds", self.config.timeout_drain)
             if self.context is not None:
-                self.context.drain(lingers=True, accepts=True)
+                self.context.drain(keeps_idle=True, accepts=True)
             await asyncio.wait({hurried}, timeout=self.config.timeout_drain)
 
     def _stop_listening(self, sockets: list[socket.socket]) -> None:

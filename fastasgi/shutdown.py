@@ -42,16 +42,16 @@ class Shutdown:
         self,
         context: WorkerContext,
         grace_timeout_s: float,
-        lingers: bool,
+        keeps_idle: bool,
         tick_soon: Callable[[], None],
     ) -> None:
         """Go through the phases, until all connections and requests have ended.
 
-        lingers is ``WorkerContext.drain``'s. tick_soon is called at the beginning of each phase.
+        keeps_idle is ``WorkerContext.drain``'s. tick_soon is called at the beginning of each phase.
         """
 
         def begin_shutdown() -> None:
-            context.drain(lingers=lingers)
+            context.drain(keeps_idle=keeps_idle)
             # Who reads this may count on it: from now on each response says that it is the connection's last
             logger.info("Shutting down")
 

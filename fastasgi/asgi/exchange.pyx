@@ -251,7 +251,7 @@ cdef class Exchange:
         self.task = None
         self.worker.registry.suspended.discard(self)
         self.finish(task)
-        self.worker.registry.note_idle()
+        self.worker.registry.check_idle()
 
     cdef int finish(self, object task) except -1:
         cdef object exception

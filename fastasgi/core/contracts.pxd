@@ -47,7 +47,7 @@ cdef class WorkerContext:
         double now                      # loop.time() of the last tick, seconds
         readonly double tick_interval_s     # shorter while it drains
         readonly bint draining
-        bint lingers                    # idle connections may have one more request while this worker drains
+        bint keeps_idle                 # idle connections may have one more request while this worker drains
         bint ends_websockets            # it drains, and takes no new connections
         bint entered                    # between enter() and leave(): an event-loop callback of ours is under way
 
@@ -106,7 +106,7 @@ cdef class ByteSink:
         bint blocked                    # the peer reads too slowly: whoever sends should wait for writable()
         bint closing                    # nothing more is accepted
         int ending                      # what is to follow when the write under way is done
-        dict told                       # by a PROXY header: extra_info() that goes before the transport's; or None
+        dict proxied_info               # what a PROXY header says instead of the transport, for extra_info(); or None
         bint hides_client               # a proxy's, which does not tell for whom
 
     cdef char* reserve(self, Py_ssize_t n) except NULL   # room for n bytes; commit() what was written there
@@ -228,7 +228,7 @@ cdef class Connection:
 
     # --- Logs ---
 
-    cdef str peer(self)                         # the client's address for the error log
+    cdef str peer_text(self)                    # the client's address for the error log
     # A line of the access log for an answer of the server's own. scope None: nothing is known of the request
     cdef int log_refusal(self, dict scope, int status, Py_ssize_t body_bytes, double duration_s) except -1
 

@@ -65,7 +65,7 @@ class WorkerContext:
         To be called each `tick_interval_s` from an event loop's callback, not from a task.
         """
 
-    def drain(self, *, lingers: bool = False, accepts: bool = False) -> None:
+    def drain(self, *, keeps_idle: bool = False, accepts: bool = False) -> None:
         """Shutdown, first phase: idle connections close, the others after the exchange that runs."""
 
     def disconnect(self) -> None:

@@ -93,10 +93,10 @@ cdef class WorkerContext:
         if self.access is not None:
             self.access.close()
 
-    def drain(self, *, bint lingers=False, bint accepts=False) -> None:
+    def drain(self, *, bint keeps_idle=False, bint accepts=False) -> None:
         """Shutdown, first phase: idle connections close, the others after the exchange that runs.
 
-        With lingers idle connections have their keep-alive time for one more request: a client that sends one
+        With keeps_idle idle connections have their keep-alive time for one more request: a client that sends one
         just now loses it otherwise, and not every client sends it again. With accepts new connections still come;
         WebSockets end once they don't, and where they are many one after the other, since their clients come back.
         """
@@ -105,7 +105,7 @@ cdef class WorkerContext:
         cdef double delay_s = 0
         cdef double step_s = SPREAD_S / len(connections) if len(connections) >= SPREAD_MIN else 0
         self.draining = True
-        self.lingers = lingers
+        self.keeps_idle = keeps_idle
         self.ends_websockets = not accepts
         self.now = self.loop.time()
         self.tick_interval_s = min(self.tick_interval_s, DRAINING_TICK_S)
@@ -371,7 +371,7 @@ cdef class Connection:
         self.leave_sink()
         self.drop_held()
         self.on_lost()
-        return self.worker.registry.note_idle()
+        return self.worker.registry.check_idle()
 
     # --- Bytes in ---
 
@@ -473,7 +473,7 @@ cdef class Connection:
 
     cdef bint expect_first_request(self) noexcept:
         cdef WorkerContext worker = self.worker
-        cdef double patience_s = worker.limits.timeout_keep_alive if worker.lingers else FIRST_REQUEST_S
+        cdef double patience_s = worker.limits.timeout_keep_alive if worker.keeps_idle else FIRST_REQUEST_S
         if 0 < self.deadline <= worker.now + patience_s:
             return False
         self.set_deadline(patience_s)
@@ -484,7 +484,7 @@ cdef class Connection:
 
     # --- Logs ---
 
-    cdef str peer(self):
+    cdef str peer_text(self):
         peer = self.sink.extra_info("peername")
         if peer is None:
             return "a client that has gone"

@@ -22,4 +22,4 @@ cdef class Registry:
         if self.request_count == self.max_requests and self.on_max_requests is not None:
             self.on_max_requests()
         return 0
-    cdef int note_idle(self) except -1          # to be called after a connection or an exchange has ended
+    cdef int check_idle(self) except -1          # to be called after a connection or an exchange has ended

@@ -28,7 +28,7 @@ cdef class Registry:
                 self.idle_waiter = self.loop.create_future()
             await self.idle_waiter
 
-    cdef int note_idle(self) except -1:
+    cdef int check_idle(self) except -1:
         waiter = self.idle_waiter
         if waiter is not None and not self.connections and not self.suspended:
             self.idle_waiter = None

@@ -28,7 +28,7 @@ def hang(process: WorkerProcess, config: Config, now: float) -> str | None:
         silent_s, what = now - process.started_at, "is not ready after"
     else:
         limit_s, name = config.healthcheck_timeout_s, "timeout_worker_healthcheck"
-        silent_s, what = now - process.heard_at - BEAT_S, "has not turned its loop for"
+        silent_s, what = now - process.heard_at - BEAT_S, "has blocked its event loop for"
     return f"{what} {limit_s:g} seconds ({name})" if silent_s > limit_s > 0 else None
 
 

@@ -210,8 +210,8 @@ cdef class SocketSink(ByteSink):
         return 0
 
     cdef object extra_info(self, str name):
-        if self.told is not None and name in self.told:
-            return self.told[name]
+        if self.proxied_info is not None and name in self.proxied_info:
+            return self.proxied_info[name]
         return self.transport.get_extra_info(name)
 
     cdef int carry(self, Connection connection) except -1:

@@ -66,7 +66,7 @@ cdef class TLSHandshake(Connection):
             return 0
         if not sink.closing:
             self.worker.logger.info(
-                "TLS handshake of %s failed: %s", self.peer(),
+                "TLS handshake of %s failed: %s", self.peer_text(),
                 "the server is stopping" if self.is_draining else "not done within ssl_handshake_timeout")
         return sink.abort()
 
@@ -299,7 +299,7 @@ cdef class TLSSink(SocketSink):
         if connection is None:
             return 0                    # lost meanwhile
         self.worker.logger.info(
-            "TLS handshake of %s failed: %s", connection.peer(), reason.lower().replace("_", " "))
+            "TLS handshake of %s failed: %s", connection.peer_text(), reason.lower().replace("_", " "))
         self.tls = self.incoming = self.outgoing = None
         connection.expect_close()
         return SocketSink.end_gently(self)
@@ -307,7 +307,7 @@ cdef class TLSSink(SocketSink):
     cdef int break_off(self, object error) except -1:
         """The peer breaks the protocol, or has told us that we do."""
         if not self.closing:
-            self.worker.logger.debug("TLS connection of %s broken off: %s", self.connection.peer(), error)
+            self.worker.logger.debug("TLS connection of %s broken off: %s", self.connection.peer_text(), error)
         return self.abort()
 
     # --- Bytes out ---

@@ -67,7 +67,7 @@ cdef class HTTP1Wire(Wire):
         cdef bint is_head = is_of_head(p, n)
         connection.log_refusal(None, 400, 0 if is_head else len(text), -1)
         if worker.logger.tells_refusal():
-            worker.logger.warning("Request of %s refused with 400: plain HTTP where TLS is spoken", connection.peer())
+            worker.logger.warning("Request of %s refused with 400: plain HTTP where TLS is spoken", connection.peer_text())
         return refusal(400, worker.fields, [], text, is_head)
 
     cdef int note_old_handshake(self, HTTP1Connection connection) except -1:
@@ -372,7 +372,7 @@ cdef class HTTP1Connection(HTTP1Input):
         self.exchange = None
         self.direct_bytes = 0
         self.body_read = 0              # from here on, what is read for nobody
-        if not self.keep_alive or (self.worker.draining and not self.worker.lingers):
+        if not self.keep_alive or (self.worker.draining and not self.worker.keeps_idle):
             return self.close()
         self.sink.push(True)
         self.watch_client()
@@ -399,7 +399,7 @@ cdef class HTTP1Connection(HTTP1Input):
         self.log_refusal(
             scope, status, 0 if is_head else len(text), time.perf_counter() - started_at if started_at else -1)
         if worker.logger.tells_refusal():
-            worker.logger.warning("Request of %s refused with %d: %s", self.peer(), status, reason)
+            worker.logger.warning("Request of %s refused with %d: %s", self.peer_text(), status, reason)
         if status == 503:
             fields = [(b"retry-after", b"1")]
         elif status == 426:
@@ -440,7 +440,7 @@ cdef class HTTP1Connection(HTTP1Input):
         if nothing_sent and exchange is not None:
             return self.refuse(status, reason, exchange.is_head, scope, exchange.started_at)
         if self.worker.logger.tells_refusal():
-            self.worker.logger.warning("Connection of %s closed in a request's body: %s", self.peer(), reason)
+            self.worker.logger.warning("Connection of %s closed in a request's body: %s", self.peer_text(), reason)
         return self.close()
 
     cdef int watch_client(self) except -1:
@@ -563,7 +563,7 @@ cdef class HTTP1Connection(HTTP1Input):
             return 0
         if self.scope_template is not None and not self.reading_head:
             # Idle: a client has to expect the end of the connection now, but its next request may be under way
-            return 0 if self.worker.lingers else self.close()
+            return 0 if self.worker.keeps_idle else self.close()
         self.expect_first_request()
         return 0
 

@@ -56,12 +56,12 @@ cdef class ProxyProtocolConnection(Connection):
     cdef int tell_addresses(self, ProxyHeader* header) except -1:
         cdef ByteSink sink = self.sink
         if header.kind == PROXIED_INET:
-            sink.told = {
+            sink.proxied_info = {
                 "peername": (address_text(&header.source), header.source_port),
                 "sockname": (address_text(&header.destination), header.destination_port),
             }
         elif header.kind == PROXIED_UNIX:
-            sink.told = {
+            sink.proxied_info = {
                 "peername": os.fsdecode(header.source_path[:header.source_length]),
                 "sockname": os.fsdecode(header.destination_path[:header.destination_length]),
             }
@@ -85,7 +85,7 @@ cdef class ProxyProtocolConnection(Connection):
             return 0
         # Without a name it has gone: that is how HAProxy's health checks end
         if sink.extra_info("peername") is not None and self.worker.logger.tells_refusal():
-            self.worker.logger.warning("Connection of %s closed: %s", self.peer(), reason)
+            self.worker.logger.warning("Connection of %s closed: %s", self.peer_text(), reason)
         self.deadline = 0
         return sink.abort()
 

@@ -144,7 +144,7 @@ def test_a_worker_that_hangs_is_replaced_and_says_where(run: Callable[..., Super
     server.wait_for_workers(2)
     with Load(server.connect, clients=2) as load, server.connect() as sock:
         sock.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
-        worker = int(server.wait_for(r"Worker \[(\d+)\] has not turned its loop for 1 seconds")[1])
+        worker = int(server.wait_for(r"Worker \[(\d+)\] has blocked its event loop for 1 seconds")[1])
         server.wait_for(r'app.py", line \d+ in app')
         server.wait_for_workers(3)
         wait_until(lambda: worker not in processes_in(server.folder), "its end")
