@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from exchanges import START
 from forgotten import collector_off, forget
 from nestingloop import in_nesting_loop, turn_until
-from reentry import BODY, START, Act, OnLine, assert_serves, leave
+from reentry import BODY, Act, OnLine, assert_serves, leave
 from websocketwire import close_frame
 from wire import SERVER_ERROR, error_records, handshake, in_each_loop, in_loop, request, respond, served
 

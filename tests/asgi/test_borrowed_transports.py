@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from certificates import Authority
 from clientframes import PING
+from exchanges import START
 from nestingloop import in_nesting_loop, turn_until
-from reentry import BODY, START, Act, OnLine, ask_within, assert_serves, leave
+from reentry import BODY, Act, OnLine, ask_within, assert_serves, leave
 from transports import wrap_transports
 from websocketwire import accept, open_websocket
 from wire import Response, error_records, handshake, move_clock, post, read_body, request, respond, served

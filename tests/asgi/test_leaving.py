@@ -11,35 +11,22 @@ import pytest
 from anyclient import INTERNAL_ERROR, Request, Response
 from certificates import Authority
 from eachwire import Served, Wire, each_wire, served
+from exchanges import DISCONNECT, START
 from jumpingloop import in_jumping_loop
 from serving import LineRoute
-from wire import (
-    Connection,
-    error_records,
-    in_each_loop,
-    in_loop,
-    read_body,
-    respond,
-    shift_clock,
-)
+from wire import Connection, error_records, in_each_loop, in_loop, now, read_body, respond, shift_clock
 
 from fastasgi.logs.accesslog import AccessLog
 from fastasgi.sinks.socketsink import ServerProtocol
 
 HOLD_S = 2.0  # for which a disconnect that may be none is held back
 PATIENCE_S = 5.0  # in which an application may send to nobody
-DISCONNECT = {"type": "http.disconnect"}
-START = {"type": "http.response.start", "status": 200}
 MORE = {"type": "http.response.body", "body": b"piece", "more_body": True}
 POST = Request("POST", body=b"body")
 
 
 def leave(client: Connection, how: str) -> None:
     client.reset() if how == "reset" else client.close()
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 @pytest.fixture

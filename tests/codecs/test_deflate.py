@@ -4,6 +4,7 @@ import random
 import zlib
 
 import pytest
+from backpressure import MIB
 from clientframes import (
     BINARY,
     CLOSE,
@@ -24,7 +25,6 @@ from decoding import (
     DEFLATE,
     HELLO,
     LONG,
-    MIB,
     all_settings,
     bytewise,
     decode,

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backpressure import MIB
 from clientframes import BINARY, CLOSE, CONTINUATION, PING, PONG, RSV1, RSV2, RSV3, TEXT, fragments, frame
 from decoding import (
     DEFLATE,
     LONG,
-    MIB,
     all_settings,
     by_wsproto,
     bytewise,

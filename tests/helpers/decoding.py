@@ -14,7 +14,6 @@ from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
 from fastasgi.codecs.deflate import DeflateSettings
 from fastasgi.codecs.frames import FrameDecoder, FrameEvent
 
-MIB = 1024 * 1024
 DEFLATE = DeflateSettings()
 
 

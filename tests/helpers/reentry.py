@@ -8,7 +8,6 @@ from typing import Any
 from nestingloop import turn_until
 from wire import Client, Response, Served, request
 
-START = {"type": "http.response.start", "status": 200}
 BODY = "http.response.body"
 OK = request("GET /ok HTTP/1.1")
 Act = Callable[[], object]

@@ -68,6 +68,11 @@ def in_each_loop(test: Callable[..., Any]) -> Callable[..., None]:
     return pytest.mark.parametrize("loop", ["uvloop", "asyncio"])(run)
 
 
+def now() -> float:
+    """The running loop's time in seconds."""
+    return asyncio.get_running_loop().time()
+
+
 def shift_clock(offset_s: float) -> None:
     """Have the running loop's time so many seconds later from now on."""
     loop = asyncio.get_running_loop()

@@ -19,6 +19,7 @@ from wire import (
     in_each_loop,
     in_loop,
     in_turn_of_its_own,
+    now,
     read_body,
     request,
     respond,
@@ -43,10 +44,6 @@ def short_head(app: Any, **settings: Any) -> Any:
 
 def short_idle(app: Any, **settings: Any) -> Any:
     return served(app, timeout_keep_alive=SHORT_S, timeout_request_head=LONG_S, **settings)
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 async def dribble(client: Client, data: bytes, duration_s: float) -> None:
