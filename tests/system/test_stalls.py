@@ -219,7 +219,8 @@ def test_a_worker_that_is_killed_is_named_with_its_request(run: Callable[..., Se
     with socket.create_connection(("127.0.0.1", server.port), WAIT_S) as client:
         client.sendall(b"GET /30 HTTP/1.1\r\nhost: x\r\n\r\n")
         server.wait_for(
-            r"Worker \[\d+\] has blocked its event loop for 0.3 seconds \(timeout_worker_healthcheck\) and is "
+            r"Worker \[\d+\] has blocked its event loop for 0.3 seconds \(timeout_worker_healthcheck\) "
+            r"and is "
             r"replaced: GET /30 is in app \(app.py:4\)\. Its stacks:"
         )
         assert client.recv(4096) == b""
