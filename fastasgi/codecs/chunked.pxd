@@ -9,12 +9,12 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 cdef struct ChunkedDecoder:
     int64_t left                # bytes of the current chunk still to come
-    uint32_t line_bytes         # of the current size line's extensions, or of all trailers
-    uint32_t extension_bytes    # of all size lines so far
+    uint32_t line_bytes         # bytes of the current size line's extensions, or of all trailers
+    uint32_t extension_bytes    # bytes of the extensions of all size lines so far
     uint8_t state
-    uint8_t digits              # of the current chunk size
-    uint8_t trailers            # trailer fields begun
-    bint done                   # the last CRLF was consumed
+    uint8_t digits              # the number of digits of the current chunk's size
+    uint8_t trailers            # the number of trailer fields that have begun
+    bint done                   # the last CRLF has been consumed
 
 
 cdef void chunked_reset(ChunkedDecoder* decoder) noexcept nogil

@@ -9,14 +9,14 @@ from fastasgi._parser import ParseError
 
 cdef enum:
     MAX_SIZE_DIGITS = 16
-    MAX_SIZE_LINE_BYTES = 4096          # one size line, extensions included
-    MAX_EXTENSION_BYTES = 16384         # all extensions of a body
-    MAX_TRAILER_BYTES = 8192            # all trailer fields of a body
+    MAX_SIZE_LINE_BYTES = 4096          # of the extensions in one size line
+    MAX_EXTENSION_BYTES = 16384         # of all extensions of a body
+    MAX_TRAILER_BYTES = 8192            # of all trailer fields of a body
     MAX_TRAILERS = 64
 
 cdef enum ChunkedState:
     SIZE                        # hexadecimal digits
-    EXT_OR_END                  # blanks were seen: only ";" goes on
+    EXT_OR_END                  # blanks were seen: only ";" may follow
     EXT_NAME_START
     EXT_NAME
     EXT_NAME_END                # blanks behind a name
@@ -117,7 +117,7 @@ cdef int next_in_size(ChunkedDecoder* decoder, uint8_t byte) noexcept nogil:
 
 
 cdef int next_state(ChunkedDecoder* decoder, int state, uint8_t byte) noexcept nogil:
-    """The state after any byte but chunk data."""
+    """The state after any byte that is not chunk data."""
     if state == SIZE:
         return next_in_size(decoder, byte)
     if state < SIZE_LF:

@@ -8,11 +8,11 @@ class ClientHello:
     records: bytearray
     """All bytes that have come."""
     name: str | None
-    """The server name; None: none that can be read."""
+    """The server name; None if there is none that can be read."""
     fault: str | None
-    """Why it is to be refused."""
+    """Why it is to be refused; None if it is not."""
     alert: int
-    """The alert for that (RFC 8446 section 6)."""
+    """The alert with which it is to be refused (RFC 8446 section 6)."""
 
 def decode_client_hello(pieces: Iterable[bytes], follows_retry: bool = False) -> ClientHello | None:
-    """What these bytes of a client, in this order, begin with; None: it is not whole yet."""
+    """The hello with which these bytes of a client, in this order, begin; None if it is not whole yet."""

@@ -14,9 +14,9 @@ cdef enum:
     UNEXPECTED_MESSAGE = 10             # alerts (RFC 8446 section 6)
     ILLEGAL_PARAMETER = 47
     UNRECOGNIZED_NAME = 112
-    MOST_BODY = 16384                   # bytes of a record's body
-    MOST_HELLO = 131400                 # bytes of a hello that OpenSSL takes, with its header
-    MOST_HELD = 163840                  # bytes of the records that bring it
+    MOST_BODY = 16384                   # bytes of a record's body, at most
+    MOST_HELLO = 131400                 # bytes of a hello with its header that OpenSSL accepts, at most
+    MOST_HELD = 163840                  # bytes of the records in which a hello comes, at most
 
 # The random value of a ServerHello that is a HelloRetryRequest (RFC 8446 section 4.1.3)
 cdef bytes RETRY_RANDOM = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
@@ -41,7 +41,8 @@ cdef class ClientHello:
             if q[1] != 3 or body == 0 or body > MOST_BODY:
                 return self.refuse(UNEXPECTED_MESSAGE, "unexpected message")
             if q[0] != HANDSHAKE:
-                # Before a second hello come change_cipher_spec and early data; within one nothing does (section 5.1)
+                # change_cipher_spec and early data may come before a second hello, but nothing within one (RFC 8446
+                # section 5.1)
                 if self.message or not self.follows_retry or not FIRST_TYPE <= q[0] <= LAST_TYPE:
                     return self.refuse(UNEXPECTED_MESSAGE, "unexpected message")
             if len(self.records) - self.at < 5 + body:
@@ -72,7 +73,9 @@ cdef class ClientHello:
         return True
 
     cdef int read_name(self, const unsigned char* p, const unsigned char* end) except -1:
-        """RFC 8446 section 4.1.2. Of the server names OpenSSL, too, takes the first, and no other type."""
+        """Find the name in the body of a hello (RFC 8446 section 4.1.2): the first one, if its type is the usual one.
+        OpenSSL reads the same.
+        """
         cdef const unsigned char* behind
         cdef bytes name
         if end - p < 34:
@@ -82,7 +85,7 @@ cdef class ClientHello:
         p = behind_vector(p, end, 1)                        # compression methods
         if p is NULL:
             return 0
-        p += 2                                              # of all extensions the length
+        p += 2                                              # the length of all extensions
         while end - p >= 4:
             behind = behind_vector(p + 2, end, 2)
             if behind is NULL:

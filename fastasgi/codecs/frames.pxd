@@ -19,7 +19,7 @@ cdef enum Opcode:                       # RFC 6455 section 5.2
     OP_PONG = 10
 
 
-# What FrameDecoder.decode returns besides OP_TEXT, OP_BINARY, OP_CLOSE, OP_PING and OP_PONG.
+# What FrameDecoder.decode returns besides OP_TEXT, OP_BINARY, OP_CLOSE, OP_PING and OP_PONG
 cdef enum:
     NEED_DATA = 0
     FAILED = 16
@@ -37,9 +37,9 @@ cdef enum:                              # RFC 6455 section 7.4.1, and its regist
 
 
 cdef enum:
-    MAX_CONTROL_BYTES = 125             # payload of a control frame (RFC 6455 section 5.5)
-    CLIENT_HEAD_ROOM = 14               # bytes of a masked frame's head at most
-    FRAME_HEAD_ROOM = 10                # bytes that put_frame_head writes at most
+    MAX_CONTROL_BYTES = 125             # bytes of a control frame's payload, at most (RFC 6455 section 5.5)
+    CLIENT_HEAD_ROOM = 14               # bytes of a masked frame's head, at most
+    FRAME_HEAD_ROOM = 10                # bytes that put_frame_head writes, at most
 
 
 # Writes the head of a server's frame at `p`: not fragmented, not masked. Returns the end of what it wrote.
@@ -49,9 +49,9 @@ cdef char* put_frame_head(char* p, int opcode, bint compressed, Py_ssize_t paylo
 cdef class FrameDecoder:
     """Reads what one client sends.
 
-    A message that is whole in one read goes from there straight into its str or bytes. Anything else is put together
-    in one buffer, which grows with what has arrived and never by what a head announces. What costs time and brings no
-    bytes is counted: fragments, final blocks, and deflated bytes of which nothing comes.
+    A message that is whole in one read goes from there straight into its str or bytes. Any other message is put
+    together in one buffer, which grows with what has arrived and never by what a head announces. Whatever costs time
+    and brings no bytes is limited: fragments, final blocks, and deflated bytes of which nothing comes.
     """
 
     cdef:
@@ -61,29 +61,29 @@ cdef class FrameDecoder:
         str close_reason                # the peer's; or the fault, to tell the peer and the log
 
         # Settings
-        Py_ssize_t max_message_bytes    # of a message's payload, inflated
+        Py_ssize_t max_message_bytes    # limit on a message's payload, inflated
         Inflater inflater               # None: permessage-deflate was not negotiated
 
         # The frame under way
         bint in_payload                 # its head was read
-        bint over                       # a Close frame came: the rest is thrown away
-        bint failed
-        bint final                      # FIN
+        bint over                       # a Close frame has come: the rest is thrown away
+        bint failed                     # FAILED has been returned
+        bint final                      # FIN: the message ends with this frame
         uint8_t opcode                  # one of Opcode
-        uint8_t part_bytes              # in `part`
-        uint32_t key                    # as its bytes lie in memory; the first is for the next payload byte
+        uint8_t part_bytes              # bytes in `part`
+        uint32_t key                    # the mask as its bytes lie in memory; the first is for the next payload byte
         int64_t left                    # payload bytes still to come
         # A head that came in part, or the payload of a control frame
         uint8_t part[MAX_CONTROL_BYTES]
 
         # The message under way
         uint8_t message                 # OP_TEXT, OP_BINARY or 0: none
-        int fragments                   # behind its first frame
+        int fragments                   # the number of frames behind its first one
         bint compressed                 # RSV1 of its first frame
-        int utf8                        # Utf8State behind the text in the buffer
-        PyObject* buffer                # owned: the bytes object in which it is put together, or NULL
-        Py_ssize_t size                 # bytes of it that are used
-        Py_ssize_t capacity             # bytes of it
+        int utf8                        # the Utf8State behind the text in the buffer
+        PyObject* buffer                # owned: the bytes object in which the message is put together, or NULL
+        Py_ssize_t size                 # bytes of the buffer that are used
+        Py_ssize_t capacity             # bytes of the buffer
 
     # Goes on at *p up to the next event and moves *p behind what it consumed: up to `end` if the event is NEED_DATA.
     # Borrows the bytes for the call. FAILED stays: the connection can't be read on. Nor can it behind a MemoryError.

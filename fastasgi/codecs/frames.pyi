@@ -28,7 +28,7 @@ class FrameDecoder:
         self, *, max_message_bytes: int = 16777216, deflate: DeflateSettings | None = None
     ) -> None: ...
     def feed(self, data: bytes | bytearray | memoryview) -> list[FrameEvent]:
-        """What the next piece of input completes. What follows a Close frame is thrown away."""
+        """The events that the next piece of input completes. Bytes behind a Close frame are thrown away."""
 
 def encode_frame(
     kind: Literal["text", "binary", "ping", "pong", "close"], payload: bytes, *, compressed: bool = False

@@ -20,7 +20,7 @@ cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
     object PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
     void* PyUnicode_DATA(object text)
-    # Where these fail, an exception is set, which their callers look at or hand on themselves: Cython's own handler
+    # If these fail, an exception is set. Their callers look at it or hand it on themselves, since Cython's own handler
     # needs memory.
     PyObject* new_bytes "PyBytes_FromStringAndSize" (const char* p, Py_ssize_t n) noexcept
     int resize_bytes "_PyBytes_Resize" (PyObject** data, Py_ssize_t n) noexcept
@@ -49,12 +49,12 @@ cdef enum:
     OPCODE = 0x0f
     MASKED = 0x80
     LENGTH = 0x7f
-    LENGTH_16 = 126                     # the length follows in 2 bytes,
-    LENGTH_64 = 127                     # or in 8 bytes
+    LENGTH_16 = 126                     # the length follows in 2 bytes
+    LENGTH_64 = 127                     # the length follows in 8 bytes
 
 cdef enum:
-    MAX_FRAGMENTS = 131072              # of a message, behind its first frame
-    MAX_FINAL_BLOCKS = 1024             # of a compressed message; each one begins a new zlib stream
+    MAX_FRAGMENTS = 131072              # frames of a message behind its first one
+    MAX_FINAL_BLOCKS = 1024             # final blocks of a compressed message; each begins a new zlib stream
     DEFLATE_SLACK = 65536               # deflated bytes beyond twice the limit of a message
     MIN_CAPACITY = 64                   # of a message's buffer, bytes
     INFLATE_IN = 16384                  # bytes inflated at once, at most: what zlib leaves of them is copied,
@@ -64,7 +64,7 @@ mask_choose()
 
 
 cdef inline bint is_close_code(int code) noexcept nogil:
-    """Whether a Close frame may carry it: RFC 6455 section 7.4 and its registry, without what is never sent."""
+    """Whether a Close frame may carry this code (RFC 6455 section 7.4, and its registry)."""
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
@@ -100,7 +100,7 @@ cdef class FrameDecoder:
     def __init__(self, *, Py_ssize_t max_message_bytes=16777216, deflate=None):
         if max_message_bytes < 0:
             raise ValueError(f"max_message_bytes must be 0 (no limit) or more, not {max_message_bytes}")
-        # Half of what a Py_ssize_t holds, so that nothing overflows that is computed with it.
+        # At most half of the largest Py_ssize_t, so that no sum with it overflows
         self.max_message_bytes = min(max_message_bytes or PY_SSIZE_T_MAX, PY_SSIZE_T_MAX // 2)
         if deflate is not None:
             check_deflate_settings(deflate)
@@ -166,7 +166,7 @@ cdef int refuse(FrameDecoder decoder, str reason) except -1:
 # --- Heads ---
 
 cdef int read_head(FrameDecoder decoder, const char** p, const char* end) except -1:
-    """Reads a frame's head, or keeps what there is of it. NEED_DATA or FAILED."""
+    """Read a frame's head, or keep the part of it that has come. Returns NEED_DATA or FAILED."""
     cdef Py_ssize_t n = end - p[0]
     cdef Py_ssize_t kept = decoder.part_bytes
     cdef Py_ssize_t size
@@ -186,7 +186,7 @@ cdef int read_head(FrameDecoder decoder, const char** p, const char* end) except
 
 
 cdef Py_ssize_t parse_head(FrameDecoder decoder, const uint8_t* p, Py_ssize_t n) except -2:
-    """The size of the head at p, which is taken; 0: it isn't whole; -1: failed, as early as it shows."""
+    """Understand the head at p. Returns its size; 0 if it isn't whole; -1 if it is wrong, as soon as that shows."""
     cdef uint64_t length
     cdef Py_ssize_t size
     cdef int opcode
@@ -273,7 +273,7 @@ cdef int fail_too_big(FrameDecoder decoder) except -1:
 # --- Payloads ---
 
 cdef int read_payload(FrameDecoder decoder, const char** p, const char* end) except -1:
-    """Reads what there is of a frame's payload. The event that it ends, NEED_DATA or FAILED."""
+    """Read the part of a frame's payload that has come. Returns the event that it completes, NEED_DATA or FAILED."""
     cdef const uint8_t* payload = <const uint8_t*>p[0]
     cdef Py_ssize_t n = <Py_ssize_t>min(decoder.left, <int64_t>(end - p[0]))
     cdef uint32_t key = decoder.key
@@ -309,7 +309,7 @@ cdef int read_control(FrameDecoder decoder, const uint8_t* payload, Py_ssize_t n
 
 
 cdef int read_close(FrameDecoder decoder, const uint8_t* payload, Py_ssize_t n) except -1:
-    """The payload of a Close frame (RFC 6455 section 5.5.1)."""
+    """Read the payload of a Close frame (RFC 6455 section 5.5.1). Returns OP_CLOSE or FAILED."""
     cdef int code = CLOSE_NO_STATUS
     cdef str reason = ""
     if n == 1:
@@ -333,14 +333,14 @@ cdef int read_close(FrameDecoder decoder, const uint8_t* payload, Py_ssize_t n) 
 # --- Messages ---
 
 cdef int end_with(FrameDecoder decoder, const uint8_t* payload, Py_ssize_t n, uint32_t key) except -1:
-    """A message of which this is the whole payload."""
+    """End a message of which this is the whole payload."""
     cdef object data
     if decoder.message == OP_BINARY:
         data = PyBytes_FromStringAndSize(NULL, n)
         unmask_copy(<uint8_t*>PyBytes_AS_STRING(data), payload, n, key)
     else:
         data = PyUnicode_New(n, 127)
-        # What isn't ASCII is decoded from there; the object itself is then thrown away.
+        # If it isn't ASCII, it is decoded from this object, which is thrown away then
         if unmask_copy(<uint8_t*>PyUnicode_DATA(data), payload, n, key):
             return end_with_text(decoder, <const uint8_t*>PyUnicode_DATA(data), n)
     return give(decoder, data)
@@ -351,7 +351,7 @@ cdef int end_with_text(FrameDecoder decoder, const uint8_t* text, Py_ssize_t n) 
 
 
 cdef int read_text(FrameDecoder decoder, const uint8_t* text, Py_ssize_t n) except -1:
-    """Puts the text that is encoded there into decoder.data. Whether it is UTF-8."""
+    """Decode n bytes of text into decoder.data. Returns whether they are UTF-8."""
     cdef PyObject* decoded = decode_utf8(<const char*>text, n, NULL)
     if decoded is NULL:
         if not PyErr_ExceptionMatches(UnicodeDecodeError):
@@ -364,7 +364,7 @@ cdef int read_text(FrameDecoder decoder, const uint8_t* text, Py_ssize_t n) exce
 
 
 cdef int end_message(FrameDecoder decoder) except -1:
-    """The message in the buffer is whole."""
+    """End the message in the buffer, which is whole."""
     cdef int event
     if decoder.message == OP_TEXT:
         event = end_with_text(decoder, <const uint8_t*>bytes_start(decoder.buffer), decoder.size)
@@ -410,7 +410,7 @@ cdef int append_plain(FrameDecoder decoder, const uint8_t* payload, Py_ssize_t n
 
 
 cdef int append(FrameDecoder decoder, const uint8_t* room, Py_ssize_t n, bint may_be_high) except -1:
-    """The n bytes at room_for(n) were written; unless `may_be_high` they are ASCII."""
+    """Count n bytes that were written at room_for(n); unless `may_be_high` they are ASCII."""
     decoder.size += n
     if decoder.message == OP_TEXT and (may_be_high or decoder.utf8 != UTF8_WHOLE):
         decoder.utf8 = utf8_check(<Utf8State>decoder.utf8, room, room + n)
@@ -420,7 +420,7 @@ cdef int append(FrameDecoder decoder, const uint8_t* room, Py_ssize_t n, bint ma
 
 
 cdef uint8_t* room_for(FrameDecoder decoder, Py_ssize_t n, Py_ssize_t expected) except NULL:
-    """Where the next n > 0 bytes of the message go, of which there will be `expected` at most."""
+    """Where the next n > 0 bytes of the message go. The message will have at most `expected` bytes."""
     cdef Py_ssize_t needed = decoder.size + n
     if needed > decoder.capacity:
         resize(decoder, max(needed, min(expected, max(2 * needed, MIN_CAPACITY))))
@@ -455,9 +455,9 @@ cdef int read_compressed(FrameDecoder decoder, const uint8_t* payload, Py_ssize_
 
 
 cdef int inflate(FrameDecoder decoder, const uint8_t* payload, Py_ssize_t n, uint32_t key, bint ends) except -1:
-    """Takes a piece of a compressed message. The event that it ends, NEED_DATA or FAILED."""
+    """Inflate a piece of a compressed message. Returns the event that it completes, NEED_DATA or FAILED."""
     cdef Inflater inflater = decoder.inflater
-    # An empty message, or the end of one behind a final block: nothing to which the tail could belong.
+    # If the message is empty, or ends behind a final block, the tail could belong to nothing and is left out
     cdef Py_ssize_t tail = len(DEFLATE_TAIL) if ends and (n or inflater.fed) else 0
     cdef bytes piece = PyBytes_FromStringAndSize(NULL, n + tail)
     unmask_copy(<uint8_t*>PyBytes_AS_STRING(piece), payload, n, key)
@@ -468,7 +468,7 @@ cdef int inflate(FrameDecoder decoder, const uint8_t* payload, Py_ssize_t n, uin
     while inflater.pending:
         if inflater.final_blocks > MAX_FINAL_BLOCKS:
             return fail(decoder, CLOSE_TOO_BIG, f"a message has more than {MAX_FINAL_BLOCKS} final blocks")
-        # One byte more than there may be, which shows that there is too much.
+        # One byte more than there may be shows that there is too much
         piece = inflater.next_piece(min(INFLATE_OUT, decoder.max_message_bytes - decoder.size + 1))
         if ends and decoder.size == 0 and not inflater.pending and len(piece) <= decoder.max_message_bytes:
             inflater.end_message()
@@ -514,12 +514,12 @@ def encode_frame(str kind not None, bytes payload not None, *, bint compressed=F
     return head[:end - head] + payload
 
 
-# In the order of MaskImplementation.
+# In the order of MaskImplementation
 _MASK_IMPLEMENTATIONS = ("scalar", "16", "32", "chosen")
 
 
 def _unmask(str implementation, data, bytes key, Py_ssize_t offset, target):
-    """For tests: copies `data`, whose first byte has this offset in its payload, to `target` without its mask.
+    """For tests: copy `data`, whose first byte has this offset in its payload, to `target` without its mask.
 
     Whether a byte of it is 0x80 or more; None if there is no such implementation.
     """
@@ -545,7 +545,8 @@ def _unmask(str implementation, data, bytes key, Py_ssize_t offset, target):
 
 
 def _check_utf8(pieces):
-    """For tests: whether the text of these pieces is "whole" UTF-8, or the beginning of some, "part"; or "bad"."""
+    """For tests: "whole" if these pieces together are UTF-8, "part" if they are the beginning of some, otherwise
+    "bad"."""
     cdef Py_buffer view
     cdef Utf8State state = UTF8_WHOLE
     for piece in pieces:

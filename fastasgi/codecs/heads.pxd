@@ -26,12 +26,12 @@ cdef enum ConnectionOption:             # what is added about the connection (RF
     SAY_KEEP_ALIVE                      # to an HTTP/1.0 client, for which it is not the rule
 
 
-cdef struct ResponseHead:               # a response's head, but for its fields
+cdef struct ResponseHead:               # a response's head, without the application's fields
     int status                          # 100 to 999
     bint has_server                     # the fields have a Server: the default one is left out
     bint has_date                       # the fields have a Date: the default one is left out
     Framing framing
-    Py_ssize_t length                   # of the body, bytes; of FRAMED_BY_LENGTH only
+    Py_ssize_t length                   # bytes of the body; used by FRAMED_BY_LENGTH only
     ConnectionOption option
 
 
@@ -39,31 +39,33 @@ cdef class DefaultFields:
     """The server's own fields, which every final response begins with, as lines. One object serves a whole worker."""
 
     cdef:
-        bytes lines                     # all of them
-        bytes server_line               # "server: ...\r\n", or empty: there is none
-        bytes date_line                 # "date: ...\r\n" of `second`, or empty: there is none
-        bytes other_lines
-        bint is_dated                   # there is a Date
-        long second                     # that date_line names, since the epoch
-    # Whether `second` is another one than before; Date is renewed then. To be called before the first response.
+        bytes lines                     # all lines
+        bytes server_line               # "server: ...\r\n"; empty if there is none
+        bytes date_line                 # "date: ...\r\n" of `second`; empty if there is none
+        bytes other_lines               # the lines of all other fields
+        bint is_dated                   # the fields have a Date
+        long second                     # the second that date_line names, counted from the epoch
+    # Sets the second that Date names. Whether it is another one than before. To be called before the first response.
     cpdef bint renew(self, long second) except -1
 
 
-# Whether the bytes may stand on the wire as a field value: no CR, LF, NUL (RFC 9110 section 5.5). Field names are
-# tokens: see is_token() of text.
+# Whether the bytes may stand on the wire as a field value: they have no CR, LF or NUL (RFC 9110 section 5.5). A field
+# name has to be a token, see is_token() in text.
 cdef bint check_value(const char* p, Py_ssize_t n) noexcept nogil
 
 cpdef str reason_phrase(object status)  # RFC 9110's name of a status; empty if it has none
 
-# How a response is framed that has no body by method or status (`bodiless`), has the application's Content-Length, or
-# has its whole body with the head. Its client speaks HTTP/1.x, x being `minor_version`.
+# How a response is framed. `bodiless`: its method or status allows no body. `has_length`: the application has given its
+# Content-Length. `is_whole`: the whole body is there with the head. The client speaks HTTP/1.x, x being
+# `minor_version`.
 cdef Framing framing_of(bint bodiless, bint has_length, bint is_whole, int minor_version) noexcept nogil
-# The whole head, with the empty line. `fields` are (bytes, bytes) tuples; `defaults` is None for an interim response.
+# Writes the whole head, with the empty line. `fields` are (bytes, bytes) tuples; `defaults` is None for an interim
+# response.
 cdef char* put_head(char* p, const ResponseHead* head, DefaultFields defaults, list fields) noexcept
 # Bytes that put_head() writes at most; `fields_bytes` is fields_size() of the fields.
 cdef Py_ssize_t head_room(const ResponseHead* head, DefaultFields defaults, Py_ssize_t fields_bytes) noexcept
-# A whole response in plain text, behind which the connection ends: `fields` come before those that every such response
-# has. The answer to a HEAD has the length of `text` only.
+# A whole response in plain text, after which the connection is closed. `fields` come before those that every such
+# response has. The answer to a HEAD has the length of `text`, but not the text.
 cdef bytes refusal(int status, DefaultFields defaults, list fields, bytes text, bint is_head)
 
 cdef char* put_fields(char* p, list fields) noexcept     # of (bytes, bytes) tuples

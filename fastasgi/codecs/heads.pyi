@@ -20,7 +20,7 @@ class DefaultFields:
 
     def __init__(self, fields: Iterable[tuple[bytes, bytes]], *, dated: bool) -> None: ...
     def renew(self, second: int) -> bool:
-        """Set the second since the epoch that Date names. Whether it is another one than before."""
+        """Set the second since the epoch that Date names. Return whether it is another one than before."""
 
 def encode_head(
     status: int,
@@ -33,7 +33,7 @@ def encode_head(
     length: int = 0,
     option: Literal["close", "keep-alive"] | None = None,
 ) -> bytes:
-    """A response's head. `defaults` is None for an interim one; `length` is that of framing "length".
+    """A response's head. `defaults` is None for an interim one; `length` is used with the framing "length".
 
     `has_server` and `has_date` say that `fields` have what `defaults` would add. Raises ValueError if
     `status` is not within 100 and 999.
@@ -42,11 +42,14 @@ def encode_head(
 def choose_framing(*, bodiless: bool, has_length: bool, is_whole: bool, minor_version: int) -> _Framing:
     """What tells a client where the body of a response ends (RFC 9112 section 6.3).
 
-    `bodiless`: method or status forbid one. `has_length`: the application gave its length. `is_whole`: it is
-    there with the head. The client speaks HTTP/1.x, x being `minor_version`.
+    `bodiless`: method or status allow no body. `has_length`: the application has given its length.
+    `is_whole`: all of it is there with the head. The client speaks HTTP/1.x, x being `minor_version`.
     """
 
 def encode_refusal(
     status: int, fields: _Fields, text: bytes, defaults: DefaultFields, *, is_head: bool = False
 ) -> bytes:
-    """A whole response in the application's place, behind which the connection ends. `is_head`: to a HEAD."""
+    """A whole response in the application's place, after which the connection is closed.
+
+    With `is_head` it answers a HEAD, and does not have the text.
+    """

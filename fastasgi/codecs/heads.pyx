@@ -13,15 +13,15 @@ class FieldError(ValueError):
 
 cdef enum:
     STATUS_COUNT = 1000
-    ADDED_ROOM = 64                     # bytes of what put_head() adds behind the fields, at most
+    ADDED_ROOM = 64                     # bytes that put_head() adds behind the fields, at most
 
 cdef list STATUS_LINES = [None] * STATUS_COUNT
 
-# Fields of every response in the application's place that ends the connection
+# Fields of every refusal: it is sent in the application's place, and ends the connection
 cdef list REFUSAL_FIELDS = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
 
 cdef dict PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
-# These have older names in http.HTTPStatus of some Python (RFC 9110 section 15.5)
+# For these http.HTTPStatus of some versions of Python has names that are older than RFC 9110 section 15.5
 PHRASES |= {
     413: "Content Too Large",
     414: "URI Too Long",
@@ -179,7 +179,7 @@ cdef char* put_chunk_head(char* p, Py_ssize_t n) noexcept nogil:
 
 # --- For Python: tests ---
 
-# In the order of Framing and of ConnectionOption.
+# In the order of Framing and of ConnectionOption
 _FRAMINGS = ("head", "length", "chunks", "close")
 _OPTIONS = (None, "close", "keep-alive")
 

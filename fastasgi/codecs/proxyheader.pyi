@@ -14,7 +14,7 @@ class DecodedProxyHeader(NamedTuple):
     """Where the client connected to."""
 
 def decode_proxy_header(data: bytes) -> DecodedProxyHeader | None:
-    """The header at the start of `data`; None: it is not complete yet.
+    """The header at the start of `data`; None if it is not complete yet.
 
     Raises ValueError for a malformed one.
     """

@@ -50,7 +50,7 @@ cdef Py_ssize_t read_proxy_header(const char* p, Py_ssize_t n, ProxyHeader* head
 
 cdef Py_ssize_t read_v1(const char* p, Py_ssize_t n, ProxyHeader* header) noexcept:
     cdef const char* start = p
-    cdef const char* end = p + min(n, MAX_V1 - 1)       # of a line that leaves room for its LF
+    cdef const char* end = p + min(n, MAX_V1 - 1)       # where the longest line has its LF
     cdef const char* name = p + V1_BEGINNING
     cdef int unknown = begins_with(name, end - name, b"UNKNOWN", 7)
     cdef int tcp = begins_with(name, end - name, b"TCP4 ", 5) or begins_with(name, end - name, b"TCP6 ", 5)
@@ -186,7 +186,7 @@ cdef void read_packed(const uint8_t* p, int size, ProxyHeader* header) noexcept:
 
 
 cdef Py_ssize_t path_length(const uint8_t* p) noexcept:
-    """Up to the padding; a name in Linux's abstract namespace begins with a zero."""
+    """The length of a path without its padding. A name in Linux's abstract namespace begins with a zero."""
     cdef Py_ssize_t n = UNIX_PATH
     while n and p[n - 1] == 0:
         n -= 1

@@ -1,4 +1,4 @@
-"""What scan.h has, declared for Cython; the contracts stand there."""
+"""The declarations of scan.h for Cython. The contracts stand in scan.h."""
 
 from libc.stdint cimport uint8_t, uint64_t
 

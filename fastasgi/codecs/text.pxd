@@ -16,7 +16,7 @@ cdef struct Span:
 
 cdef enum:
     MAX_PORT = 65535
-    MAX_PORT_DIGITS = 5         # of what RFC 7239 section 6 calls node-port
+    MAX_PORT_DIGITS = 5         # the digits of a node-port (RFC 7239 section 6)
 
 
 cdef inline Span span(const void* p, const void* end) noexcept nogil:
@@ -34,14 +34,14 @@ cdef inline Span span_of(bytes data) noexcept:
 
 
 cdef inline const uint8_t* trim_left(const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """Behind the blanks at `p` (RFC 9110 section 5.6.3)."""
+    """The first byte behind the blanks at `p` (RFC 9110 section 5.6.3)."""
     while p < end and scan_is_blank(p[0]):
         p += 1
     return p
 
 
 cdef inline const uint8_t* trim_right(const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """The end without the blanks before it."""
+    """The end of the text, without the blanks there."""
     while end > p and scan_is_blank((end - 1)[0]):
         end -= 1
     return end
@@ -55,7 +55,7 @@ cdef inline Span trimmed(const void* p, const void* end) noexcept nogil:
 
 cdef inline bint is_token(const char* p, Py_ssize_t n) noexcept nogil:
     """Whether these bytes are a token (RFC 9110 section 5.6.2)."""
-    cdef uint8_t inside = 255 if n > 0 else 0       # of the classes of scan.h, those that all bytes belong to
+    cdef uint8_t inside = 255 if n > 0 else 0       # the classes of scan.h to which all bytes belong, a bit each
     cdef Py_ssize_t i
     for i in range(n):
         inside &= scan_table[<uint8_t>p[i]]
@@ -63,7 +63,7 @@ cdef inline bint is_token(const char* p, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline bint equals_folded(Span text, const char* lower, Py_ssize_t n) noexcept nogil:
-    """Whether a text is the token `lower`, n bytes in lower case, but for the case of its letters."""
+    """Whether a text is the token `lower`, n bytes in lower case, if the case of its letters does not count."""
     cdef Py_ssize_t i
     if text.n != n:
         return False
@@ -78,7 +78,9 @@ cdef inline bint is_digit(uint8_t byte) noexcept nogil:
 
 
 cdef inline int64_t read_decimal(Span digits, int64_t most) noexcept nogil:
-    """The number that digits stand for, zeros in front or not; -1: no digits, other bytes, or more than `most`."""
+    """The number that the digits stand for; zeros may stand in front. -1 if it is more than `most`, or if there are no
+    digits or other bytes.
+    """
     cdef int64_t number = 0
     cdef Py_ssize_t i
     cdef int digit
@@ -93,5 +95,5 @@ cdef inline int64_t read_decimal(Span digits, int64_t most) noexcept nogil:
 
 
 cdef inline int read_port(Span digits) noexcept nogil:
-    """The port that up to five digits stand for; -1: they are none."""
+    """The port that up to five digits stand for; -1 if they stand for none."""
     return <int>read_decimal(digits, MAX_PORT) if digits.n <= MAX_PORT_DIGITS else -1
