@@ -1,8 +1,8 @@
 """What proxies say of a request in its header: X-Forwarded-* and Forwarded (RFC 7239), and who is believed.
 
-Proxies append to these fields, so each is read from its end, up to the first hop that is not trusted: what stands left
-of that may be anything. Knows the grammar of the fields and what they mean for an ASGI scope. Must not know: HTTP's own
-grammar, connections.
+Proxies append to these fields. So each field is read from its end, up to the first hop that is not trusted: what stands
+left of that may be anything. Knows the grammar of the fields and what they mean for an ASGI scope. Must not know:
+HTTP's own grammar, connections.
 """
 
 from fastasgi.codecs.address cimport Address
@@ -10,17 +10,17 @@ from fastasgi.codecs.text cimport Span
 from fastasgi.trust.peers cimport TrustedPeers
 
 
-cdef struct Hop:                # where the walk from the nearest proxy toward the client has come to
+cdef struct Hop:                # how far the walk from the nearest proxy toward the client has come
     int number                  # 1: what the nearest proxy says; 0: nobody says anything
-    bint has_client
+    bint has_client             # the next two fields are set
     Address client              # as the proxy at this hop saw it
-    int port                    # 0: not told
-    Span proto                  # of Forwarded; of these, p is NULL if it is not given, and n 0 if it is empty, too
-    Span host
+    int port                    # the client's; 0 if it is not told
+    Span proto                  # of Forwarded; p is NULL if it is not given, and n is 0 then or if it is empty
+    Span host                   # of Forwarded, like proto
 
 
 cdef class Forwarding:
-    """Which peers are trusted, and what of theirs is believed."""
+    """Which peers are trusted, and which fields of theirs are believed."""
 
     cdef:
         readonly TrustedPeers trusted

@@ -18,11 +18,12 @@ class Forwarding:
         *,
         strips: bool = False,
     ) -> None:
-        """FIELDS has what can be in `believed`. With `strips`, requests of other peers lose such fields."""
+        """`believed` has names of FIELDS. With `strips`, requests of other peers lose all fields named like
+        these."""
 
     def apply(self, scope: MutableMapping[str, Any]) -> None:
         """Change the scope of a request, or a WebSocket, if its client is a trusted peer.
 
-        ``client`` becomes the first address from the right that is not trusted, and ``scheme`` what that
-        client's connection was. What is malformed changes nothing.
+        ``client`` becomes the first address from the right that is not trusted, and ``scheme`` that of this
+        client's connection. A malformed value changes nothing.
         """

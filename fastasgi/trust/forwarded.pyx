@@ -12,8 +12,8 @@ from fastasgi.codecs.text cimport Span, equals_folded, read_port, span, span_of,
 from fastasgi.trust.peers cimport TrustedPeers
 
 cdef enum:
-    MAX_HOPS = 64               # beyond which no hop is looked at: no chain of proxies is as long
-    MAX_PREFIX = 1024           # bytes of a prefix that is believed
+    MAX_HOPS = 64               # further hops are not looked at: no chain of proxies is as long
+    MAX_PREFIX = 1024           # bytes of a prefix that is believed, at most
 
 cdef bytes FOR
 cdef bytes PROTO
@@ -23,7 +23,7 @@ cdef bytes PREFIX
 cdef bytes FORWARDED
 FOR, PROTO, HOST, PORT, PREFIX, FORWARDED = FORWARDED_NAMES
 
-# A path of whole segments that means the same in each of its forms: no escapes
+# A path of whole segments without escapes, which is the same whether it is decoded or not
 cdef object PLAIN_PATH = re.compile(rb"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9!$&'()*+;=:@._~-]+)+")
 
 FIELDS = tuple([name.decode() for name in FORWARDED_NAMES])
@@ -38,7 +38,7 @@ cdef class Forwarding:
         self.strips = strips
 
     def apply(self, dict scope) -> None:
-        """Change the scope of a request as its peer, the scope's client, may."""
+        """Change the scope of a request, if the scope's client is trusted, by what the request's fields say."""
         client = scope.get("client")
         if (client[0] if client else None) in self.trusted:
             self.believe(scope)
@@ -123,7 +123,7 @@ cdef int add_prefix(dict scope, bytes prefix) except -1:
     text = prefix.decode("ascii")
     scope["root_path"] = text + scope["root_path"]
     if scope["raw_path"] == b"*":
-        return 0                        # OPTIONS of the server as a whole: no path (RFC 9112 section 3.2.4)
+        return 0                        # the server as a whole, which is no path (RFC 9112 section 3.2.4)
     scope["path"] = text + scope["path"]
     scope["raw_path"] = prefix + scope["raw_path"]
     return 0
@@ -140,13 +140,13 @@ cdef int replace_host(list headers, bytes host) except -1:
 
 
 cdef bint is_named_host(bytes host):
-    """Whether it is a Host that is not empty."""
+    """Whether this is a valid value of Host with a name in it."""
     cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(host)
     return len(host) > 0 and p[0] != c":" and is_host(p, p + PyBytes_GET_SIZE(host))
 
 
 cdef tuple split_host(bytes host):
-    """Name, with its brackets, and port or None of a valid Host."""
+    """The name in a valid Host, with its brackets, and the port, or None if it has none."""
     name, colon, port = host.rpartition(b":")
     if not colon or host.endswith(b"]"):
         return host, None
@@ -154,13 +154,13 @@ cdef tuple split_host(bytes host):
 
 
 cdef object port_of(bytes text):
-    """The number of a port; None: it is none."""
+    """The number of a port; None if the text is none."""
     cdef int port = read_port(span_of(text))
     return port if port > 0 else None
 
 
 cdef bint is_forwarded_name(bytes name):
-    """Fields that tell of a client; also as a gateway to CGI names would read them, which takes "_" for "-"."""
+    """Whether a field tells of a client, or would to a gateway that makes CGI names, which reads "_" as "-"."""
     cdef const char* p = name
     if len(name) < 9 or (p[0] != c"f" and p[0] != c"x"):
         return False
@@ -187,7 +187,8 @@ cdef const char* opening_quote(const char* start, const char* closing) noexcept:
 
 
 cdef bint previous_entry(const char* start, const char** end, bint has_quotes, Span* entry) noexcept:
-    """Take the last entry that is not empty off [start, end). False: there is none, or no telling where it begins."""
+    """Cut the last entry that is not empty off [start, end). False if there is none, or if nobody knows where it
+    begins."""
     cdef const char* last = end[0]
     cdef const char* p = last
     while True:
@@ -209,7 +210,7 @@ cdef bint previous_entry(const char* start, const char** end, bint has_quotes, S
 
 
 cdef int walk(bytes chain, bint is_forwarded, TrustedPeers trusted, Hop* hop) except -1:
-    """Go from the right to the first hop that is not trusted. `chain` is of Forwarded, or of X-Forwarded-For."""
+    """Go from the right to the first hop that is not trusted. `chain` is the value of Forwarded or X-Forwarded-For."""
     cdef const char* start = chain
     cdef const char* end = start + PyBytes_GET_SIZE(chain)
     cdef Span entry
@@ -223,7 +224,7 @@ cdef int walk(bytes chain, bint is_forwarded, TrustedPeers trusted, Hop* hop) ex
             hop.proto.n = hop.host.n = 0
             break
         if not read_node(node, &address, &port):
-            break                       # "unknown", for example: who that is, nobody here knows
+            break                       # an obfuscated identifier or "unknown": nobody here knows who that is
         hop.has_client = True
         hop.client = address
         hop.port = port
@@ -233,7 +234,7 @@ cdef int walk(bytes chain, bint is_forwarded, TrustedPeers trusted, Hop* hop) ex
 
 
 cdef bytes entry_at(list values, bytes chain, int hop):
-    """Of a field with an entry for each hop of `chain`, the one that belongs to a hop; otherwise the last one."""
+    """The entry that belongs to a hop, if a field has one for each hop of `chain`; otherwise the last one."""
     cdef bytes value
     cdef const char* start
     cdef const char* end
@@ -298,7 +299,7 @@ cdef bint read_node(Span node, Address* address, int* port) noexcept:
 
 
 cdef bint read_element(Span element, Hop* hop, Span* node) noexcept:
-    """The for, proto and host of a forwarded-element (RFC 7239 section 4). False: it is malformed.
+    """Read the for, proto and host of a forwarded-element (RFC 7239 section 4). False if it is malformed.
 
     Escapes in quoted strings are left as they are: nothing that is believed has one.
     """

@@ -8,18 +8,18 @@ from fastasgi.codecs.address cimport Address
 
 cdef struct Network:
     Address address
-    int bits                            # of the prefix
+    int bits                            # length of the prefix
 
 
 cdef class TrustedPeers:
     cdef:
-        bint trusts_all
-        Network* networks               # owned; a single address is one with all its bits
-        int count
-        # What is no address: "unix", paths of unix sockets as given and absolute, names of test clients
+        bint trusts_all                 # everybody is trusted
+        Network* networks               # owned; a single address is a network whose prefix has all bits
+        int count                       # of networks
+        # Whatever is no address: "unix", paths of unix sockets as given and absolute, names of test clients
         frozenset names
 
     cdef bint has(self, const Address* address) noexcept
-    cdef bint has_host(self, str host) except -1        # an address, or a name
-    # The peer of a connection, as asyncio's "peername" and "sockname" have it
+    cdef bint has_host(self, str host) except -1        # host: an address, or a name
+    # Whether the peer of a connection is trusted. peer and own are asyncio's "peername" and "sockname"
     cdef bint has_peer(self, object peer, object own) except -1

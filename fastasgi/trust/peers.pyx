@@ -18,7 +18,7 @@ cdef class TrustedPeers:
         cdef list names = []
         cdef list networks = []
         for text in split_peers(peers):
-            # Among names an asterisk is one, unless it stands alone: as to uvicorn's middleware
+            # If names are allowed, an asterisk beside others is a name, as it is to uvicorn's middleware
             if text == "*" and (not allow_names or peers in ("*", ["*"])):
                 self.trusts_all = True
             elif text == "unix":
@@ -91,12 +91,12 @@ cdef class TrustedPeers:
             return True
         if isinstance(peer, (tuple, list)):
             return self.has_host(peer[0])
-        # An Internet peer that has reset its connection has no name any more, though what it sent can still be read
+        # An Internet peer that has reset its connection has no name any more, though its bytes can still be read
         if not self.names or not isinstance(own, (str, bytes)):
             return False
         if "unix" in self.names:
             return True
-        # Only our own path tells the unix socket: the peer's is whatever text the peer has bound itself to
+        # Only our own path identifies the unix socket: the peer's is whatever the peer has bound itself to
         path = os.fsdecode(own)
         return bool(path) and (path in self.names or os.path.abspath(path) in self.names)
 
@@ -115,7 +115,7 @@ cdef str path_of(str text):
 
 
 cdef tuple read_network(str text):
-    """Bytes and prefix length of an address or network. Raises ValueError, which says how to write it."""
+    """The bytes and the prefix length of an address or network. Raises ValueError, which says how to write one."""
     try:
         network = ipaddress.ip_network(text)
     except ValueError:
