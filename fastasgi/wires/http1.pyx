@@ -67,7 +67,8 @@ cdef class HTTP1Wire(Wire):
         cdef bint is_head = is_of_head(p, n)
         connection.log_refusal(None, 400, 0 if is_head else len(text), -1)
         if worker.logger.tells_refusal():
-            worker.logger.warning("Request of %s refused with 400: plain HTTP where TLS is spoken", connection.peer_text())
+            worker.logger.warning(
+                "Request of %s refused with 400: plain HTTP where TLS is spoken", connection.peer_text())
         return refusal(400, worker.fields, [], text, is_head)
 
     cdef int note_old_handshake(self, HTTP1Connection connection) except -1:
