@@ -149,7 +149,7 @@ def test_a_worker_that_hangs_is_replaced_and_says_where(run: Callable[..., Super
         server.wait_for_workers(3)
         wait_until(lambda: worker not in processes_in(server.folder), "its end")
         load.wait_for_answers()
-    assert server.count("has not turned its loop") == 1
+    assert server.count("has blocked its event loop") == 1
     assert sum(load.failures.values()) <= 2, "a connection each that the worker had"
     server.assert_ends()
 
