@@ -30,7 +30,7 @@ class WorkerContext:
         logger: logging.Logger,
         access_log: AccessLog | None,
     ) -> None:
-        """`config` is a Config, whose settings are read as far as connections need them. Each scope gets a
+        """`config` is a Config, of which the settings that connections need are read. Each scope gets a
         shallow copy of `state`. `opener` is to be set before the first connection comes.
         """
 
@@ -46,7 +46,8 @@ class WorkerContext:
     """Says who speaks on a new connection."""
 
     passes_limits: Callable[[Any], bool] | None
-    """Says of an HTTP scope whether it is served beyond `limit_concurrency`; None: none is."""
+    """Says whether the request of an HTTP scope is served beyond `limit_concurrency`; None if no request
+    is."""
 
     @property
     def tick_interval_s(self) -> float:
@@ -69,10 +70,10 @@ class WorkerContext:
         """Shutdown, first phase: idle connections close, the others after the exchange that runs."""
 
     def disconnect(self) -> None:
-        """Shutdown, second phase: every running exchange is told that its client has gone."""
+        """Shutdown, second phase: tell every running exchange that its client has gone."""
 
     def cancel(self) -> None:
-        """Shutdown, third phase: every running application task is cancelled."""
+        """Shutdown, third phase: cancel the task of every application call that runs."""
 
     def abort(self) -> None:
-        """Shutdown, last phase: every transport is closed without waiting for its peer."""
+        """Shutdown, last phase: close every transport without waiting for its peer."""

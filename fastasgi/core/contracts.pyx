@@ -24,10 +24,10 @@ from fastasgi.logs.accesslog cimport AccessLog
 cdef double DRAINING_TICK_S = 0.05      # between looks at deadlines while connections are to end
 cdef double FIRST_REQUEST_S = 0.4       # how long a draining connection waits for the request it was made for
 cdef double LINGER_S = 2.0              # for a peer to close its connection when all is said
-cdef double SPREAD_S = 2.0              # over which many WebSockets are ended
+cdef double SPREAD_S = 2.0              # the time in which many WebSockets are ended, one after the other
 
 cdef enum:
-    SPREAD_MIN = 100                    # connections that are many
+    SPREAD_MIN = 100                    # as many connections, or more, are spread over that time
 
 
 cdef class WorkerContext:
@@ -50,13 +50,13 @@ cdef class WorkerContext:
         self.logger = ErrorLog(logger, loop)
         self.access = access_log
         self.state = state
-        # With 2.4 and later Starlette and others watch for a disconnect by send() alone, so that what waits for its
-        # next item is never told; all that is newer is offered by extensions
+        # With 2.4 and later Starlette and others watch for a disconnect by send() alone, so that a stream that waits
+        # for its next item is never told of one. Extensions offer all that is newer.
         self.asgi = {"version": config.asgi_version, "spec_version": "2.3"}
         self.root_path = config.root_path
         self.raw_root_path = urllib.parse.quote(self.root_path, safe="/%:@!$&'()*+,;=~").encode("ascii")
         self.forwarding = config.forwarding
-        # A quarter of the shortest time, so that short ones are kept too, but rarely more than once a second
+        # A quarter of the shortest timeout, so that short ones are kept too, but a second at most
         self.tick_interval_s = min(1.0, max(0.02, self.limits.shortest_time_s() / 4))
         self.tick()
 
@@ -114,17 +114,17 @@ cdef class WorkerContext:
             delay_s += step_s
 
     def disconnect(self) -> None:
-        """Shutdown, second phase: every running exchange is told that its client has gone."""
+        """Shutdown, second phase: tell every running exchange that its client has gone."""
         for exchange in list(self.registry.suspended):
             exchange.disconnect()
 
     def cancel(self) -> None:
-        """Shutdown, third phase: every running application task is cancelled."""
+        """Shutdown, third phase: cancel the task of every application call that runs."""
         for exchange in list(self.registry.suspended):
             exchange.cancel()
 
     def abort(self) -> None:
-        """Shutdown, last phase: every transport is closed without waiting for its peer."""
+        """Shutdown, last phase: close every transport without waiting for its peer."""
         cdef Connection connection
         for connection in list(self.registry.connections):
             if connection.sink is not None:
@@ -138,8 +138,9 @@ cdef class WorkerContext:
             return self.logger.log_error("Exception in the access log", error)
 
     cdef int note_nesting(self) except -1:
-        """Tasks run outside our callbacks from now on, so that no read memory is lent while they do. What runs inside
-        one at this moment may wait for what its client has sent already, or for the answer to what is held back."""
+        """Have tasks run outside our callbacks from now on, so that no memory is lent while they run. The task that
+        runs inside a callback now may wait for bytes that have been read already, or for an answer to bytes in a sink:
+        so read these later, and write those."""
         cdef Connection connection
         cdef ByteSink sink
         if self.tasks.nests:
@@ -162,7 +163,7 @@ def is_coroutine_function(app) -> bool:
     """Whether calling `app` only makes a coroutine, so that none of its code runs outside its task."""
     if not (inspect.isroutine(app) or inspect.isclass(app) or isinstance(app, functools.partial)):
         app = getattr(type(app), "__call__", None)
-    while True:                         # not what is only marked as one (inspect.markcoroutinefunction)
+    while True:                         # a function that is only marked as one (inspect.markcoroutinefunction) is none
         if isinstance(app, functools.partial):
             app = app.func
         elif inspect.ismethod(app):
@@ -267,7 +268,7 @@ cdef class ByteSink:
         if self.out_length:
             return self.flush()
         if self.ending:
-            # asyncio's transports don't bear a close() in the resume_writing() that this may be
+            # This may be inside resume_writing(), in which asyncio's transports don't bear a close()
             self.worker.loop.call_soon(self.end_soon, context=PyContext_Copy(self.worker.context))
         return 0
 
@@ -312,7 +313,7 @@ cdef class ByteSink:
         raise NotImplementedError
 
     async def send_file(self, file, offset, count):
-        """Send bytes of an open file without reading them; returns how many. This kind of sink can't."""
+        """Send bytes of an open file without reading them, and return how many. This kind of sink can't: 0."""
         return 0
 
     cdef object extra_info(self, str name):
@@ -358,7 +359,7 @@ cdef class Connection:
     cdef int leave_sink(self) except -1:
         self.worker.registry.connections.discard(self)
         self.sink = None
-        self.deadline = 0               # the tick may hold it
+        self.deadline = 0               # the tick that is under way may have this connection in its list
         self.watches_peer = False
         return 0
 
@@ -509,7 +510,7 @@ cdef class Wire:
 
 
 cdef dict unknown_scope(ByteSink sink):
-    """What the access log reads of a scope, for a request of which only the client is known."""
+    """The keys of a scope that the access log reads, with "-" for all that is not known."""
     peer = sink.extra_info("peername")
     return {
         "client": (peer[0], peer[1]) if isinstance(peer, (tuple, list)) else None,

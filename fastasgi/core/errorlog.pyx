@@ -3,7 +3,7 @@
 import logging
 import traceback
 
-# Of the base classes: they run no code of the application's
+# Descriptors of the base classes, which run no code of the application's
 GROUP_MEMBERS = BaseExceptionGroup.exceptions
 TRACEBACK = BaseException.__traceback__
 TYPE_NAME = type.__dict__["__qualname__"]
@@ -11,13 +11,13 @@ CAUSE = BaseException.__cause__
 CONTEXT = BaseException.__context__
 
 cdef enum:
-    MOST_TRACEBACKS = 1000              # that are written of one error
-    MOST_REFUSALS = 5                   # of which the error log has a line each, from one second to the next
+    MOST_TRACEBACKS = 1000              # members of groups whose tracebacks are written for one error
+    MOST_REFUSALS = 5                   # refusals in one second that have a line each in the error log
 
 
 cdef class ErrorLog:
-    """A logger for code that others rely on: what a handler or a filter of the user's raises goes to the event loop's
-    exception handler, and no further."""
+    """A logger for code that others rely on. If a handler or a filter of the user's raises an exception, the event
+    loop's exception handler gets it, and nobody else."""
 
     def __init__(self, logger, loop):
         self.logger = logger
@@ -65,7 +65,7 @@ cdef class ErrorLog:
         return True
 
     cdef int count_refusals(self) except -1:
-        """Tell how many refusals there were of which nothing else tells."""
+        """Log how many refusals there were without a line of their own."""
         cdef Py_ssize_t count = self.refusals_untold
         self.refusals_told = 0
         self.refusals_untold = 0
@@ -79,10 +79,10 @@ cdef str type_name(object value):
 
 
 cdef bint has_many_tracebacks(object error) except -1:
-    """Whether a traceback would be endless: the traceback module writes a member of several groups once for each way
-    that leads to it."""
+    """Whether a traceback would be endless: the traceback module writes an exception that is in several groups once for
+    each way that leads to it."""
     cdef list pending = [error]
-    cdef set seen = set()               # ids; what an error grew out of is written once, however many ways lead there
+    cdef set seen = set()               # ids; a cause or context is written once, however many ways lead to it
     cdef int members = 0
     while pending and members <= MOST_TRACEBACKS:
         error = pending.pop()
@@ -92,7 +92,7 @@ cdef bint has_many_tracebacks(object error) except -1:
                             and id(origin) not in seen])
         if issubclass(type(error), BaseExceptionGroup):
             if type(error).exceptions is not GROUP_MEMBERS:
-                return True             # code of the application's makes them, and may make more each time
+                return True             # code of the application's makes the members, and may make more each time
             pending.extend(GROUP_MEMBERS.__get__(error))
             members += len(GROUP_MEMBERS.__get__(error))
     return members > MOST_TRACEBACKS

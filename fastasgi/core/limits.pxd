@@ -1,12 +1,12 @@
 """The settings that connections read, as plain numbers.
 
-Must not know: what a setting is for, where it comes from.
+Must not know: the use of a setting, where it comes from.
 """
 
 
 cdef class Limits:
-    """Settings by the names that they have in Config. A field is filled from the setting of its name: to add a setting
-    is to declare it there and here, and to use it. What is None in Config, which means off, is 0 here.
+    """Settings by the names that they have in Config, from which each field is filled: to add a setting is to declare
+    it there and here, and to use it. A setting that is None in Config, which means off, is 0 here.
     """
 
     cdef public:
@@ -22,9 +22,9 @@ cdef class Limits:
         double timeout_write
         double ssl_handshake_timeout
         double ws_ping_interval                 # 0: no pings
-        double ws_ping_timeout
+        double ws_ping_timeout                  # 0: the answer to a ping may take any time
         # Switches
         bint serves_websockets
         bint ws_per_message_deflate
 
-    cdef double shortest_time_s(self)           # of those that are set; infinity if none is
+    cdef double shortest_time_s(self)           # the shortest timeout that is set; infinity if none is

@@ -12,7 +12,7 @@ cdef extern from *:
     #pragma GCC diagnostic push
     #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
     #endif
-    /* Makes the first n bytes of `block`, which must have had room for them when it was made, all of it. */
+    /* Makes `block` n bytes long; it must have had room for them when it was made. */
     static inline void set_bytes_size(PyObject *block, Py_ssize_t n)
     {
         Py_SET_SIZE(block, n);
@@ -25,7 +25,7 @@ cdef extern from *:
     """
     void set_bytes_size(PyObject* block, Py_ssize_t n) noexcept
 
-# Not Cython's own declarations: these count no reference of their own
+# Unlike Cython's own declarations, these count no reference of their own
 cdef extern from "Python.h":
     PyObject* PyList_GET_ITEM(object items, Py_ssize_t i) noexcept
     Py_ssize_t Py_REFCNT(PyObject* o) noexcept
@@ -86,7 +86,7 @@ cdef class EventMemory:
         return <bytes>self.block
 
     cdef char* free_block(self) except NULL:
-        """READ_SIZE bytes of memory in self.block, which nothing but self.blocks refers to."""
+        """Put a block that only self.blocks refers to into self.block. Returns its READ_SIZE bytes of memory."""
         cdef Py_ssize_t count = len(self.blocks)
         for _ in range(count):
             self.block_index = (self.block_index + 1) % count

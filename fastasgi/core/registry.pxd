@@ -6,14 +6,14 @@ Must not know: what connections and exchanges are.
 
 cdef class Registry:
     cdef:
-        object loop
+        object loop                     # asyncio.AbstractEventLoop
         set connections                 # of Connection
         set suspended                   # of Exchange whose application call has not returned
         readonly Py_ssize_t exchange_count      # running application calls, suspended or not
-        # Of these, those whose response is not complete and those whose WebSocket the application has not closed
+        # Those of them whose response is not complete, or whose WebSocket the application has not closed
         Py_ssize_t unfinished_count
-        readonly Py_ssize_t request_count       # requests begun since the start
-        public Py_ssize_t max_requests  # of which on_max_requests is told; 0: none
+        readonly Py_ssize_t request_count       # requests that have begun since the start
+        public Py_ssize_t max_requests  # the number of requests at which on_max_requests is called; 0: never
         public object on_max_requests   # called once, without arguments, when max_requests have begun; or None
         object idle_waiter              # asyncio.Future of wait_idle(), or None
 

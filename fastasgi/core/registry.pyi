@@ -17,10 +17,10 @@ class Registry:
 
     @property
     def request_count(self) -> int:
-        """Requests begun since the start."""
+        """Requests that have begun since the start."""
 
     max_requests: int
-    """The number of requests that `on_max_requests` is told of; 0 for none."""
+    """The number of requests at which `on_max_requests` is called; 0 means never."""
 
     on_max_requests: Callable[[], object] | None
     """Called once, when `max_requests` requests have begun."""

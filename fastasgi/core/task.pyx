@@ -11,7 +11,7 @@ from cpython.weakref cimport PyWeakref_NewRef
 
 cdef extern from *:
     """
-    /* The context that is entered, which contextvars itself only copies; a new reference, or None. */
+    /* The context that is entered, or None; a new reference. contextvars itself gives a copy only. */
     static inline PyObject *entered_context(void)
     {
         PyObject *context = PyThreadState_Get()->context;
@@ -32,7 +32,7 @@ CancelledError = asyncio.CancelledError
 
 cdef bint TASK_STARTS_EAGERLY = sys.version_info >= (3, 12)
 cdef object REGISTER_TASK = None
-cdef set REGISTRY                       # of weak references: what CPython 3.11's asyncio.all_tasks() goes through
+cdef set REGISTRY                       # the weak references that CPython 3.11's asyncio.all_tasks() goes through
 cdef dict REGISTRY_ATTRIBUTES
 if not TASK_STARTS_EAGERLY:
     REGISTRY = asyncio.tasks._all_tasks.data
@@ -58,17 +58,20 @@ cdef class TaskStarter:
         if TASK_STARTS_EAGERLY:
             self.task_arguments["eager_start"] = True
         else:
-            # A name of its own would be formatted at once for every task
+            # Without a name, each task would format one at once
             self.task_arguments["name"] = "fastasgi"
 
     def keep_step(self, step, *arguments, context=None):
-        """Takes the place of loop.call_soon while a Task is made on CPython 3.11."""
+        """Take the place of loop.call_soon while a Task is made on CPython 3.11."""
         if self.step is not None or arguments:
             return self.call_soon(step, *arguments, context=context)
         self.step = step
 
     def keep_task(self, task):
-        """Takes the place of the WeakSet's add() meanwhile; another thread may be making a task for its own loop."""
+        """Take the place of add() of asyncio's set of tasks while a Task is made on CPython 3.11.
+
+        Another thread may be making a task for its own loop, which is added as usual.
+        """
         if task.get_loop() is not self.loop:
             weakref.WeakSet.add(asyncio.tasks._all_tasks, task)
 
@@ -86,10 +89,10 @@ cdef class TaskStarter:
                 PyContext_Enter(outer)
 
     cdef object leave_context(self):
-        """Leave the context of the event loop's callback that we are in; returns it, to be entered again, or None.
+        """Leave the context of the event loop's callback that we are in. Returns it, to be entered again, or None.
 
-        A context can be entered once only, so that a turn of the loop inside a task's step could not run that callback:
-        for a reader that means never again. uvloop makes no such turns.
+        A context can be entered once only. So a turn of the loop inside a task's step could not run that callback, and
+        the loop would never call a reader again. uvloop makes no such turns.
         """
         cdef object context
         if not self.loop_is_asyncio:
@@ -106,7 +109,7 @@ cdef class TaskStarter:
         self.task_arguments["context"] = context
         if not TASK_STARTS_EAGERLY:
             return self.start_by_hand(coroutine, context)
-        # The constructor in its two steps: it raises what the task holds too, and would lose the task
+        # The constructor in its two steps, since it raises what the task keeps too: in one step the task would be lost
         task = (<TaskType*>Task).tp_new(<TaskType*>Task, (), NULL)
         outer = self.leave_context()
         self.in_callback = False
@@ -121,19 +124,19 @@ cdef class TaskStarter:
         return task
 
     cdef object start_soon(self, object coroutine, object context):
-        """A task as everybody else makes them, which takes its first step in the event loop's next turn."""
+        """A task as everybody else makes them: it begins in the next turn of the event loop."""
         cdef dict arguments = self.task_arguments.copy()
         arguments["context"] = context
         arguments.pop("eager_start", None)
         return Task(coroutine, **arguments)
 
     cdef object start_by_hand(self, object coroutine, object context):
-        """CPython 3.11 has no eager_start.
+        """A task that has run up to its first suspension, on CPython 3.11, which has no eager_start.
 
-        There the constructor schedules the first step by loop.call_soon, and adds the task to the WeakSet behind
-        asyncio.all_tasks(), which costs more than all the rest of it. Both are shadowed on their instances for its
-        length: the step is run here, and the task is listed for the length of the step at a fraction of the cost. The
-        collector rests meanwhile, since a finalizer may call the loop.
+        The constructor schedules the first step by loop.call_soon, and adds the task to the WeakSet behind
+        asyncio.all_tasks(), which costs more than all the rest. Both methods are shadowed on their instances while it
+        runs. Then the step is run here, and the task is listed as long as it runs, at a fraction of the cost. The
+        collector rests while the methods are shadowed, since a finalizer may call the loop.
         """
         cdef object task, step, reference
         cdef int collects = PyGC_Disable()
@@ -153,7 +156,7 @@ cdef class TaskStarter:
         try:
             self.run_in_place(context, step, None)
         except (KeyboardInterrupt, SystemExit):
-            pass                            # a Task raises these out of its step, but holds them too
+            pass                            # a Task raises these out of its step, but keeps them too
         finally:
             REGISTRY.discard(reference)
         return task
@@ -179,7 +182,7 @@ cdef class Waiter:
         self.state = CANCELLED
         self.cancel_message = msg
         if self in self.waiters:
-            self.waiters.remove(self)   # it isn't while others of its list are being woken
+            self.waiters.remove(self)   # while wake_all() runs, it is in no list
         self.call_soon()
         return True
 
@@ -218,7 +221,7 @@ cdef int wake_all(list waiters) except -1:
             try:
                 waiter.tasks.run_in_place(waiter.context, wakeup, waiter)
             except (KeyboardInterrupt, SystemExit):
-                pass                    # a Task raises these out of its step, but holds them too
+                pass                    # a Task raises these out of its step, but keeps them too
         else:
             waiter.call_soon()
     return 0
