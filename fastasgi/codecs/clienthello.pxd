@@ -20,6 +20,5 @@ cdef class ClientHello:
     cdef int read_name(self, const unsigned char* p, const unsigned char* end) except -1
 
 
-# Whether the first bytes that a server has sent are a HelloRetryRequest, which a second ClientHello follows. Borrows
-# them
+# Whether the first bytes of a server are a HelloRetryRequest, which a second ClientHello follows. Borrows them
 cdef bint is_retry_request(const char* p, Py_ssize_t n) noexcept

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 class DeflateSettings(NamedTuple):
-    """What is agreed on, or, of a server, wished for permessage-deflate (RFC 7692 section 7.1).
+    """What a server wishes for permessage-deflate, or what is agreed on (RFC 7692 section 7.1).
 
     Window sizes are exponents of 2: the server's from 9 to 15, since zlib deflates with no smaller one, the
     client's from 8 to 15.
@@ -23,7 +23,7 @@ def check_deflate_settings(settings: DeflateSettings) -> None:
 def negotiate_deflate(
     values: Iterable[bytes], settings: DeflateSettings
 ) -> tuple[bytes, DeflateSettings] | None:
-    """Accept the first offer of permessage-deflate that can be met; None: there is none.
+    """Accept the first offer of permessage-deflate that can be met; None if there is none.
 
     `values` are those of all Sec-WebSocket-Extensions fields of the request, in order. Returns the value of
     the response's field, and what is agreed on. What `settings` asks for stands in the response whether or
@@ -37,4 +37,4 @@ class Deflater:
 
     def __init__(self, settings: DeflateSettings, *, min_bytes: int = 0) -> None: ...
     def deflate(self, data: bytes) -> bytes | None:
-        """The payload of the compressed message; None: it is to be sent plain."""
+        """The payload of the compressed message; None if it is to be sent plain."""

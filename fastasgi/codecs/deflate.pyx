@@ -11,9 +11,9 @@ from fastasgi._parser import ParseError
 cdef enum:
     MIN_WINDOW_BITS = 8                 # RFC 7692 section 7.1.2
     MAX_WINDOW_BITS = 15
-    # zlib deflates no raw stream with 8.
+    # zlib deflates no raw stream with a window of 8 bits
     MIN_DEFLATE_WINDOW_BITS = 9
-    MAX_EXTENSIONS_BYTES = 4096         # of a handshake, that time and memory are spent on
+    MAX_EXTENSIONS_BYTES = 4096         # of Sec-WebSocket-Extensions in a handshake: reading them takes time and memory
     DEFLATE_MEMORY_LEVEL = 5            # 16 KiB besides the window; zlib's own default takes 128 KiB
 
 DEFLATE_TAIL = b"\x00\x00\xff\xff"
@@ -40,7 +40,7 @@ def _parse_parameter(bytes data):
     """Name and value of `name`, `name=value` or `name="value"`; the value is None if there is none."""
     name, equals, value = data.partition(b"=")
     value = value.strip(b" \t")
-    # A quoted value is a token too, without its quotes (RFC 6455 section 9.1): no separator can be in it.
+    # A quoted value without its quotes is a token too (RFC 6455 section 9.1): no separator can be in it
     if len(value) > 1 and value.startswith(b'"') and value.endswith(b'"'):
         value = re.sub(rb"\\(.)", rb"\1", value[1:len(value) - 1])
     return _token(name.strip(b" \t")), _token(value) if equals else None
@@ -56,7 +56,7 @@ def _parse_extensions(values):
 
 
 def _parse_offer(parameters):
-    """The parameters of an offer by name; None: it is to be declined (RFC 7692 section 7.1)."""
+    """The parameters of an offer by name; None if it is to be declined (RFC 7692 section 7.1)."""
     offer = {}
     for name, value in parameters:
         if name in offer:
@@ -75,11 +75,11 @@ def _parse_offer(parameters):
 
 
 def _accept(offer, settings):
-    """The response to an offer and what it settles; None: it can't be met."""
+    """The response to an offer, and what is agreed on by it; None if the offer can't be met."""
     server_bits = min(offer.get(b"server_max_window_bits", MAX_WINDOW_BITS), settings.server_max_window_bits)
     if server_bits < MIN_DEFLATE_WINDOW_BITS:
         return None
-    # A client that doesn't offer it may not understand the answer (RFC 7692 section 7.1.2.2).
+    # A client that doesn't offer client_max_window_bits may not understand it (RFC 7692 section 7.1.2.2)
     client_bits = MAX_WINDOW_BITS
     if b"client_max_window_bits" in offer:
         client_bits = min(offer[b"client_max_window_bits"], settings.client_max_window_bits)
@@ -116,7 +116,7 @@ def negotiate_deflate(values, settings):
     values = list(values)
     if sum([len(value) for value in values]) > MAX_EXTENSIONS_BYTES:
         raise ParseError(431, f"Sec-WebSocket-Extensions has more than {MAX_EXTENSIONS_BYTES} bytes")
-    # All of them, so that a malformed one is found whether or not one before it is accepted.
+    # All are parsed before one is accepted, so that a malformed one is always found
     for name, parameters in list(_parse_extensions(values)):
         if name == b"permessage-deflate":
             offer = _parse_offer(parameters)
@@ -147,8 +147,8 @@ cdef class Inflater:
         self.fed = True
         piece = self.stream.decompress(self.source, max_bytes)
         if self.stream.eof:
-            # A final block (RFC 7692 section 7.2.3.4): what follows is a new stream, which can't refer to this one.
-            # Nothing needs to follow it, and then the tail belongs to no block.
+            # A final block (RFC 7692 section 7.2.3.4) has ended the stream. What follows is a new one, which can't
+            # refer to this one. If only the tail follows, it belongs to no block.
             self.source = self.stream.unused_data
             self.pending = len(self.source) > (len(DEFLATE_TAIL) if self.source_is_last else 0)
             self.stream = None
@@ -156,7 +156,7 @@ cdef class Inflater:
             self.final_blocks += 1
         else:
             self.source = self.stream.unconsumed_tail
-            # Where zlib stopped at the limit, it may have output left though it has taken all input.
+            # If zlib has stopped at the limit, it may have output left though it has read all input
             self.pending = len(self.source) > 0 or len(piece) == max_bytes
         return piece
 

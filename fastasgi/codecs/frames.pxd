@@ -85,8 +85,9 @@ cdef class FrameDecoder:
         Py_ssize_t size                 # bytes of the buffer that are used
         Py_ssize_t capacity             # bytes of the buffer
 
-    # Goes on at *p up to the next event and moves *p behind what it consumed: up to `end` if the event is NEED_DATA.
-    # Borrows the bytes for the call. FAILED stays: the connection can't be read on. Nor can it behind a MemoryError.
+    # Goes on at *p up to the next event, and moves *p behind the bytes that it consumed; if the event is NEED_DATA,
+    # these are all up to `end`. Borrows the bytes for the call. Nothing more can be read after a MemoryError, nor after
+    # FAILED, which is returned again.
     cdef int decode(self, const char** p, const char* end) except -1
     cdef inline object payload(self):   # the data of the last event, which is no longer kept here
         data = self.data

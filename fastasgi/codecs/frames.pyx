@@ -56,9 +56,9 @@ cdef enum:
     MAX_FRAGMENTS = 131072              # frames of a message behind its first one
     MAX_FINAL_BLOCKS = 1024             # final blocks of a compressed message; each begins a new zlib stream
     DEFLATE_SLACK = 65536               # deflated bytes beyond twice the limit of a message
-    MIN_CAPACITY = 64                   # of a message's buffer, bytes
-    INFLATE_IN = 16384                  # bytes inflated at once, at most: what zlib leaves of them is copied,
-    INFLATE_OUT = 65536                 # each time it has given so many
+    MIN_CAPACITY = 64                   # bytes of a message's buffer, at least
+    INFLATE_IN = 16384                  # deflated bytes that zlib gets at once, at most: it copies those that it leaves
+    INFLATE_OUT = 65536                 # bytes that zlib gives at once, at most
 
 mask_choose()
 
@@ -433,7 +433,7 @@ cdef int resize(FrameDecoder decoder, Py_ssize_t capacity) except -1:
     else:
         resize_bytes(&decoder.buffer, capacity)
     if decoder.buffer is NULL:
-        # It is gone, and with it the message.
+        # The buffer is gone, and with it the message
         fail(decoder, CLOSE_INTERNAL_ERROR, "there is no memory for a message")
         return -1
     decoder.capacity = capacity

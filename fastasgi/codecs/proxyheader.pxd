@@ -26,8 +26,7 @@ cdef struct ProxyHeader:
     const char* reason          # of a malformed header: a static sentence for the log
 
 
-# Returns how many bytes the header has; 0 if more are needed; -1 if it is malformed, mostly as soon as a prefix shows
-# it
+# Returns how many bytes the header has; 0 if more are needed; -1 if it is malformed, mostly as soon as that shows
 cdef Py_ssize_t read_proxy_header(const char* p, Py_ssize_t n, ProxyHeader* header) noexcept
 # Returns 1 if the bytes begin as a header does, 0 if they don't, -1 if more are needed to tell
 cdef int begins_as_proxy_header(const char* p, Py_ssize_t n) noexcept

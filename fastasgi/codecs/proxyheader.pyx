@@ -91,7 +91,7 @@ cdef Py_ssize_t read_v1(const char* p, Py_ssize_t n, ProxyHeader* header) noexce
 # needed.
 
 cdef int read_ignored(const char** p, const char* end) noexcept:
-    """What stands behind UNKNOWN, up to the CR, must be ignored."""
+    """Read what stands behind UNKNOWN, up to the CR: it is to be ignored."""
     cdef const char* q = p[0]
     if q < end and q[0] != c" " and q[0] != c"\r":
         return 0
@@ -124,7 +124,7 @@ cdef inline bint is_hex(char c) noexcept:
 
 
 cdef int read_v1_port(const char** p, const char* end, char behind, int* port) noexcept:
-    """A port without leading zeros, and this byte behind it."""
+    """Read a port without leading zeros, and the byte `behind` it."""
     cdef const char* start = p[0]
     cdef const char* q = start
     while q < end and is_digit(q[0]) and q - start < MAX_PORT_DIGITS:

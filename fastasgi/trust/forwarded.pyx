@@ -93,7 +93,8 @@ cdef int set_scheme(dict scope, bytes proto) except -1:
 
 
 cdef int set_host(dict scope, bytes host, bytes port) except -1:
-    """Host and port that the client asked for, as the scope's server, and as the header's Host: URLs are made of it."""
+    """Make the host and port that the client asked for the scope's server, and the Host field, of which URLs are
+    made."""
     cdef object number = port_of(port) if port else None
     cdef object server = scope["server"]
     cdef int usual = 443 if scope["scheme"] in ("https", "wss") else 80
@@ -116,7 +117,8 @@ cdef int set_host(dict scope, bytes host, bytes port) except -1:
 
 
 cdef int add_prefix(dict scope, bytes prefix) except -1:
-    """The path under which the proxy serves the application, and which it has taken off."""
+    """Put the path under which the proxy serves the application, and which it has taken off, before the scope's
+    paths."""
     prefix = prefix.removesuffix(b"/")
     if len(prefix) > MAX_PREFIX or PLAIN_PATH.fullmatch(prefix) is None:
         return 0
@@ -337,7 +339,7 @@ cdef bint read_element(Span element, Hop* hop, Span* node) noexcept:
 
 
 cdef bint read_parameter(Span name, Span value, Hop* hop, Span* node) noexcept:
-    """False: it has been given already."""
+    """Keep the value of a parameter. False if it has been given already."""
     cdef Span* place
     if equals_folded(name, b"for", 3):
         place = node
