@@ -27,8 +27,8 @@ CONTEXT = BaseException.__context__
 MEMBERS = BaseExceptionGroup.exceptions
 
 cdef enum:
-    MOST_EXCEPTIONS = 10000             # that are looked at for one failure; with more it is an error
-    YIELD_SIZE = 262144                 # bytes sent without a wait after which others run
+    MOST_EXCEPTIONS = 10000             # exceptions that are looked at for one failure; one with more is a fault
+    YIELD_SIZE = 262144                 # bytes that an application may send without a wait before others run
 
 
 class ClientDisconnected(ConnectionError):
@@ -57,7 +57,7 @@ cdef class Ready:
 
 
 cdef int raise_thrown(kind, value, traceback) except -1:
-    """What throw() of a coroutine that stands at an await raises; the arguments are those of generator.throw."""
+    """Raise what throw() of a coroutine raises that stands at an await. The arguments are those of generator.throw."""
     if value is None:
         value = kind() if isinstance(kind, type) else kind
     elif not isinstance(value, BaseException):
@@ -66,7 +66,8 @@ cdef int raise_thrown(kind, value, traceback) except -1:
 
 
 cdef class ReceiveCall:
-    """What receive() returns. The message is taken when it is awaited, so that a call cancelled before loses none."""
+    """What receive() returns. It gets the message when it is awaited, so that a call that is cancelled before loses
+    none."""
 
     cdef Exchange exchange
     cdef bint done
@@ -78,7 +79,7 @@ cdef class ReceiveCall:
         return self
 
     def __next__(self):
-        # What Python code calls; an await takes the slot, see receive_call_next
+        # For calls by Python code; an await calls the slot, see receive_call_next
         item = <object>receive_call_next(<PyObject*>self)
         Py_DECREF(item)
         return item
@@ -97,8 +98,8 @@ cdef class ReceiveCall:
 cdef PyObject* receive_call_next(PyObject* self) except? NULL:
     """tp_iternext of ReceiveCall: the message as StopIteration's value, or a Waiter.
 
-    A Cython __next__ that raises with a value builds the exception and a traceback entry for it, which costs more than
-    all the rest of receive(). The slot's contract is only that the exception is set.
+    If a Cython __next__ raises StopIteration with a value, it makes the exception and a traceback entry for it, which
+    costs more than all the rest of receive(). The slot only has to set the exception.
     """
     cdef ReceiveCall call = <ReceiveCall>self
     cdef Exchange exchange = call.exchange
@@ -122,7 +123,7 @@ cdef PyObject* receive_call_next(PyObject* self) except? NULL:
 
 
 cdef class SendCall:
-    """What send() returns while the client reads too slowly: its message is with the wire, but the next must wait."""
+    """What send() returns while the client reads too slowly: the message is with the wire, but the next has to wait."""
 
     cdef Exchange exchange
 
@@ -204,18 +205,18 @@ cdef class PauseCall:
 
 
 async def call_app(app, scope, receive, send):
-    """Run all of `app` inside the task, where calling it may run code of its own before there is a coroutine."""
+    """Run all of `app` inside the task: if it is no coroutine function, calling it may run code of its own."""
     await app(scope, receive, send)
 
 
 async def in_loop_thread(WorkerContext worker, call):
-    """What receive() and send() return in another thread: nothing of the connection may be touched there.
+    """What receive() and send() return in another thread, in which nothing of the connection may be touched.
 
-    Either the event loop awaits it, as asgiref's async_to_sync() has it do, or another loop in that thread.
+    Either our event loop awaits it, as with asgiref's async_to_sync(), or another loop in that thread.
     """
     if PyThread_get_thread_ident() == worker.thread_ident:
         return await call()
-    asyncio.get_running_loop()          # raises where none could wait
+    asyncio.get_running_loop()          # raises if there is no loop that could wait
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(in_loop_thread(worker, call), worker.loop))
 
 
@@ -226,7 +227,7 @@ cdef class Exchange:
         cdef Registry registry = worker.registry
         cdef object context = PyContext_Copy(worker.context)
         cdef dict scope = self.scope
-        # Before the call: the application may do with its scope what it likes
+        # Copied before the call, since the application may do with its scope what it likes
         self.scope = None if worker.access_log is None else private_copy(scope)
         if worker.app_is_coroutine_function:
             try:
@@ -295,7 +296,7 @@ cdef class Exchange:
         return call
 
     def send(self, object message):
-        """The ASGI send callable. The message is with the wire when it returns; errors come when awaited."""
+        """The ASGI send callable. When it returns, the message is with the wire; an error is raised by the await."""
         cdef object call
         if PyThread_get_thread_ident() != self.worker.thread_ident:
             return in_loop_thread(self.worker, functools.partial(self.send, message))
@@ -374,19 +375,22 @@ cdef bytes as_bytes(str kind, str key, object value):
 
 
 cdef dict private_copy(dict scope):
-    """Of what the access log reads: no change of the application's reaches it."""
+    """A copy of a scope for the access log, whose parts the application can't change."""
     cdef dict copied = scope.copy()
     copied["headers"] = list(copied["headers"])
     return copied
 
 
 cdef bint caused_by_disconnect(object exception) except -1:
-    """Each way back, from an exception to the one it grew out of and from a group to each member, has to end at a
-    disconnect. The application decides how many there are, whether groups share members, and whether a member leads
-    back to its own group, as those of anyio's task groups do: hence a list instead of recursion, each is visited once,
-    and a circle has no end. The descriptors are those of the base classes, which run no code of the application's.
+    """Whether an exception has no other origin than clients that have left.
+
+    From an exception a way leads back to its cause or context, from a group to each member: each way has to end at a
+    ClientDisconnected. The application decides how many exceptions there are, whether groups share members, and whether
+    a member leads back to its own group, as those of anyio's task groups do. So this uses a list instead of recursion,
+    visits each once, and says no to a circle. The descriptors are those of the base classes, which run no code of the
+    application's.
     """
-    cdef list pending = [exception]     # exceptions, and of one whose ways back are all behind us the id
+    cdef list pending = [exception]     # exceptions, and the id of each below those that it leads back to
     cdef set seen = set()               # ids
     cdef set above = set()              # ids of those whose ways back are being followed
     while pending:
@@ -412,14 +416,17 @@ cdef bint caused_by_disconnect(object exception) except -1:
 
 
 cdef object marked_as_coroutine_function(function):
-    """For inspect.iscoroutinefunction(), and asyncio's: libraries ask it before they call receive() and send()."""
+    """The function, which inspect.iscoroutinefunction() and asyncio's now take for a coroutine function.
+
+    Libraries ask these before they call receive() and send().
+    """
     if sys.version_info >= (3, 12):
         return inspect.markcoroutinefunction(function)
     function._is_coroutine = asyncio.coroutines._is_coroutine
     return function
 
 
-# Bound by PyMethod_New, which saves the search through the type for every exchange.
+# PyMethod_New binds these, which saves a search through the type for every exchange
 cdef object RECEIVE = marked_as_coroutine_function(Exchange.receive)
 cdef object SEND = marked_as_coroutine_function(Exchange.send)
 

@@ -1,7 +1,7 @@
 """An exchange of the http.* messages (ASGI HTTP specification 2.5): their order, and what may stand in them.
 
-Knows which fields an application's head must not decide. Must not know: sinks, transports, HTTP versions, how a message
-is framed, stream identifiers. A wire's stream object extends HTTPExchange with the hooks at its end.
+Knows which fields of a head are not the application's to set. Must not know: sinks, transports, HTTP versions, how a
+message is framed, stream identifiers. A wire extends HTTPExchange and fills the hooks at its end.
 """
 
 from cpython.object cimport PyObject
@@ -10,8 +10,8 @@ from fastasgi.asgi.exchange cimport Exchange
 
 
 cdef enum:
-    BODY_HIGH = 65536                   # bytes the application has not received at which a wire stops to read more
-    DISCARD_LIMIT = 1048576             # bytes of a body nobody wants that are read to keep a connection
+    BODY_HIGH = 65536                   # if more bytes wait to be received, a wire reads no more
+    DISCARD_LIMIT = 1048576             # bytes of a body that nobody wants which are read to keep a connection, at most
 
 
 cdef enum:                              # of HTTPExchange.state: which message is due; only http writes it
@@ -31,7 +31,7 @@ cdef class HTTPExchange(Exchange):
         Py_ssize_t body_size            # bytes in both
         bint body_complete              # the client has sent all of it
         bint body_received              # the application has the message with more_body False
-        bint knows_of_loss              # it has heard that its client went before it had sent the whole body
+        bint knows_of_loss              # the application has heard that the client left within its request's body
         bint wants_call                 # the wire waits for want_body()
         bint expects_continue           # 100 Continue is due when the application asks for the body (RFC 9110 10.1.1)
 
@@ -39,23 +39,23 @@ cdef class HTTPExchange(Exchange):
         int state                       # EXPECT_START and on
         int status
         bint is_head                    # the method is HEAD
-        bint bodiless                   # HEAD, 204 or 304: body bytes are not sent
+        bint bodiless                   # method HEAD, status 204 or 304: body bytes are not sent
         list headers                    # of START_HELD: checked (bytes, bytes) tuples, without transfer-encoding
-        Py_ssize_t headers_size         # bytes of names and values
-        long long content_length        # that the application declared; -1: none
-        long long body_sent             # bytes given to the wire
-        bint has_date
-        bint has_server
+        Py_ssize_t headers_size         # bytes of their names and values
+        long long content_length        # what the application has declared; -1 if nothing
+        long long body_sent             # bytes of the body that the wire has got
+        bint has_date                   # the headers have a date field
+        bint has_server                 # the headers have a server field
         bint wants_close                # the application sent "connection: close"
         bint has_connection             # the application sent a connection field
         bint wants_trailers             # the start message promised trailers
-        list trailers
-        double started_at               # time.perf_counter of the head's arrival, where the access log is on
+        list trailers                   # checked (bytes, bytes) tuples of http.response.trailers, or None
+        double started_at               # time.perf_counter of the head's arrival, if the access log is on
         Exchange websocket              # this request opens a WebSocket, and the application talks to that; or None
-        bint shut_down                  # by the server: send() raises
-        readonly bint client_left       # before the response was complete
-        bint perhaps_gone               # the client has sent all it will: it waits for the response, or has gone
-        double dropped_since            # loop.time() of the first message after the client had gone, or 0
+        bint shut_down                  # a shutdown has disconnected this exchange: send() raises
+        readonly bint client_left       # the client has left before the response was complete
+        bint perhaps_gone               # the client has ended its sending side: it waits for the response, or has gone
+        double dropped_since            # loop.time() of the first message that was dropped for a client gone, or 0
 
     cdef inline int feed_body(self, bytes piece) except -1:
         self.body_size += len(piece)
@@ -73,20 +73,20 @@ cdef class HTTPExchange(Exchange):
             self.wake_receivers()
         return 0
 
-    # Before a piece of the body is fed: the application may answer, and the wire end, while it takes that.
+    # To be called before a piece of the body is fed: while that goes on, the application may answer and the wire end
     cdef inline void expect_piece(self, bint is_last) noexcept:
         self.expects_continue = False
         if is_last:
             self.body_complete = True
             self.wants_call = False
-    # After a piece: whether the wire is to read no more until want_body(), since the application has much to receive.
+    # To be called after a piece: whether the wire is to read no more until want_body(), since much waits to be received
     cdef inline bint is_full(self) noexcept:
         self.wants_call = not self.body_complete and self.body_size > BODY_HIGH
         return self.wants_call
 
     cdef inline bint has_begun(self) noexcept:  # a part of the response is with the wire
         return self.state > START_HELD
-    cdef int ask_for_body(self) except -1
+    cdef int ask_for_body(self) except -1       # the application waits for bytes that the wire does not read
     cdef object take_values(self, dict message, PyObject** values)      # values: see read_message()
     cdef int take_start(self, PyObject** values) except -1
     cdef object take_body(self, PyObject** values)
@@ -102,29 +102,32 @@ cdef class HTTPExchange(Exchange):
     cdef int end_response(self, object exception) except -1
     cdef int give_up(self) except -1            # there will be no last message
     cdef int release(self) except -1
-    # The client can't be reached any more. The access log says this status of an incomplete response; 0: nothing
+    # The client can't be reached any more. status: for the access log, if the response is not complete; 0: no line
     cdef int cut_off(self, int status) except -1
-    cdef int peer_has_ended(self) except -1     # behind the whole request
-    # The WebSocket that the client asks for is accepted with these fields; has_date and has_server are of them.
+    cdef int peer_has_ended(self) except -1     # the client has ended its sending side after the whole request
+    # The application accepts the WebSocket with these fields, to which has_date and has_server belong
     cdef int switch_to(self, list headers, Exchange websocket) except -1
     cdef int abandon(self) except -1            # nobody waits for the response any more
-    cdef int log_access(self, int status) except -1      # once
-    cdef int put_error(self, int status, bytes body) except -1   # answer in the application's place, and close
+    cdef int log_access(self, int status) except -1      # only the first call writes a line
+    cdef int put_error(self, int status, bytes body) except -1   # answers in the application's place, and closes
 
-    # What a wire does with a checked message
-    cdef int put_response(self, bytes body, bint more) except -1        # head, and the first piece of the body
-    cdef int put_data(self, bytes body, bint more) except -1
-    cdef int want_body(self) except -1          # the application asks for what has not come
+    # --- What a wire does with a checked message ---
+
+    cdef int put_response(self, bytes body, bint more) except -1        # the head, and the first piece of the body
+    cdef int put_data(self, bytes body, bint more) except -1            # a further piece of the body
+    cdef int want_body(self) except -1          # the application waits for more of the body: read on
     cdef int put_informational(self, int status, list headers) except -1
     cdef int put_trailers(self) except -1       # self.trailers
-    cdef object put_file(self, object file, long long offset, long long count, bint more)   # closes it; an awaitable
+    # A piece of the body from a file, which is closed at its end. Returns an awaitable
+    cdef object put_file(self, object file, long long offset, long long count, bint more)
     # See switch_to(): a MessageConnection for this WebSocketExchange gets the sink, and the bytes which have come
     cdef int put_switch(self, list headers, Exchange websocket) except -1
-    # The response can't be completed; has_begun: a part of it is with the wire
+    # The response can't be completed. has_begun: a part of it is with the wire
     cdef int reset(self, bint has_begun) except -1
     cdef int ended(self) except -1              # the response is complete
 
 
-# An application's number, of which a float is none; raises TypeError, where `what` names it
+# A number in an application's message. Raises TypeError, which names `what`, for a float or anything else
 cdef Py_ssize_t whole_number(object given, str what) except? -1
-cdef list checked_headers(object headers)       # of (bytes, bytes) tuples; raises for what may not go on a wire
+# Headers as a list of (bytes, bytes) tuples. Raises TypeError or FieldError for what may not stand on a wire
+cdef list checked_headers(object headers)

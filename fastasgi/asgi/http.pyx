@@ -29,10 +29,10 @@ cdef extern from "Python.h":
 CancelledError = asyncio.CancelledError
 
 cdef enum:
-    CLIENT_CLOSED_REQUEST = 499         # no status code of a response; nginx's logs have made it known
+    CLIENT_CLOSED_REQUEST = 499         # only for the access log, as in nginx's: no response has this status
 
-cdef double PERHAPS_GONE_S = 2.0        # for a response to begin, see peer_has_ended()
-cdef double SENDS_TO_NOBODY_S = 5.0     # in which messages are dropped before send() raises
+cdef double PERHAPS_GONE_S = 2.0        # the time for a response to begin, see peer_has_ended()
+cdef double SENDS_TO_NOBODY_S = 5.0     # the time in which messages are dropped before send() raises
 
 cdef str HTTP_REQUEST = "http.request"
 cdef str HTTP_DISCONNECT = "http.disconnect"
@@ -59,7 +59,7 @@ cdef enum:
     TRAILERS
     FIELD_COUNT
 
-# The keys of the messages that every response consists of; interned, as an application's own constants are.
+# The keys of the messages that every response consists of. They are interned, as an application's constants are
 cdef tuple FIELD_NAMES = tuple([sys.intern(name) for name in (
     "type", "status", "headers", "body", "more_body", "trailers")])
 cdef PyObject* FIELDS[FIELD_COUNT]
@@ -72,7 +72,7 @@ cdef class HTTPExchange(Exchange):
     def __cinit__(self):
         self.content_length = -1
 
-    # Inbound
+    # --- Inbound ---
 
     cdef int feed_more_body(self, bytes piece) except -1:
         if self.more_body is None:
@@ -105,12 +105,12 @@ cdef class HTTPExchange(Exchange):
         self.wants_call = False
         if self.expects_continue:
             self.expects_continue = False
-            # RFC 9110 sections 10.1.1 and 15.2: due once asked for, but not once the response has begun
+            # RFC 9110 sections 10.1.1 and 15.2: it is due when the body is asked for, unless the response has begun
             if not (self.has_begun() or self.gone):
                 self.put_informational(100, [])
         return self.want_body()
 
-    # Outbound
+    # --- Outbound ---
 
     cdef int start(self) except -1:
         return Exchange.start(self) if self.websocket is None else self.websocket.start()
@@ -158,7 +158,7 @@ cdef class HTTPExchange(Exchange):
         else:
             raise RuntimeError(f"ASGI message '{kind}' sent while a file is being sent.")
         if kind == HTTP_DEBUG:
-            # ASGI extension "Debug": for test clients, servers pass over it
+            # ASGI extension "Debug": it is for test clients, and servers pass over it
             return READY
         raise RuntimeError(f"Expected ASGI message '{expected}', but got '{kind}'.")
 
@@ -182,7 +182,7 @@ cdef class HTTPExchange(Exchange):
             raise ValueError(f"http.response.start: status {status} is not a final status code, 200 to 999")
         cdef list checked = checked_headers(headers)
         if self.state != EXPECT_START:
-            raise ClientDisconnected("the client has disconnected")     # while the headers were made
+            raise ClientDisconnected("the client has disconnected")     # while code of the application made headers
         self.headers = checked
         self.headers_size = 0
         self.content_length = -1
@@ -209,7 +209,7 @@ cdef class HTTPExchange(Exchange):
                 has_coding = True
             self.headers_size += length + len(value)
         if has_coding:
-            # The server's business (ASGI HTTP specification, "Response Start")
+            # Codings are the server's business (ASGI HTTP specification, "Response Start")
             self.headers = [
                 pair for pair in self.headers
                 if not equals_folded(span_of(<bytes>(<tuple>pair)[0]), b"transfer-encoding", 17)]
@@ -304,7 +304,7 @@ cdef class HTTPExchange(Exchange):
         return self.release()
 
     cdef int release(self) except -1:
-        """Nothing will come or go any more: let go whoever waits for it."""
+        """Wake whoever waits: nothing will come or go any more."""
         if self.receivers:
             self.wake_receivers()
         if self.blocked:
@@ -320,7 +320,7 @@ cdef class HTTPExchange(Exchange):
         return self.give_up()
 
     cdef int begin_shutdown(self) except -1:
-        # A request has its grace time; what opens a WebSocket ends as that does
+        # A request has its grace time. If it opens a WebSocket, it ends as WebSockets do
         return self.websocket.begin_shutdown() if self.websocket is not None and self.worker.ends_websockets else 0
 
     cdef int log_access(self, int status) except -1:
@@ -347,14 +347,14 @@ cdef class HTTPExchange(Exchange):
         return Exchange.feed_disconnect(self)
 
     def disconnect(self):
-        """As Exchange's: the client may be there, and the response is not completed."""
+        """Tell the application that its client has gone, whether or not it has. The response is not completed."""
         self.shut_down = True
         self.cut_off(self.status if self.has_begun() else 0)
 
     cdef int peer_has_ended(self) except -1:
-        """A client that has only shut its sending side waits for the response: `nc -N`, a TLS close_notify. But most
-        have closed, which looks the same until a write fails. Frameworks such as Django and Quart drop a response once
-        they hear of a disconnect, so that they do when its first part has left, or when it is late."""
+        """If a client has only shut its sending side (`nc -N`, a TLS close_notify), it waits for the response. But most
+        have closed, which looks the same until a write fails. Frameworks such as Django and Quart drop a response when
+        they hear of a disconnect: so they hear of it when the first part has left, or when it is late."""
         if self.perhaps_gone or self.disconnected:
             return 0
         self.perhaps_gone = True
@@ -374,8 +374,8 @@ cdef class HTTPExchange(Exchange):
             worker.leave(was)
 
     cdef int send_to_nobody(self) except -1:
-        """Applications are written for servers whose send() does nothing then, and an exception is an event in an error
-        tracker for each client that leaves. But nothing is to stream for ever."""
+        """Do nothing at first: applications expect that, and with an exception each client that leaves would be an
+        event in an error tracker. But raise after SENDS_TO_NOBODY_S, since nothing is to stream for ever."""
         cdef double now = self.worker.loop.time()
         if self.dropped_since == 0:
             self.dropped_since = now
@@ -383,7 +383,7 @@ cdef class HTTPExchange(Exchange):
             raise ClientDisconnected("the client has disconnected")
         return 0
 
-    # The end of the call
+    # --- The end of the call ---
 
     cdef int returned(self, object exception) except -1:
         if exception is None and self.state == COMPLETE:
@@ -394,20 +394,20 @@ cdef class HTTPExchange(Exchange):
         if exception is None and not self.disconnected:
             left_out = "starting response" if self.state == EXPECT_START else "completing response"
         try:
-            # First: its line in the access log is to stand before a traceback, and code of the user's may run while
-            # that is logged
+            # The response ends first: its line in the access log is to stand before a traceback, and code of the user's
+            # may run while that is logged
             if self.state != COMPLETE:
                 self.end_response(exception)
         finally:
             if is_lost:
-                # How an application ends that lacks its input, as with Starlette's ClientDisconnect: no fault of its
+                # An application that lacks its input may raise, as Starlette raises ClientDisconnect: no fault
                 self.worker.logger.info("The client left within its request's body: %s", type_name(exception))
             else:
                 self.tell_end(exception, is_fault, left_out)
         return 0
 
     cdef int end_response(self, object exception) except -1:
-        """In place of an application that has returned or raised this, and has not completed its response."""
+        """End the response in place of an application that has returned, or raised this, before it was complete."""
         is_over = exception is None or issubclass(type(exception), CancelledError)
         if self.gone or self.has_begun() or (self.disconnected and is_over):
             return self.give_up()
@@ -428,7 +428,7 @@ cdef class HTTPExchange(Exchange):
             return self.give_up()
         self.state = EXPECT_START
         self.body_sent = 0
-        self.taking = True              # a finalizer's send() is refused meanwhile
+        self.taking = True              # meanwhile a finalizer's send() is refused
         try:
             self.begin_response(
                 status, [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")])
@@ -498,7 +498,7 @@ cdef tuple file_piece(str kind, dict message):
 
 
 cdef object open_regular(path):
-    """A regular file, open for reading. Anything else has no size, and might not even open at once."""
+    """Open a regular file for reading. Anything else has no size, and opening it might block: OSError."""
     cdef int fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -510,9 +510,9 @@ cdef object open_regular(path):
 
 
 cdef int read_message(dict message, PyObject** values) except -1:
-    """The values of the usual keys, or NULL. Each is a reference of the caller's, also where this raises: what follows
-    may run code of the application that changes its message, beginning with the comparison of keys that are not
-    interned here. One pass compares those that are by identity."""
+    """Find the values of the usual keys; NULL if there is none. The caller owns a reference to each, also if this
+    raises: what follows may run code of the application that changes its message. That begins here, with the comparison
+    of keys that are not interned; interned ones are compared by identity, in one pass."""
     cdef PyObject* key
     cdef PyObject* value
     cdef Py_ssize_t position = 0

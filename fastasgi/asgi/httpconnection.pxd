@@ -12,18 +12,18 @@ from fastasgi.core.contracts cimport Connection
 
 cdef class HTTPConnection(Connection):
     cdef:
-        dict scope_template             # what is the same in all scopes of this connection; None before the first
-        dict tls                        # of the scope's extensions; None: plain
-        bint believes_forwarded         # its peer is trusted to tell of the clients
-        bint strips_forwarded           # its peer is not, and the application is not to see what it says
+        dict scope_template             # what is the same in all scopes of this connection; None before the first one
+        dict tls                        # the scopes' extension "tls"; None without TLS
+        bint believes_forwarded         # the peer is trusted, and believed what it says of its clients
+        bint strips_forwarded           # the peer is not trusted, and the application is not to see what it says
 
     cdef int find_addresses(self) except -1
-    # The scope of a request. Every container of it is the request's own, `headers` among them. tells_client: there are
+    # The scope of a request. Every container in it, also `headers`, is the request's own. tells_client: there are
     # fields in which proxies tell of the client
     cdef dict new_scope(
         self, str http_version, str method, str path, bytes raw_path, bytes query, list headers, bint tells_client,
         dict extensions)
-    # Two limits that refuse a request: with 413, for TOO_LARGE, and with 503, for TOO_BUSY
+    # Whether a request is to be refused with 413, for TOO_LARGE; and whether with 503, for TOO_BUSY
     cdef inline bint exceeds_body_limit(self, int64_t body_bytes) noexcept:
         return 0 < self.worker.limits.limit_request_body < body_bytes
     cdef inline bint is_too_busy(self, dict scope, bint opens_websocket) except -1:
@@ -31,10 +31,10 @@ cdef class HTTPConnection(Connection):
             return False
         return opens_websocket or not self.passes_limits(scope)
     cdef bint passes_limits(self, dict scope) except -1
-    # Make the exchange a request of the application's, or one that opens a WebSocket.
+    # These make an exchange a request to the application, or one that opens a WebSocket
     cdef int begin_request(self, HTTPExchange exchange, dict scope) except -1
     cdef int begin_websocket(self, HTTPExchange exchange, dict scope, list subprotocols, object deflate) except -1
-    cdef int count_request(self, HTTPExchange exchange) except -1       # once it has begun
+    cdef int count_request(self, HTTPExchange exchange) except -1       # to be called once it has begun
 
 
 # Reasons of refusals, for the log

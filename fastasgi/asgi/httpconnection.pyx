@@ -15,7 +15,10 @@ TOO_BUSY = "limit_concurrency is reached"
 cdef class HTTPConnection(Connection):
 
     cdef int find_addresses(self) except -1:
-        """client and server of the scope: (host, port), or of a unix socket None and (path, None)."""
+        """Make the scope template, and decide whether the peer is believed.
+
+        client and server are (host, port), or for a unix socket None and (path, None).
+        """
         cdef Forwarding forwarding = self.worker.forwarding
         cdef ByteSink sink = self.sink
         peer = sink.extra_info("peername")
@@ -89,7 +92,7 @@ cdef class HTTPConnection(Connection):
 
 
 cdef dict scope_template(WorkerContext worker, str scheme, object client, object server):
-    """The keys of a connection's HTTP scopes in their order, with what is the same in all of them."""
+    """The keys of a connection's HTTP scopes in their order, with the values that are the same in all of them."""
     return {
         "type": "http",
         "asgi": worker.asgi,

@@ -22,10 +22,10 @@ cdef str RESPONSE_START = "websocket.http.response.start"
 cdef str RESPONSE_BODY = "websocket.http.response.body"
 
 cdef enum:
-    QUEUE_SIZE = 1048576                # of queued messages, beyond which no more are read
-    SEND_COST = 256                     # what a message of no bytes counts toward a pause, see sent_bytes()
+    QUEUE_SIZE = 1048576                # bytes of queued messages at which no more are read
+    SEND_COST = 256                     # bytes that an empty message counts toward a pause, see sent_bytes()
 
-cdef double HANDLER_END_S = 5.0         # for the application to end once its WebSocket was ended by a shutdown
+cdef double HANDLER_END_S = 5.0         # for the application to end, once a shutdown has ended its WebSocket
 
 # Fields of the answer to a handshake that are the server's (RFC 6455 section 4.2.2)
 cdef frozenset OWN_FIELDS = frozenset((
@@ -47,7 +47,7 @@ cdef class MessageConnection(Connection):
 
 cdef class WebSocketExchange(Exchange):
 
-    # Inbound
+    # --- Inbound ---
 
     cdef int feed_message(self, bint is_text, object data) except -1:
         cdef dict message = {"type": WEBSOCKET_RECEIVE, "text" if is_text else "bytes": data}
@@ -100,7 +100,7 @@ cdef class WebSocketExchange(Exchange):
             return {"type": WEBSOCKET_DISCONNECT, "code": self.close_code, "reason": self.close_reason}
         return None
 
-    # Outbound
+    # --- Outbound ---
 
     cdef object take(self, object message):
         cdef dict given = message if type(message) is dict else dict(message)
@@ -126,7 +126,7 @@ cdef class WebSocketExchange(Exchange):
             expected = f"'{RESPONSE_BODY}'"
         elif self.state == GONE:
             if kind == WEBSOCKET_CLOSE:
-                return READY            # it is closed
+                return READY            # it is closed already
             raise ClientDisconnected("the client has disconnected")
         else:
             raise RuntimeError(f"Unexpected ASGI message '{kind}' sent, after the WebSocket was closed.")
@@ -153,7 +153,7 @@ cdef class WebSocketExchange(Exchange):
             fields.append((b"sec-websocket-extensions", self.deflate[0]))
         cdef HTTPExchange request = self.request
         if request is None:
-            raise ClientDisconnected("the client has disconnected")     # while its values were made
+            raise ClientDisconnected("the client has disconnected")     # while code of the application made values
         request.has_date = has_date
         request.has_server = has_server
         fields = checked_headers(fields)
@@ -194,11 +194,11 @@ cdef class WebSocketExchange(Exchange):
             return 0
         self.answered(status)
         request.put_error(status, reason_phrase(status).encode())
-        # What a client does not wait for is none of its business: receive() ends all the same
+        # Whether or not the client waits for the answer, receive() ends
         return self.feed_close(CLOSE_ABNORMAL, "")
 
     cdef int answered(self, int status) except -1:
-        """The handshake is denied."""
+        """Note that the handshake is denied."""
         self.state = CLOSED
         self.request = None
         self.count_finished()
@@ -210,7 +210,7 @@ cdef class WebSocketExchange(Exchange):
             data = as_bytes(WEBSOCKET_SEND, "bytes", message.get("bytes"))
             self.open_connection().put_message(False, data)
             return self.sent_bytes(len(data) + SEND_COST)
-        # Subclasses too: templates make texts that are marked as safe
+        # Subclasses are texts too: templates have one for texts that are safe
         if not isinstance(text, str):
             raise TypeError(f"websocket.send: text is {type(text).__name__}, str expected")
         self.open_connection().put_message(True, text)
@@ -218,7 +218,7 @@ cdef class WebSocketExchange(Exchange):
 
     cdef MessageConnection open_connection(self):
         if self.state != OPEN or self.connection is None:
-            raise ClientDisconnected("the client has disconnected")     # while the message's values were made
+            raise ClientDisconnected("the client has disconnected")     # while code of the application made values
         return self.connection
 
     cdef object take_close(self, dict message):
@@ -242,7 +242,7 @@ cdef class WebSocketExchange(Exchange):
         self.worker.logger.info('%s - "WebSocket %s" %s', client_text(scope), target_text(scope), answer)
         return 0
 
-    # The end of the call
+    # --- The end of the call ---
 
     cdef int returned(self, object exception) except -1:
         cdef bint is_fault = self.is_fault(exception)
@@ -252,14 +252,15 @@ cdef class WebSocketExchange(Exchange):
         elif exception is None and self.state == DENYING:
             left_out = "completing response"
         try:
-            # First: its line is to stand before a traceback, and code of the user's may run while that is logged
+            # The call ends first: its line is to stand before a traceback, and code of the user's may run while that is
+            # logged
             self.end_call(exception)
         finally:
             self.tell_end(exception, is_fault, left_out)
         return 0
 
     cdef int end_call(self, object exception) except -1:
-        """In place of an application that has returned or raised this."""
+        """End the WebSocket in place of an application that has returned, or raised this."""
         cdef HTTPExchange request = self.request
         cdef MessageConnection connection = self.connection
         if self.state == CONNECTING:
@@ -291,15 +292,15 @@ cdef class WebSocketExchange(Exchange):
             self.feed_close(CLOSE_SERVICE_RESTART, "")
         elif self.state == CONNECTING:
             self.deny(503)
-            self.state = GONE           # an accept that comes late is no error
+            self.state = GONE           # so that an accept that comes late is no error
         else:
             return 0
-        # A handler that waits for something else than its client hears of nothing; the grace time is for requests
+        # A handler that does not wait for its client hears nothing of that; and the grace time is for requests
         self.worker.loop.call_later(HANDLER_END_S, self.cancel, context=PyContext_Copy(self.worker.context))
         return 0
 
     cdef int give_up_denial(self) except -1:
-        """Its response will not be completed."""
+        """Give up a denial whose response will not be completed."""
         cdef HTTPExchange request = self.request
         self.count_finished()
         self.feed_disconnect()
@@ -311,6 +312,6 @@ cdef dict websocket_scope(dict scope, list subprotocols):
     scope["type"] = "websocket"
     scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
     scope["subprotocols"] = subprotocols
-    scope["asgi"]["spec_version"] = "2.4"       # of the WebSocket specification: send() raises once the client has gone
+    scope["asgi"]["spec_version"] = "2.4"       # WebSocket specification: send() raises once the client has gone
     scope["extensions"] = {"websocket.http.response": {}}
     return scope
