@@ -1,4 +1,4 @@
-"""The HTTP/1.1 request that opens a WebSocket (RFC 6455 section 4): what it has to say, and what answers it.
+"""The HTTP/1.1 request that opens a WebSocket (RFC 6455 section 4): what it has to say, and the key in its answer.
 
 Must not know: connections, ASGI.
 """
@@ -8,14 +8,14 @@ cdef class Handshake:
     """What a client asks for to open a WebSocket (RFC 6455 section 4.1)."""
 
     cdef:
-        bytes key                       # of Sec-WebSocket-Key
-        list subprotocols               # of str
-        object deflate                  # what negotiate_deflate() gave, or None
-        int status                      # 0, or the status with which it is refused
-        str reason                      # why
+        bytes key                       # the value of Sec-WebSocket-Key
+        list subprotocols               # of str, in the client's order
+        object deflate                  # what negotiate_deflate() has returned, or None
+        int status                      # the status with which the handshake is refused, or 0
+        str reason                      # why it is refused
 
 
-# None: the headers ask for something else than a WebSocket. `headers` have lower-cased names.
+# Reads headers, whose names are in lower case. None if they do not ask for a WebSocket
 cdef Handshake read_handshake(list headers)
-cdef Handshake refused(Handshake handshake, int status, str reason)      # the same one, refused
+cdef Handshake refused(Handshake handshake, int status, str reason)      # the handshake, with this refusal in it
 cdef bytes accept_key(bytes key)        # the value of Sec-WebSocket-Accept

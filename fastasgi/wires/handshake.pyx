@@ -6,7 +6,7 @@ import hashlib
 from fastasgi._parser import ParseError
 from fastasgi.codecs.deflate import DeflateSettings, negotiate_deflate
 
-# The server's own wishes: 4 KiB windows for both sides keep a connection's memory small
+# What the server wishes: windows of 4 KiB on both sides keep a connection's memory small
 cdef object DEFLATE_SETTINGS = DeflateSettings(server_max_window_bits=12, client_max_window_bits=12)
 
 
@@ -59,7 +59,7 @@ cdef Handshake read_handshake(list headers):
 
 
 cdef bint is_key(bytes key):
-    """Whether it stands for 16 bytes in base64."""
+    """Whether a key is the base64 of 16 bytes."""
     try:
         return len(key) == 24 and len(base64.b64decode(key, validate=True)) == 16
     except ValueError:

@@ -18,8 +18,8 @@ cdef class HTTP1Wire(Wire):
     """What the HTTP/1.x connections of one worker share."""
 
     cdef:
-        HeadParser parser
-        bint has_seen_old_handshake     # of a WebSocket, in HTTP/1.0
+        HeadParser parser               # the next head's; another one while it is lent
+        bint has_seen_old_handshake     # a handshake of a WebSocket has come in HTTP/1.0
 
     cdef bytes refuse_plain(self, Connection connection, const char* p, Py_ssize_t n)   # see Opener
     cdef int note_old_handshake(self, HTTP1Connection connection) except -1
@@ -29,12 +29,12 @@ cdef class HTTP1Exchange(HTTPExchange):
     """One request and its response."""
 
     cdef:
-        HTTP1Connection connection      # None once the response is complete or the connection lost
-        int minor_version               # of the request
+        HTTP1Connection connection      # None once the response is complete, or the connection lost
+        int minor_version               # the request's: HTTP/1.0 or 1.1
         bint chunked                    # the response is sent chunked
-        bytes websocket_key             # of Sec-WebSocket-Key, if this request opens a WebSocket
+        bytes websocket_key             # the value of Sec-WebSocket-Key, if this request opens a WebSocket
 
-    cdef ByteSink open_sink(self)               # raises if the client has gone meanwhile
+    cdef ByteSink open_sink(self)               # the sink; raises if the client has gone meanwhile
     cdef int drop_field(self, bytes name) except -1
 
 
@@ -46,12 +46,13 @@ cdef class HTTP1Connection(HTTP1Input):
 
     cdef Handshake asked_handshake(self, const RequestHead* head, dict scope)
     cdef dict scope_of(self, HeadParser parser, str method)
-    cdef dict refused_scope(self, const RequestHead* head)      # what the access log reads; None: it is off
+    # What the access log reads of a request that is refused; None if the log is off
+    cdef dict refused_scope(self, const RequestHead* head)
     cdef int switch_to(self, Connection connection) except -1
 
     cdef bint may_keep_alive(self, HTTP1Exchange exchange) noexcept
     cdef int response_done(self) except -1
-    # scope and the perf_counter of the head's arrival are for the access log; None, 0: not known
+    # scope and started_at, the perf_counter of the head's arrival, are for the access log; None and 0 if not known
     cdef int refuse(self, int status, str reason, bint is_head, dict scope, double started_at) except -1
     cdef int refuse_begun(self, int status, str reason, dict scope, bint is_head) except -1
     cdef int watch_progress(self) except -1

@@ -1,10 +1,10 @@
-"""HTTP/1.x, for the settings of a worker."""
+"""HTTP/1.x, for the settings of a worker: what stands for "no limit" there, since a head is kept in memory."""
 
 MOST_LINE_BYTES: int
-"""The longest request line that is read; in place of no limit, since a head is kept in memory."""
+"""The bytes of a request line, at most."""
 
 MOST_HEAD_BYTES: int
-"""The longest head."""
+"""The bytes of a head, at most."""
 
 MOST_FIELDS: int
-"""The most header fields."""
+"""The header fields of a head, at most."""

@@ -27,7 +27,7 @@ from fastasgi.wires.websocket cimport WebSocketConnection, new_websocket
 
 from fastasgi.asgi.exchange import ClientDisconnected
 
-# What stands for "no limit", since a head is kept in memory
+# These stand for "no limit", since a head is kept in memory
 MOST_LINE_BYTES, MOST_HEAD_BYTES, MOST_FIELDS = 2**20, 2**22, 32768
 
 cdef enum:
@@ -94,7 +94,7 @@ cdef class HTTP1Exchange(HTTPExchange):
         cdef ResponseHead head
         cdef Py_ssize_t room = len(body) if len(body) <= JOIN_LIMIT else 0
         if self.status == 204 and self.content_length >= 0:
-            # RFC 9110 section 8.6: not in a 204
+            # RFC 9110 section 8.6: a 204 has no Content-Length
             self.drop_field(b"content-length")
             self.content_length = -1
         head.status = self.status
@@ -110,7 +110,7 @@ cdef class HTTP1Exchange(HTTPExchange):
         if not connection.keep_alive and not self.wants_close:
             head.option = SAY_CLOSE
             if self.has_connection:
-                # "keep-alive" may not contradict that (RFC 9112 section 9.6)
+                # The application's field may not contradict "close" (RFC 9112 section 9.6)
                 self.drop_field(b"connection")
         elif connection.keep_alive and self.minor_version == 0 and not self.has_connection:
             head.option = SAY_KEEP_ALIVE
@@ -159,7 +159,7 @@ cdef class HTTP1Exchange(HTTPExchange):
         cdef ByteSink sink = self.open_sink()
         cdef ResponseHead head
         if self.minor_version == 0:
-            # RFC 9110 section 15.2: a 1.0 client knows no 1xx
+            # RFC 9110 section 15.2: a client of HTTP/1.0 knows no 1xx
             return 0
         head.status = status
         head.framing = FRAMED_BY_HEAD
@@ -210,7 +210,7 @@ cdef class HTTP1Exchange(HTTPExchange):
         connection.keep_alive = False
         cdef bint ends_with_connection = self.content_length < 0 and not self.chunked and not self.bodiless
         if ends_with_connection and has_begun:
-            # An orderly end would pass for the end of the body
+            # The client would take an orderly end for the end of the body
             connection.state = READ_NOTHING
             return connection.sink.reset()
         return connection.close()
@@ -222,7 +222,8 @@ cdef class HTTP1Exchange(HTTPExchange):
 
 
 async def send_file(HTTP1Exchange exchange, ByteSink sink, file, offset, count, bint more):
-    """Send `count` bytes of `file` from `offset` on as body, by the kernel where the sink can, and close it.
+    """Send `count` bytes of `file` from `offset` on as a piece of the body, by the kernel if the sink can, and close
+    it.
 
     The client may be gone at the first step already, and after each wait: then there is nothing more to do.
     """
@@ -299,15 +300,15 @@ cdef class HTTP1Connection(HTTP1Input):
         return self.count_request(exchange)
 
     cdef Handshake asked_handshake(self, const RequestHead* head, dict scope):
-        """A refused one has its status. None: the request asks for no WebSocket."""
+        """The handshake of a request that asks for a WebSocket, with a status if it is refused; None for any other."""
         cdef Handshake handshake = read_handshake(scope["headers"])
         if handshake is None:
             return None
         if head.minor_version == 0:
             self.wire.note_old_handshake(self)
-            return None                 # RFC 9110 section 7.8: a request like any other
+            return None                 # RFC 9110 section 7.8: this is a request like any other
         if handshake.status == 0 and (head.content_length > 0 or head.chunked):
-            # Behind it bytes would mean one thing here and another to a proxy
+            # The bytes behind the head would mean one thing here and another to a proxy
             return refused(handshake, 400, "a WebSocket handshake has no body")
         if handshake.status == 0 and self.worker.ends_websockets:
             return refused(handshake, 503, "the server is stopping")
@@ -328,7 +329,7 @@ cdef class HTTP1Connection(HTTP1Input):
         cdef dict scope = unknown_scope(self.sink)
         if head.method.n:
             scope["method"] = method_of(head)
-        if head.path.n and head.status != 414:      # of that the rest is missing
+        if head.path.n and head.status != 414:      # with 414 the rest of the path is missing
             scope["raw_path"] = PyBytes_FromStringAndSize(head.path.p, head.path.n)
             scope["query_string"] = PyBytes_FromStringAndSize(head.query.p, head.query.n)
         if head.minor_version >= 0:
@@ -336,7 +337,7 @@ cdef class HTTP1Connection(HTTP1Input):
         return scope
 
     cdef int switch_to(self, Connection connection) except -1:
-        """Hand the sink over, and what of the other protocol has been read."""
+        """Give the sink to another connection, and the bytes that have been read behind the request."""
         cdef Py_ssize_t n
         cdef char* rest
         cdef char* held = self.detach_held(&n)
@@ -359,7 +360,7 @@ cdef class HTTP1Connection(HTTP1Input):
     # --- Responses ---
 
     cdef bint may_keep_alive(self, HTTP1Exchange exchange) noexcept:
-        """Whether another request may follow. What is left of this one's body must be worth reading to its end."""
+        """Whether another request may follow. The rest of this one's body has to be small enough to be read."""
         if exchange.wants_close or self.worker.draining or self.worker.limits.timeout_keep_alive <= 0:
             return False
         if exchange.body_complete:
@@ -390,7 +391,7 @@ cdef class HTTP1Connection(HTTP1Input):
         return 0
 
     cdef int refuse(self, int status, str reason, bint is_head, dict scope, double started_at) except -1:
-        """Answer in the application's place, and close: what follows on this connection can't be trusted."""
+        """Answer in the application's place, and close the connection: what follows on it can't be trusted."""
         cdef WorkerContext worker = self.worker
         cdef bytes text = reason_phrase(status).encode()
         cdef bytes response
@@ -419,7 +420,7 @@ cdef class HTTP1Connection(HTTP1Input):
         return self.refuse(status, reason, False, None, 0)
 
     cdef int refuse_begun(self, int status, str reason, dict scope, bint is_head) except -1:
-        """As refuse(), a request whose head is understood."""
+        """Refuse a request whose head is understood, and has just come."""
         return self.refuse(status, reason, is_head, scope, time.perf_counter())
 
     cdef int refuse_body(self, int status, str reason) except -1:
@@ -437,7 +438,7 @@ cdef class HTTP1Connection(HTTP1Input):
             else:
                 exchange.cut_off(0 if nothing_sent else exchange.status)
         if self.sink is None:
-            return 0                    # lost while the application heard of it
+            return 0                    # the connection was lost while the application heard of it
         if nothing_sent and exchange is not None:
             return self.refuse(status, reason, exchange.is_head, scope, exchange.started_at)
         if self.worker.logger.tells_refusal():
@@ -465,15 +466,15 @@ cdef class HTTP1Connection(HTTP1Input):
         return 0
 
     cdef int watch_progress(self) except -1:
-        """The client has taken all but `unsent` just now: it has timeout_write to take more, and is looked at each
-        tick, since its system takes what it has room for a moment later."""
+        """Give the client timeout_write to read more than it has now. Each tick looks whether it has, since its system
+        may accept some bytes a moment later."""
         cdef double timeout_s = self.worker.limits.timeout_write
         self.stalls_at = self.worker.now + timeout_s
         self.deadline = self.worker.now if timeout_s > 0 else 0
         return 0
 
     cdef int close(self) except -1:
-        """End the connection after what was put, at once where the client has sent nothing else."""
+        """End the connection after what was put: at once if the client has sent nothing else, otherwise linger."""
         if not self.peer_is_done and (self.state != READ_HEAD or self.held_length or self.at < self.end):
             return self.linger()
         self.state = READ_NOTHING
@@ -484,8 +485,8 @@ cdef class HTTP1Connection(HTTP1Input):
         return self.sink.end()
 
     cdef int linger(self) except -1:
-        """End our half of the connection. While the client may still be sending, a close would answer with a reset,
-        which could take the response away from it (RFC 9112 section 9.6)."""
+        """End our half of the connection, and read on until the client closes. If it is still sending, a close would
+        answer it with a reset, which could take the response away from it (RFC 9112 section 9.6)."""
         self.state = READ_NOTHING
         self.direct_bytes = 0
         if self.sink is None:
@@ -584,14 +585,14 @@ cdef class HTTP1Connection(HTTP1Input):
                 self.deadline = self.worker.now
                 return 0
         elif self.unsent and self.state == READ_NOTHING:
-            # What it has to take before it closes too has only now gone
+            # Only now has it read all that it has to read before it closes too
             self.unsent = 0
             self.expect_close()
             return 0
         elif self.unsent and not self.reading_head:
             return self.watch_client()
         if self.exchange is not None and self.sink.blocked:
-            # The end that is missing may be all that tells the client
+            # That the end is missing may be all that tells the client that it has not got everything
             return self.sink.reset()
         if self.state == READ_NOTHING or unsent:
             return self.sink.abort()

@@ -1,5 +1,5 @@
-"""Who speaks on a new connection: told by the PROXY header, by TLS, by the protocol agreed on (ALPN), or by its first
-bytes. The one module that knows all wires.
+"""Who speaks on a new sink, as the settings, the protocol agreed on in TLS (ALPN), or the first bytes tell. The one
+module that knows all wires.
 
 Must not know: what is spoken, sinks.
 """
@@ -12,13 +12,13 @@ from fastasgi.wires.http1 cimport HTTP1Wire
 cdef class Opening(Opener):
     cdef:
         WorkerContext worker
-        HTTP1Wire http1
-        TrustedPeers proxy_peers        # whose connections begin with a PROXY header; None: nobody's
-        list wires                      # of Wire: what is spoken beside HTTP/1.x
-        Py_ssize_t longest_preface      # bytes; 0: no connection is told by its first bytes
+        HTTP1Wire http1                 # spoken if nothing asks for another wire
+        TrustedPeers proxy_peers        # peers whose connections begin with a PROXY header; None if there are none
+        list wires                      # of Wire: those beside HTTP/1.x
+        Py_ssize_t longest_preface      # bytes; 0 if no wire has a preface
 
 
 cdef class PrefaceConnection(Connection):
-    """Holds a connection's first bytes until they tell which wire it is."""
+    """Holds the first bytes on a sink until they tell which wire is spoken."""
 
     cdef Opening opening

@@ -1,4 +1,4 @@
-"""Who speaks on a new connection."""
+"""Who speaks on a new sink."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ class Opening(Opener):
     """Opens HTTP/1.x, and what is registered beside it, on the connections of one worker."""
 
     def __init__(self, worker: WorkerContext, config: Any) -> None:
-        """`config` is a Config. Raises ValueError for a limit that the parser of requests can't keep."""
+        """`config` is a Config. Raises ValueError if it has a limit that the parser of heads can't keep."""
 
     def register(self, wire: Wire) -> None:
-        """Have connections speak this wire that ask for it, from the next one on."""
+        """Let connections speak this wire if they ask for it, from the next one on."""

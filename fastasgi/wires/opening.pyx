@@ -19,7 +19,7 @@ cdef class Opening(Opener):
         self.wires = []
 
     def register(self, Wire wire not None) -> None:
-        """Have connections speak this wire that ask for it, from the next one on."""
+        """Let connections speak this wire if they ask for it, from the next one on."""
         self.wires.append(wire)
         self.longest_preface = max(self.longest_preface, len(wire.preface))
 
@@ -64,7 +64,7 @@ cdef class PrefaceConnection(Connection):
             n = len(wire.preface)
             if n and memcmp(self.held, <const char*>wire.preface, min(n, self.held_length)) == 0:
                 if self.held_length < n:
-                    return 0            # it may become this one
+                    return 0            # they may become this preface
                 found = wire
                 break
         if found is None:

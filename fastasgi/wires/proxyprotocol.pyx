@@ -22,7 +22,7 @@ cdef ProxyProtocolConnection open_proxy_protocol(WorkerContext worker, ByteSink 
 cdef class ProxyProtocolConnection(Connection):
 
     cdef int receive(self, char* p, Py_ssize_t n) except -1:
-        """A header comes in one piece nearly always: what is held is joined with what comes, and read again."""
+        """Join bytes with those that are held, and read them again: nearly always a header comes in one piece."""
         cdef char* joined = NULL
         if self.sink.closing:
             return 0
@@ -72,10 +72,10 @@ cdef class ProxyProtocolConnection(Connection):
     cdef int hand_over(self, char* p, Py_ssize_t n) except -1:
         cdef WorkerContext worker = self.worker
         cdef ByteSink sink = self.sink
-        # The head's time runs since the connection was made
+        # The time of the first head runs since the connection was made
         cdef double deadline = self.deadline
         if sink is None:
-            return 0                    # lost meanwhile
+            return 0                    # the connection was lost meanwhile
         self.leave_sink()
         return worker.opener.open_behind_proxy(sink).inherit(deadline, p, n)
 
@@ -83,7 +83,7 @@ cdef class ProxyProtocolConnection(Connection):
         cdef ByteSink sink = self.sink
         if sink is None:
             return 0
-        # Without a name it has gone: that is how HAProxy's health checks end
+        # A peer without a name has gone, as HAProxy's health checks do
         if sink.extra_info("peername") is not None and self.worker.logger.tells_refusal():
             self.worker.logger.warning("Connection of %s closed: %s", self.peer_text(), reason)
         self.deadline = 0
@@ -92,7 +92,7 @@ cdef class ProxyProtocolConnection(Connection):
     # --- Events ---
 
     cdef int eof(self) except -1:
-        # A peer that has sent nothing has looked whether we listen
+        # If a peer has sent nothing, it has looked whether we listen
         return self.refuse("it has ended within its PROXY header") if self.held_length else self.sink.end()
 
     cdef int drain_and_close(self, double delay_s) except -1:

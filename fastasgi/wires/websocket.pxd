@@ -12,10 +12,10 @@ from fastasgi.codecs.frames cimport FrameDecoder
 cdef class WebSocketConnection(MessageConnection):
     cdef:
         FrameDecoder decoder
-        Deflater deflater               # None: permessage-deflate was not negotiated
-        bytes pong                      # payload of the pong that the last ping still needs, or None
-        bint ping_is_out                # no pong has come since the last ping
-        bint close_sent                 # our Close frame; nothing may follow it
+        Deflater deflater               # None if permessage-deflate was not negotiated
+        bytes pong                      # payload of the pong that the peer's last ping still needs, or None
+        bint ping_is_out                # no pong has come since our last ping
+        bint close_sent                 # our Close frame is with the sink; nothing may follow it
         bint ended                      # nothing more is read; the peer is to close
 
     cdef int decode(self, char* p, Py_ssize_t n) except -1

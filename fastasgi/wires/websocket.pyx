@@ -21,11 +21,11 @@ cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
 
 cdef enum:
-    FRAMES_A_TURN = 256                 # read before other connections have their turn
-    DEFLATE_MIN = 256                   # bytes; what is shorter hardly gets smaller
+    FRAMES_A_TURN = 256                 # frames that are read before other connections have their turn
+    DEFLATE_MIN = 256                   # bytes; a shorter message hardly gets smaller
     MAX_REASON_BYTES = 123              # RFC 6455 section 5.5: a code and a reason fill at most 125 bytes
 
-cdef double CLOSE_TIMEOUT_S = 10.0      # for the peer to answer our Close frame; at the end of the server less
+cdef double CLOSE_TIMEOUT_S = 10.0      # for the peer to answer our Close frame; a shutdown gives it less
 
 
 cdef WebSocketConnection new_websocket(Exchange exchange):
@@ -53,12 +53,13 @@ cdef class WebSocketConnection(MessageConnection):
             joined = self.rest_and(p, n)
             return self.receive(PyBytes_AS_STRING(joined), len(joined))
         if self.held_length or self.full or self.exchange.taking:
-            # Also where frames came with the handshake: an application that accepts has still to ask for messages
+            # `taking` is set if frames came with the handshake: the application, which is accepting, has still to
+            # receive
             return self.hold(p, n)
         return self.decode(p, n)
 
     cdef int decode(self, char* p, Py_ssize_t n) except -1:
-        """Understand what there is, as far as somebody takes it, and write what came of it at once."""
+        """Understand frames until the exchange is full, and write all answers at once."""
         cdef ByteSink sink = self.sink
         cdef FrameDecoder decoder = self.decoder
         cdef WebSocketExchange exchange = self.exchange
@@ -98,7 +99,7 @@ cdef class WebSocketConnection(MessageConnection):
         return 0
 
     cdef int hold(self, const char* p, Py_ssize_t n) except -1:
-        """Keep what nobody takes now, and read no more until somebody does."""
+        """Keep bytes that can't be understood now, and read no more until they can."""
         self.hold_bytes(p, n, n)
         self.pause_reading()
         if not self.full:
@@ -115,7 +116,7 @@ cdef class WebSocketConnection(MessageConnection):
         return self.schedule_resume() if self.paused else 0
 
     cdef int resume_held(self) except -1:
-        """Go on with held bytes, and a pong."""
+        """Go on with held bytes, and send a pong that is due."""
         cdef char* block
         cdef Py_ssize_t n
         if self.sink is None or self.ended:
@@ -179,8 +180,8 @@ cdef class WebSocketConnection(MessageConnection):
         return sink.push(True)
 
     cdef int put_pong(self) except -1:
-        """Answer the last ping, now or once the client reads. Those before it need no answer (RFC 6455 section 5.5.3),
-        so that no flood of them takes memory."""
+        """Answer the last ping, now or once the client reads. The pings before it need no answer (RFC 6455 section
+        5.5.3), so that no flood of them costs memory."""
         cdef bytes payload = self.pong
         if payload is None or self.close_sent or self.sink.blocked:
             return 0
@@ -191,13 +192,13 @@ cdef class WebSocketConnection(MessageConnection):
         cdef bytes payload = close_payload(code, shortened(reason))
         if self.close_sent or self.sink is None:
             return 0
-        self.close_sent = True          # first: a finalizer may send while that is written
+        self.close_sent = True          # set first, since a finalizer may send during the write
         self.put_control(OP_CLOSE, payload)
         if self.worker.ends_websockets:
             self.expect_close()
         else:
             self.set_deadline(CLOSE_TIMEOUT_S)
-        # What still comes is thrown away up to the peer's answer
+        # Messages that still come before the peer's answer are thrown away
         self.full = False
         if self.paused:
             self.schedule_resume()
@@ -210,8 +211,8 @@ cdef class WebSocketConnection(MessageConnection):
         return self.finish(code, reason, True)
 
     cdef int finish(self, int code, str reason, bint gently) except -1:
-        """Nothing more is read: the peer has closed, or can't be understood. The server ends the connection first
-        (RFC 6455 section 7.1.1), gently where more may be on its way."""
+        """Read nothing more, since the peer has closed, or can't be understood. The server ends the connection first
+        (RFC 6455 section 7.1.1): gently if more may be on its way."""
         cdef WebSocketExchange exchange = self.exchange
         cdef ByteSink sink = self.sink
         if sink is None:
@@ -273,7 +274,7 @@ cdef class WebSocketConnection(MessageConnection):
         return 0
 
     cdef int wait_for_ping(self) except -1:
-        """Keep-alive (RFC 6455 section 5.5.2) without a timer of its own."""
+        """Set the deadline for our next ping (RFC 6455 section 5.5.2)."""
         if not self.close_sent and not self.ended:
             self.set_deadline(self.worker.limits.ws_ping_interval)
         return 0
@@ -294,7 +295,7 @@ cdef class WebSocketConnection(MessageConnection):
         if self.ended or self.close_sent:
             return self.sink.abort()
         if self.full:
-            # A pong could not be read; but whatever is on the way sees that the connection lives
+            # A pong could not be read now. But the ping shows proxies in between that the connection lives
             if not unsent:
                 self.put_control(OP_PING, b"")
             return self.wait_for_ping()
