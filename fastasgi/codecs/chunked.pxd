@@ -19,7 +19,7 @@ cdef struct ChunkedDecoder:
 
 cdef void chunked_reset(ChunkedDecoder* decoder) noexcept nogil
 # Decodes in place: moves the body's bytes to the front of `p` and sets `*body` to their count.
-# Returns the consumed input bytes (less than n only if the body ended), or -1: malformed.
+# Returns how many bytes of the input it consumed (less than n only if the body has ended); -1 if it is malformed
 cdef Py_ssize_t chunked_decode(
     ChunkedDecoder* decoder, char* p, Py_ssize_t n, Py_ssize_t* body
 ) noexcept nogil

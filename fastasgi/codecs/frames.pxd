@@ -62,7 +62,7 @@ cdef class FrameDecoder:
 
         # Settings
         Py_ssize_t max_message_bytes    # limit on a message's payload, inflated
-        Inflater inflater               # None: permessage-deflate was not negotiated
+        Inflater inflater               # None if permessage-deflate was not negotiated
 
         # The frame under way
         bint in_payload                 # its head was read
@@ -77,7 +77,7 @@ cdef class FrameDecoder:
         uint8_t part[MAX_CONTROL_BYTES]
 
         # The message under way
-        uint8_t message                 # OP_TEXT, OP_BINARY or 0: none
+        uint8_t message                 # OP_TEXT or OP_BINARY; 0 between two messages
         int fragments                   # the number of frames behind its first one
         bint compressed                 # RSV1 of its first frame
         int utf8                        # the Utf8State behind the text in the buffer

@@ -87,8 +87,8 @@ cdef Py_ssize_t read_v1(const char* p, Py_ssize_t n, ProxyHeader* header) noexce
     return p + 1 - start
 
 
-# Each of these reads a part of a line and the byte behind it. 1: it is read; 0: no line goes on so; -1: more bytes are
-# needed.
+# Each of these reads a part of a line and the byte behind it, and moves *p behind both. It returns 1; 0 if no line goes
+# on like that; -1 if more bytes are needed.
 
 cdef int read_ignored(const char** p, const char* end) noexcept:
     """Read what stands behind UNKNOWN, up to the CR: it is to be ignored."""

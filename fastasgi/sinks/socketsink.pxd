@@ -13,11 +13,11 @@ cdef class SocketSink(ByteSink):
     cdef:
         object transport                # asyncio.Transport; None before and after the connection
         Connection connection
-        int socket                      # descriptor to write to while the transport holds nothing; NONE, UNKNOWN
-        bint has_written
-        bint transport_holds            # perhaps: bytes that the kernel did not take
-        ReadBuffer reading              # what asyncio's loop has borrowed for the next read; or None
-        object drained                  # asyncio.Future of send_file(): the transport holds nothing, or is lost
+        int socket                      # descriptor to write to while the transport has nothing to write; NONE, UNKNOWN
+        bint has_written                # something was written on this connection
+        bint transport_holds            # the transport may have bytes that the kernel did not accept
+        ReadBuffer reading              # the buffer that asyncio's loop has borrowed for the next read; or None
+        object drained                  # asyncio.Future of send_file(): the transport is empty, or lost; or None
 
     cdef inline void give_back(self) noexcept:
         if self.reading is not None:

@@ -17,14 +17,14 @@ cdef extern from "sinks/send.h" nogil:
     int queued(int socket)
 
 cdef enum:
-    SENDFILE_SIZE = 1048576             # bytes of one sendfile call, between which other connections have their turn
+    SENDFILE_SIZE = 1048576             # bytes of one call of sendfile; other connections have their turn between two
     UNKNOWN = -2                        # of SocketSink.socket
     NONE = -1
 
 
 cdef class SocketSink(ByteSink):
 
-    def __cinit__(self, WorkerContext worker, *_):    # the rest is a subclass's
+    def __cinit__(self, WorkerContext worker, *_):    # further arguments are a subclass's
         self.worker = worker
         self.socket = UNKNOWN
 
@@ -35,12 +35,12 @@ cdef class SocketSink(ByteSink):
         self.worker.opener.open_first(self)
 
     def get_buffer(self, Py_ssize_t sizehint):
-        self.give_back()                # of a read that brought nothing
+        self.give_back()                # the buffer of a read that brought nothing
         return self.lend(self.worker.memory.buffer_for(self.connection.direct_bytes))
 
     cdef ReadBuffer lend(self, ReadBuffer buffer):
-        """To the event loop. asyncio's may be turned, by a signal handler or a finalizer, before it calls back;
-        uvloop's can't be, and often reads nothing, so that the buffers of its idle connections would add up."""
+        """Lend a buffer to the event loop. asyncio's may be turned, by a signal handler or a finalizer, before it calls
+        back. uvloop's can't be, and often reads nothing, so that the buffers of its idle connections would add up."""
         buffer.lent = self.worker.tasks.loop_is_asyncio
         if buffer.lent:
             self.reading = buffer
@@ -48,7 +48,7 @@ cdef class SocketSink(ByteSink):
 
     def buffer_updated(self, Py_ssize_t n):
         cdef WorkerContext worker = self.worker
-        # Kept alive: others may take their places meanwhile
+        # Locals keep both alive: others may get their places meanwhile
         cdef Connection connection = self.connection
         cdef ReadBuffer buffer = worker.memory.read_buffer if self.reading is None else self.reading
         cdef bint was = worker.enter()
@@ -75,7 +75,7 @@ cdef class SocketSink(ByteSink):
         cdef Connection connection = self.connection
         self.closing = True
         self.ending = NOT_ENDING
-        self.socket = NONE              # closed when this returns, and its number another's
+        self.socket = NONE              # it is closed when this returns, and its number may be given to another
         self.give_back()
         self.transport = self.connection = None
         self.settle_drained()
@@ -91,7 +91,7 @@ cdef class SocketSink(ByteSink):
             self.connection.stalled()
 
     def resume_writing(self):
-        # Called out of transport.write() too, where a task may be current: nobody is resumed in place from here
+        # transport.write() may call this, while a task is current: nobody is resumed in place from here
         self.blocked = False
         self.settle_drained()
         if self.connection is not None:
@@ -100,8 +100,8 @@ cdef class SocketSink(ByteSink):
     # --- ByteSink ---
 
     cdef int write(self, const char* p, Py_ssize_t n) except -1:
-        """The second write and those that follow go past the transport, which saves a third of their cost. Finding the
-        descriptor costs about as much as a write, so that a connection of one request is better off without."""
+        """Write past the transport from the second write on, which saves a third of the cost. Finding the descriptor
+        costs about as much as a write, so that a connection with one request is better off without."""
         cdef Py_ssize_t sent = 0
         if self.transport_holds:
             self.transport_holds = self.transport.get_write_buffer_size() > 0
@@ -115,7 +115,7 @@ cdef class SocketSink(ByteSink):
         self.has_written = True
         self.transport_holds = True
         if self.transport is None or self.transport.is_closing():
-            return 0                    # it has failed, and asyncio's own would log each further write
+            return 0                    # the transport has failed, and asyncio's would log each further write
         self.transport.write(PyBytes_FromStringAndSize(p + sent, n - sent))
         return 0
 
@@ -124,7 +124,7 @@ cdef class SocketSink(ByteSink):
         socket = self.transport.get_extra_info("socket")
         if socket is not None and self.transport.get_extra_info("sslcontext") is None:
             descriptor = socket.fileno()
-        if self.socket == UNKNOWN:      # else it has been closed meanwhile
+        if self.socket == UNKNOWN:      # otherwise it has been closed meanwhile
             self.socket = descriptor
         return 0
 
@@ -159,7 +159,7 @@ cdef class SocketSink(ByteSink):
         try:
             self.transport.write_eof()
         except OSError:
-            # asyncio's own transport shuts the socket down at once, and the peer may have reset it
+            # asyncio's transport shuts the socket down at once, and the peer may have reset it
             self.transport.abort()
         return 0
 
@@ -192,7 +192,7 @@ cdef class SocketSink(ByteSink):
             return 0
         n = self.transport.get_write_buffer_size()
         if n or self.blocked:
-            # The kernel takes more only after the peer has taken a good part of what it holds: megabytes, by and by
+            # The kernel accepts more only when the peer has acknowledged a good part of its megabytes: count these too
             if self.socket == UNKNOWN:
                 self.find_socket()
             if self.socket >= 0:
@@ -221,9 +221,9 @@ cdef class SocketSink(ByteSink):
     # --- Files ---
 
     async def send_file(self, file, offset, count):
-        """Send bytes of an open file by the kernel's sendfile; returns how many. 0 where the transport can't.
+        """Send bytes of an open file by the kernel's sendfile, and return how many; 0 if the transport can't.
 
-        The transport has to be empty first, and keeps the socket to itself, so its descriptor is doubled to wait on.
+        The transport has to be empty first. It keeps the socket to itself, so a copy of the descriptor is waited on.
         """
         self.flush()
         if count == 0 or self.closing or not hasattr(os, "sendfile"):
@@ -245,7 +245,7 @@ cdef class SocketSink(ByteSink):
                     self.abort()
                 except OSError:
                     if sent == 0:
-                        return 0            # not a file that sendfile takes
+                        return 0            # sendfile can't send this kind of file
                     raise
                 else:
                     if n == 0:
@@ -257,7 +257,7 @@ cdef class SocketSink(ByteSink):
         return sent
 
     async def drain(self):
-        """Wait until the transport holds nothing, or is lost."""
+        """Wait until the transport has nothing to write, or is lost."""
         self.transport.set_write_buffer_limits(0)
         try:
             while self.transport is not None and self.transport.get_write_buffer_size():
@@ -269,7 +269,7 @@ cdef class SocketSink(ByteSink):
                 self.transport.set_write_buffer_limits()
 
     async def until_writable(self, int socket):
-        """Wait until the socket takes bytes, or is lost."""
+        """Wait until the socket accepts bytes, or is lost."""
         loop = self.worker.loop
         self.drained = loop.create_future()
         loop.add_writer(socket, self.settle_drained)

@@ -13,7 +13,7 @@ from fastasgi.sinks.socketsink cimport SocketSink
 cdef class BorrowedMemory:
     """Memory that an object of the ssl module reads or writes while it is called, by the buffer protocol.
 
-    One a call: what Python code that runs meanwhile has encrypted or decrypted is another's.
+    Each call has one of its own, since Python code that runs meanwhile may encrypt or decrypt for another connection.
     """
 
     cdef:
@@ -22,39 +22,39 @@ cdef class BorrowedMemory:
 
 
 cdef class TLSWorker:
-    """What the TLS connections of one worker share. Each of these is used by one event at a time."""
+    """What the TLS connections of one worker share; one event at a time uses it."""
 
     cdef:
-        object source                   # a tls.TLS, see Source in tlssink.pyi
+        object source                   # where contexts come from: a Source, see tlssink.pyi
         ReadBuffer records              # where the next read from the network goes
 
 
 cdef class TLSHandshake(Connection):
-    """Holds a connection's place, and its deadline, until it is known what is spoken over TLS."""
+    """Has a connection's place, and its deadline, until it is known which wire is spoken over TLS."""
 
-    cdef bint is_draining               # the deadline is that of a worker which is to end
+    cdef bint is_draining               # the deadline was shortened, since the worker drains
 
 
 cdef class TLSSink(SocketSink):
     """A sink whose bytes go to the transport in TLS records, and the methods of that transport's protocol.
 
-    Records are given to OpenSSL one by one, so that it never has to say that it wants more, and keeps memory for one
-    record only. Plain text beyond what the transport takes waits in `backlog`, and is encrypted when that has room.
+    OpenSSL gets records one by one, so that it never has to say that it wants more, and keeps memory for one record
+    only. If the transport accepts no more, plain text waits in `backlog`, and is encrypted when the transport has room.
     """
 
     cdef:
         TLSWorker tls_worker
         bint is_open                    # secure() has been called: what comes is TLS
-        ClientHello hello               # the one that is coming, where its name has to be known first; or None
+        ClientHello hello               # the one that is coming, if its name has to be known first; or None
         object tls                      # ssl.SSLObject; None before its first bytes, and once the connection is lost
         bint calls_back                 # OpenSSL hands the name of a ClientHello to a callback of the user's
         object incoming                 # ssl.MemoryBIO
         object outgoing                 # ssl.MemoryBIO
         bint established                # the handshake is done
-        bint peer_is_done               # by close_notify, or without
-        bint keeps_half                 # and yet the connection wants to send
-        object backlog                  # collections.deque of bytes to encrypt, or None. Not None: blocked is set
-        Py_ssize_t backlog_size         # bytes
+        bint peer_is_done               # the peer sends nothing more: it has sent close_notify, or a FIN without
+        bint keeps_half                 # the peer sends nothing more, but the connection goes on sending
+        object backlog                  # collections.deque of bytes to encrypt; while it is not None, blocked is set
+        Py_ssize_t backlog_size         # bytes in the backlog that have not been encrypted
         Py_ssize_t backlog_at           # bytes of its first object that have been encrypted
 
         # Of the read under way, what is not decrypted; both NULL between two reads

@@ -17,7 +17,7 @@ from fastasgi.sinks.socketsink cimport SocketSink
 cdef enum:
     MOST_PLAIN = 16384                  # bytes of plain text in a record (RFC 8446 section 5.1)
     PUMP_SIZE = 262144                  # bytes encrypted before the transport is asked whether it takes more
-    CONTROL_LIMIT = 65536               # bytes of OpenSSL's own answers that wait for a peer which reads nothing
+    CONTROL_LIMIT = 65536               # bytes of OpenSSL's own answers that may wait for a peer which reads nothing
 
 WantRead = ssl.SSLWantReadError
 MemoryBIO = ssl.MemoryBIO
@@ -50,7 +50,7 @@ cdef class TLSHandshake(Connection):
 
     cdef int receive(self, char* p, Py_ssize_t n) except -1:
         cdef TLSSink sink = self.sink
-        return sink.feed(p, n)              # what followed a PROXY header
+        return sink.feed(p, n)              # bytes that followed a PROXY header
 
     cdef int eof(self) except -1:
         return self.sink.abort()
@@ -85,7 +85,7 @@ cdef class TLSSink(SocketSink):
         return handshake
 
     def get_buffer(self, Py_ssize_t sizehint):
-        self.give_back()                # of a read that brought nothing
+        self.give_back()                # the buffer of a read that brought nothing
         self.tls_worker.records = unlent(self.tls_worker.records)
         return self.lend(self.tls_worker.records)
 
@@ -119,7 +119,7 @@ cdef class TLSSink(SocketSink):
 
     def resume_writing(self):
         self.blocked = False
-        if not self.writing:            # else whoever writes goes on
+        if not self.writing:            # otherwise whoever writes goes on
             self.send_records()
             self.after_write()
         if not self.blocked:
@@ -134,9 +134,9 @@ cdef class TLSSink(SocketSink):
             return 0
         if not self.is_open:
             before = self.connection
-            return before.receive(p, n)     # a PROXY header is due, which comes before TLS
+            return before.receive(p, n)     # a PROXY header, which is due before TLS
         if self.records_at < self.records_end:
-            # Inside another feed() of this connection, see ReadBuffer: what that has left comes first
+            # This is inside another feed() of this connection, see ReadBuffer: the rest of that one comes first
             joined = self.records_at[:self.records_end - self.records_at] + p[:n]
             self.records_at = self.records_end
             return self.feed(PyBytes_AS_STRING(joined), len(joined))
@@ -157,7 +157,7 @@ cdef class TLSSink(SocketSink):
         if self.closing:
             return 0
         if self.tls is not None and self.outgoing.pending:
-            # Answers to key updates and the like
+            # OpenSSL's answers to key updates and the like
             if not self.blocked:
                 self.send_records()
             elif self.outgoing.pending > CONTROL_LIMIT:
@@ -172,7 +172,7 @@ cdef class TLSSink(SocketSink):
         cdef Py_ssize_t got, n
         cdef ReadBuffer plain = None
         cdef ClientHello hello
-        cdef bytearray records              # keeps alive what records_at points to
+        cdef bytearray records              # keeps the memory alive that records_at points to
         while self.records_at < self.records_end:
             if self.hello is not None:
                 hello = self.hello
@@ -253,11 +253,11 @@ cdef class TLSSink(SocketSink):
         return True
 
     cdef Py_ssize_t decrypt(self, char* p, Py_ssize_t room) except -2:
-        """Plain text of the record that has come; -1 where nothing more is to be read."""
+        """Decrypt the record that has come. Returns the bytes of its plain text; -1 if nothing more is to be read."""
         try:
             got = self.tls.read(room, borrowed(p, room))
         except WantRead:
-            return 0                    # a record of the protocol's own
+            return 0                    # the record was one of TLS itself
         except OSError as error:
             self.send_records()
             self.break_off(error)
@@ -268,7 +268,7 @@ cdef class TLSSink(SocketSink):
         return got
 
     cdef int deliver(self, ReadBuffer plain, Py_ssize_t n) except -1:
-        cdef Connection connection = self.connection    # keeps it alive: another may take its place meanwhile
+        cdef Connection connection = self.connection    # keeps it alive: another may get its place meanwhile
         try:
             return 0 if connection is None else connection.receive(plain.p, n)
         finally:
@@ -283,7 +283,7 @@ cdef class TLSSink(SocketSink):
         return 0
 
     cdef int refuse_plain(self, const char* p, Py_ssize_t n) except -1:
-        """Answer a client that speaks without TLS, in its own way."""
+        """Answer a client that speaks without TLS, and end the connection."""
         cdef Connection connection = self.connection
         cdef bytes answer = self.worker.opener.refuse_plain(connection, p, n)
         SocketSink.write(self, answer, len(answer))
@@ -291,13 +291,13 @@ cdef class TLSSink(SocketSink):
         return SocketSink.end_gently(self)
 
     cdef int give_up(self, str reason) except -1:
-        """The handshake has failed. The peer may still be sending, and is to get what OpenSSL tells it.
+        """End a connection whose handshake has failed. The peer may still be sending, and is to get OpenSSL's alert.
 
-        OpenSSL's object goes at once: its session, of which no end was said, is resumed no more.
+        OpenSSL's object goes at once: its session had no orderly end, and is never resumed.
         """
         cdef Connection connection = self.connection
         if connection is None:
-            return 0                    # lost meanwhile
+            return 0                    # the connection was lost meanwhile
         self.worker.logger.info(
             "TLS handshake of %s failed: %s", connection.peer_text(), reason.lower().replace("_", " "))
         self.tls = self.incoming = self.outgoing = None
@@ -305,7 +305,7 @@ cdef class TLSSink(SocketSink):
         return SocketSink.end_gently(self)
 
     cdef int break_off(self, object error) except -1:
-        """The peer breaks the protocol, or has told us that we do."""
+        """Abort a connection whose peer breaks the protocol, or says that we do."""
         if not self.closing:
             self.worker.logger.debug("TLS connection of %s broken off: %s", self.connection.peer_text(), error)
         return self.abort()
@@ -313,19 +313,19 @@ cdef class TLSSink(SocketSink):
     # --- Bytes out ---
 
     cdef bytes encrypt(self, const char* p, Py_ssize_t n):
-        """At most MOST_PLAIN bytes as a record, behind whatever else OpenSSL has to send."""
+        """Encrypt at most MOST_PLAIN bytes as a record. Returns it, behind whatever else OpenSSL has to send."""
         self.tls.write(borrowed(p, n))
         return self.outgoing.read()
 
     cdef int send_records(self) except -1:
-        """Send what OpenSSL has to say of itself. A write under way takes it along."""
+        """Send what OpenSSL has to send by itself. If a write is under way, that sends it too."""
         cdef bytes records
         if self.tls is None or self.writing:
             return 0
         records = self.outgoing.read()
         if not records:
             return 0
-        # The ssl module decodes the name in C, and what isn't ASCII ends up in sys.unraisablehook
+        # The ssl module decodes the name in C, and a name that isn't ASCII ends up in sys.unraisablehook
         if self.calls_back and not self.established and is_retry_request(records, len(records)):
             self.hello = ClientHello(True)
         self.writing = True
@@ -343,7 +343,7 @@ cdef class TLSSink(SocketSink):
             finally:
                 self.writing = False
         if self.backlog is not None and self.out_length == 0:
-            return 0                    # resume_writing() comes back here
+            return 0                    # resume_writing() will call this again
         return SocketSink.after_write(self)
 
     cdef int write(self, const char* p, Py_ssize_t n) except -1:
@@ -384,7 +384,7 @@ cdef class TLSSink(SocketSink):
         return 0
 
     cdef int pump(self) except -1:
-        """Encrypt and write the backlog for as long as the transport takes it."""
+        """Encrypt and write the backlog as long as the transport accepts more."""
         cdef list parts
         cdef bytes first
         cdef Py_ssize_t n, size
@@ -404,7 +404,7 @@ cdef class TLSSink(SocketSink):
                     self.backlog_size = self.backlog_at = 0
                     return self.break_off(error)
                 if self.backlog is None:
-                    return 0            # aborted meanwhile
+                    return 0            # the connection was aborted meanwhile
                 size += n
                 self.backlog_size -= n
                 self.backlog_at += n
@@ -448,13 +448,13 @@ cdef class TLSSink(SocketSink):
         return SocketSink.end_gently(self)
 
     cdef int say_end(self) except -1:
-        """Send close_notify (RFC 8446 section 6.1). Nobody waits for the peer's."""
+        """Send close_notify (RFC 8446 section 6.1). The peer's is not waited for."""
         if self.tls is None or not self.established or self.transport.is_closing():
             return 0
         try:
             self.tls.unwrap()
         except OSError:
-            pass                        # it has not come yet, or the protocol has failed
+            pass                        # the peer's has not come yet, or the protocol has failed
         return self.send_records()
 
     cdef int abort(self) except -1:

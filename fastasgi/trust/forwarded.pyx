@@ -268,7 +268,8 @@ cdef int count_entries(bytes value):
 # --- What stands in an entry ---
 
 cdef bint read_node(Span node, Address* address, int* port) noexcept:
-    """An address, in brackets if it is IPv6 and a port follows (RFC 7239 section 6). False: nothing of the kind."""
+    """Read an address, with a port or not; IPv6 before a port has brackets (RFC 7239 section 6). False if it is
+    neither."""
     cdef const char* end
     cdef const char* colon
     cdef const char* host
