@@ -467,7 +467,7 @@ cdef class HTTPExchange(Exchange):
 
 
 cdef tuple file_piece(str kind, dict message):
-    """What a message asks for: the file, open, the offset and the number of bytes, and whether more body follows."""
+    """What a message asks for: the open file, the offset, the number of bytes, and whether more body follows."""
     cdef object file, given
     cdef long long offset = 0
     cdef long long count, most
@@ -492,7 +492,7 @@ cdef tuple file_piece(str kind, dict message):
                 raise ValueError(f"{kind}: count {most} is negative")
             count = min(count, most)
         if message.get("offset") is None:
-            # As sendfile() does where it is given no offset
+            # As sendfile() does if it is given no offset
             file.seek(offset + count)
     return file, offset, count, more
 

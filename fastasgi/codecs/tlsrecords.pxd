@@ -1,22 +1,22 @@
-"""Where a TLS record ends (RFC 8446 section 5.1), in whatever pieces it comes.
+"""Where TLS records end (RFC 8446 section 5.1), in whatever pieces they come.
 
-Must not know: what is in it. Everything is inline.
+Must not know: what is in them. Everything is inline.
 """
 
 cdef enum:
     MOST_RECORD = 18432                 # bytes of a record's body (RFC 5246 section 6.2.3; TLS 1.3 allows fewer)
 
 
-cdef struct RecordCursor:               # all zero at first
-    unsigned char[5] header             # type, version, length
-    int header_length                   # bytes of it that have come; 0: no record is coming in
-    int body_left                       # bytes of its body that have not
+cdef struct RecordCursor:               # the record that is coming in; all zero at first
+    unsigned char[5] header             # its type, version and length
+    int header_length                   # bytes of the header that have come; 0 between two records
+    int body_left                       # bytes of the body that have not come
 
 
 cdef inline Py_ssize_t follow_record(RecordCursor* cursor, const char* p, Py_ssize_t n) noexcept nogil:
     """How many of n bytes belong to the current record. header_length is 0 after its last one.
 
-    What can't be a record is followed whole: OpenSSL is to refuse it, before more of it is waited for.
+    Bytes that can't be a record all belong to it: OpenSSL is to refuse them before more are waited for.
     """
     cdef Py_ssize_t used = 0
     cdef Py_ssize_t body

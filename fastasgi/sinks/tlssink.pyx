@@ -16,7 +16,7 @@ from fastasgi.sinks.socketsink cimport SocketSink
 
 cdef enum:
     MOST_PLAIN = 16384                  # bytes of plain text in a record (RFC 8446 section 5.1)
-    PUMP_SIZE = 262144                  # bytes encrypted before the transport is asked whether it takes more
+    PUMP_SIZE = 262144                  # bytes that are encrypted before the transport is asked whether it accepts more
     CONTROL_LIMIT = 65536               # bytes of OpenSSL's own answers that may wait for a peer which reads nothing
 
 WantRead = ssl.SSLWantReadError
@@ -228,7 +228,7 @@ cdef class TLSSink(SocketSink):
         return self.give_up(hello.fault)
 
     cdef bint shake(self) except -1:
-        """Go on with the handshake; returns whether to go on reading."""
+        """Go on with the handshake. Returns whether to go on reading."""
         cdef Connection handshake = self.connection
         try:
             self.tls.do_handshake()
@@ -246,7 +246,7 @@ cdef class TLSSink(SocketSink):
                 self.give_up(fault)
                 return False
         if handshake is None:
-            return False                # lost meanwhile
+            return False                # the connection was lost meanwhile
         self.established = True
         handshake.leave_sink()
         self.worker.opener.open_wire(self, self.tls.selected_alpn_protocol())

@@ -1,6 +1,6 @@
 """HTTP/1.1 and 1.0 on one sink (RFC 9112): requests, their responses, keep-alive, deadlines.
 
-Knows how a response is laid out and when a connection ends; http1input knows what comes. Must not know: the kind of
+Knows how a response is laid out and when a connection ends; http1input reads the requests. Must not know: the kind of
 transport, the grammar (see _parser), the order of ASGI messages (see asgi.http).
 """
 
@@ -41,8 +41,8 @@ cdef class HTTP1Exchange(HTTPExchange):
 cdef class HTTP1Connection(HTTP1Input):
     cdef:
         HTTP1Wire wire
-        bint keep_alive                 # after the current response
-        double stalls_at                # of worker.now, seconds: until then the client has to take more
+        bint keep_alive                 # another request may follow the current response
+        double stalls_at                # the worker.now, in seconds, by which the client has to read more
 
     cdef Handshake asked_handshake(self, const RequestHead* head, dict scope)
     cdef dict scope_of(self, HeadParser parser, str method)

@@ -31,7 +31,7 @@ from fastasgi.asgi.exchange import ClientDisconnected
 MOST_LINE_BYTES, MOST_HEAD_BYTES, MOST_FIELDS = 2**20, 2**22, 32768
 
 cdef enum:
-    FILE_PIECE = 262144                 # bytes of a file read at once where the kernel can't send it
+    FILE_PIECE = 262144                 # bytes of a file that are read at once, if the kernel can't send it
 
 cdef dict EXTENSIONS_1_0 = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
 cdef dict EXTENSIONS_1_1 = {
@@ -275,7 +275,7 @@ cdef class HTTP1Connection(HTTP1Input):
         self.keep_alive = head.keep_alive
         scope = self.scope_of(parser, method)
         if self.state == READ_NOTHING:
-            return 0                    # ended or lost while the addresses were asked for
+            return 0                    # the connection has ended while its addresses were asked for
         if self.exceeds_body_limit(head.content_length):
             return self.refuse_begun(413, TOO_LARGE, scope, is_head)
         if head.upgrade and self.worker.limits.serves_websockets and method == "GET":
@@ -424,7 +424,7 @@ cdef class HTTP1Connection(HTTP1Input):
         return self.refuse(status, reason, is_head, scope, time.perf_counter())
 
     cdef int refuse_body(self, int status, str reason) except -1:
-        """As refuse(), once the application may be running."""
+        """Refuse the body of a request whose application may be running. If its response has begun, only close."""
         cdef HTTP1Exchange exchange = <HTTP1Exchange>self.exchange
         cdef bint nothing_sent = exchange is None or not exchange.has_begun()
         cdef dict scope = None
@@ -446,8 +446,8 @@ cdef class HTTP1Connection(HTTP1Input):
         return self.close()
 
     cdef int watch_client(self) except -1:
-        """Bound the time in which the client does nothing: takes nothing of a response that waits in the sink, sends
-        nothing of a body that still has no response, or, between two requests, asks for nothing."""
+        """Set the deadline for a client that does nothing: that does not read a response which waits in the sink, does
+        not send a body to which there is no response yet, or, between two requests, asks for nothing."""
         cdef HTTP1Exchange exchange = <HTTP1Exchange>self.exchange
         cdef ByteSink sink = self.sink
         if sink is None:
@@ -503,7 +503,7 @@ cdef class HTTP1Connection(HTTP1Input):
         return self.settle_eof()
 
     cdef int settle_eof(self) except -1:
-        """Whether the peer, which sends nothing more, may wait for answers: 1, or 0 where the connection ends now."""
+        """What follows when the peer sends nothing more: 1 if it may wait for answers, 0 if the connection ends."""
         cdef HTTP1Exchange exchange = <HTTP1Exchange>self.exchange
         if exchange is not None:
             if exchange.body_complete and exchange.websocket is None:

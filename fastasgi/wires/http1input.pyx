@@ -13,7 +13,7 @@ from fastasgi.core.contracts cimport ByteSink
 
 cdef enum:
     REQUESTS_A_TURN = 64                # pipelined requests answered before other connections have their turn
-    DIRECT_MIN = 65536                  # bytes still to come from which a read gets an object of its own
+    DIRECT_MIN = 65536                  # if as many bytes are still to come, the next read gets an object of its own
 
 
 cdef class HTTP1Input(HTTPConnection):
@@ -40,8 +40,8 @@ cdef class HTTP1Input(HTTPConnection):
         return 0
 
     cdef bint is_worth_parsing(self, const char* p, Py_ssize_t n) noexcept:
-        """Whether more bytes behind the held ones can change anything: a head is parsed again only when it has grown
-        by a line or past a limit, so that bytes that come one by one cost no more than a parse a line."""
+        """Whether more bytes behind the held ones can change anything: a head is parsed again only if it has grown by a
+        line or past a limit. So bytes that come one by one cost no more than a parse a line."""
         cdef Py_ssize_t line_limit = self.parser.max_request_line_bytes
         cdef Py_ssize_t length = self.held_length + n
         if self.resume_is_scheduled or not self.may_begin():
@@ -51,7 +51,7 @@ cdef class HTTP1Input(HTTPConnection):
         return self.held_length <= line_limit < length
 
     cdef int process(self, char* p, Py_ssize_t n) except -1:
-        """Understand what can be understood, hold the rest, and write what came of it at once."""
+        """Understand what can be understood, hold the rest, and write all answers at once."""
         cdef ByteSink sink = self.sink
         cdef bint was_receiving = self.receiving
         cdef bint was_corked = sink.corked
@@ -74,7 +74,7 @@ cdef class HTTP1Input(HTTPConnection):
         return 0
 
     cdef int advance(self) except -1:
-        """Understand what lies from `at` to `end`, each piece of which is behind `at` once the application sees it."""
+        """Understand the bytes from `at` to `end`. `at` is behind each piece before the application sees it."""
         cdef int requests = 0
         cdef HTTPExchange exchange      # keeps it alive: its response may be complete while it starts
         while self.at < self.end:
@@ -92,7 +92,7 @@ cdef class HTTP1Input(HTTPConnection):
                 self.read_chunks()
             else:
                 self.at = self.end
-            # Whatever came of the body is there before the application asks for it
+            # All of the body that this read has brought is there before the application asks for it
             if self.start_is_due and (self.at == self.end or self.state == READ_HEAD):
                 self.start_is_due = False
                 exchange = self.exchange
@@ -103,12 +103,12 @@ cdef class HTTP1Input(HTTPConnection):
     cdef int hold(self, char* p, Py_ssize_t n) except -1:
         self.hold_bytes(p, n, self.parser.max_head_bytes)
         if self.may_begin() and not self.resume_is_scheduled:
-            # A CR in front may become an empty line, which is no part of a head
+            # If a CR comes first, it may become an empty line, which is no part of a head
             if not self.reading_head and self.held[0] != c"\r":
                 self.reading_head = True
                 if self.scope_template is not None:
                     self.set_deadline(self.worker.limits.timeout_request_head)
-                # That of a first head runs since the connection was made
+                # The time of a first head runs since the connection was made
         elif self.holds_much():
             self.pause_reading()
             self.watches_peer = self.exchange is not None
@@ -152,7 +152,7 @@ cdef class HTTP1Input(HTTPConnection):
                 at = self.at
                 n = parser.parse(at, self.end, self.blank_bytes)
                 if self.at != at:
-                    return False        # put off meanwhile
+                    return False        # put_off_rest() was called meanwhile
                 if n > 0:
                     self.at += n
                     self.begin(parser)
@@ -165,8 +165,8 @@ cdef class HTTP1Input(HTTPConnection):
         return n > 0
 
     cdef bint find_request_line(self) except -1:
-        """Skip the empty lines that may stand before it (RFC 9112 section 2.2). The connection stays idle meanwhile,
-        with the time that it has."""
+        """Skip the empty lines that may stand before a request line (RFC 9112 section 2.2). The connection stays idle
+        meanwhile, and keeps its deadline."""
         cdef bint begun
         cdef Py_ssize_t n = skip_blank_lines(self.at, self.end, &begun)
         self.at += n
@@ -177,7 +177,7 @@ cdef class HTTP1Input(HTTPConnection):
         return begun
 
     cdef int hold_first(self) except -1:
-        """Hold the rest of the read under way, before what has come since."""
+        """Hold the rest of the read under way, before the bytes that have come since."""
         cdef bytes later = PyBytes_FromStringAndSize(self.held, self.held_length)
         cdef char* p = self.at
         self.at = self.end
@@ -238,7 +238,7 @@ cdef class HTTP1Input(HTTPConnection):
         return 0
 
     cdef int feed(self, bytes piece, bint is_last) except -1:
-        """A piece of the body, or None, is the application's, which may be gone afterwards."""
+        """Give a piece of the body, or None, to the exchange, which may be over afterwards."""
         cdef HTTPExchange exchange = self.exchange
         exchange.expect_piece(is_last)
         if is_last:
@@ -252,7 +252,7 @@ cdef class HTTP1Input(HTTPConnection):
         return 0
 
     cdef int discard(self, bint is_last) except -1:
-        """A piece of a body that nobody wants any more has come."""
+        """Count a piece of a body that nobody wants any more; close the connection if there is too much of it."""
         if is_last:
             return self.end_body()
         if self.body_read > DISCARD_LIMIT:
