@@ -46,11 +46,11 @@ cdef class WorkerContext:
         public object passes_limits
 
         double now                      # loop.time() of the last tick, seconds
-        readonly double tick_interval_s     # shorter while it drains
-        readonly bint draining
+        readonly double tick_interval_s     # the time between two ticks; shorter while this worker drains
+        readonly bint draining          # running exchanges end, and nothing new begins
         bint keeps_idle                 # idle connections may have one more request while this worker drains
-        bint ends_websockets            # it drains, and takes no new connections
-        bint entered                    # between enter() and leave(): an event-loop callback of ours is under way
+        bint ends_websockets            # this worker drains, and accepts no new connections
+        bint entered                    # a callback of ours is under way: enter() was called, leave() not yet
 
     # Each event-loop callback that may feed an exchange begins with enter() and gives what that returns to leave().
     cdef inline int enter(self) except -1:
@@ -64,7 +64,8 @@ cdef class WorkerContext:
         self.entered = was
         self.tasks.in_callback = False
     cdef int note_nesting(self) except -1
-    # A line of the access log, which is on. Body bytes on the wire, and the time since the head came; -1: not known
+    # Writes a line of the access log, which has to be on. body_bytes: those on the wire; duration_s: since the head
+    # came, -1 if that is not known
     cdef int record_access(self, dict scope, int status, long long body_bytes, double duration_s) except -1
 
 
@@ -107,9 +108,9 @@ cdef class ByteSink:
         bint writing                    # a write is under way further up the stack
         bint blocked                    # the peer reads too slowly: whoever sends should wait for writable()
         bint closing                    # nothing more is accepted
-        int ending                      # what is to follow when the write under way is done
-        dict proxied_info               # what a PROXY header says instead of the transport, for extra_info(); or None
-        bint hides_client               # a proxy's, which does not tell for whom
+        int ending                      # the end that is to follow the write under way
+        dict proxied_info               # what extra_info() says by a PROXY header, instead of the transport; or None
+        bint hides_client               # the peer is a proxy, which does not say for whom it has connected
 
     cdef char* reserve(self, Py_ssize_t n) except NULL   # room for n bytes; commit() says how far it was used
     cdef inline void commit(self, char* end) noexcept:
@@ -240,8 +241,8 @@ cdef class Connection:
 
     # --- Logs ---
 
-    cdef str peer_text(self)                    # the client's address for the error log
-    # A line of the access log for an answer of the server's own. scope None: nothing is known of the request
+    cdef str peer_text(self)                    # the peer's address, for the error log
+    # Writes a line of the access log for an answer of the server's own. scope is None if the request is not known
     cdef int log_refusal(self, dict scope, int status, Py_ssize_t body_bytes, double duration_s) except -1
 
 

@@ -46,8 +46,7 @@ class WorkerContext:
     """Says who speaks on a new connection."""
 
     passes_limits: Callable[[Any], bool] | None
-    """Says whether the request of an HTTP scope is served beyond `limit_concurrency`; None if no request
-    is."""
+    """Says whether the request of an HTTP scope is served beyond `limit_concurrency`; None if none is."""
 
     @property
     def tick_interval_s(self) -> float:
@@ -67,7 +66,11 @@ class WorkerContext:
         """
 
     def drain(self, *, keeps_idle: bool = False, accepts: bool = False) -> None:
-        """Shutdown, first phase: idle connections close, the others after the exchange that runs."""
+        """Shutdown, first phase: close idle connections, and the others after the exchange that runs.
+
+        With `keeps_idle`, idle connections may have one more request within their keep-alive time. With
+        `accepts`, new connections still come, and WebSockets go on.
+        """
 
     def disconnect(self) -> None:
         """Shutdown, second phase: tell every running exchange that its client has gone."""

@@ -94,11 +94,11 @@ cdef class WorkerContext:
             self.access.close()
 
     def drain(self, *, bint keeps_idle=False, bint accepts=False) -> None:
-        """Shutdown, first phase: idle connections close, the others after the exchange that runs.
+        """Shutdown, first phase: close idle connections, and the others after the exchange that runs.
 
-        With keeps_idle idle connections have their keep-alive time for one more request: a client that sends one
-        just now loses it otherwise, and not every client sends it again. With accepts new connections still come;
-        WebSockets end once they don't, and where they are many one after the other, since their clients come back.
+        With keeps_idle, idle connections have their keep-alive time for one more request: otherwise a client that sends
+        one just now loses it, and not every client sends it again. With accepts, new connections still come, and
+        WebSockets go on. Otherwise these end; if there are many, one after the other, since their clients come back.
         """
         cdef Connection connection
         cdef list connections = list(self.registry.connections)

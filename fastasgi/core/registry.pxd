@@ -22,4 +22,5 @@ cdef class Registry:
         if self.request_count == self.max_requests and self.on_max_requests is not None:
             self.on_max_requests()
         return 0
-    cdef int check_idle(self) except -1          # to be called after a connection or an exchange has ended
+    # To be called after a connection or an exchange has ended: if it was the last one, wait_idle() returns
+    cdef int check_idle(self) except -1
