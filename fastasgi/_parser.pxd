@@ -15,15 +15,15 @@ cdef struct HeaderField:
     const char* value           # borrows; without leading and trailing blanks
     uint32_t name_length        # bytes
     uint32_t value_length       # bytes
-    int16_t known               # index of an interned name, or -1
+    int16_t known               # index of the name among the interned ones, or -1
 
 
 cdef struct RequestHead:
     Span method                 # this one and the next two borrow from the parsed input
     Span path                   # of origin-form and absolute-form, without query; "*" of asterisk-form
-    Span query                  # after the first "?", empty if there is none
+    Span query                  # what follows the first "?"; empty if there is none
     bint path_is_plain          # no "%" in path: the bytes are the decoded path
-    int minor_version           # 0 or 1, of HTTP/1.x; 1 also if it is a later one
+    int minor_version           # 0 or 1, of HTTP/1.x; 1 also for a later one
     HeaderField* fields         # owned by the HeadParser
     int field_count
     int64_t content_length      # bytes; -1: not given. Never given together with chunked
@@ -59,20 +59,20 @@ cdef class HeadParser:
         Py_ssize_t max_head_bytes       # blank lines before it, request line, fields and the blank line together
         int max_header_count
         int underscores         # one of Underscores
-        # Owned, or NULL: the header pairs last seen of meaningful and repeating names. One that comes again costs a
-        # comparison instead of two allocations. Names whose values may be secret are not among them.
+        # Owned, or NULL: the last header pairs with names that are meaningful or come often. A pair that comes again
+        # costs a comparison instead of two allocations. Names whose values may be secret are not among them.
         PyObject* pairs[1 << PAIR_BITS]
     # Returns the consumed bytes; 0: more are needed; -1: the head is refused, as soon as its beginning shows it. `p` is
     # behind skip_blank_lines(), which has skipped `blank_bytes`, at most max_head_bytes.
     cdef Py_ssize_t parse(self, const char* p, const char* end, Py_ssize_t blank_bytes) except -2
 
 
-# The bytes of the whole empty lines at `p`, which come before a request line (RFC 9112 section 2.2), and whether that
-# line has begun behind them.
+# Returns how many bytes the whole empty lines at `p` have, which may stand before a request line (RFC 9112 section
+# 2.2). begun: whether the request line has begun behind them.
 cdef Py_ssize_t skip_blank_lines(const char* p, const char* end, bint* begun) noexcept nogil
 
 
-cdef HeadParser unlent_parser(HeadParser parser)        # itself, or one more with its limits
+cdef HeadParser unlent_parser(HeadParser parser)        # this parser; if it is lent, a new one with its limits
 
 
 cdef class LlhttpHeadParser(HeadParser):
@@ -85,12 +85,13 @@ cdef class LlhttpHeadParser(HeadParser):
 # Forwarded (RFC 7239).
 cdef tuple FORWARDED_NAMES
 
-# Whether a request line, of which the rest may be malformed or missing, is a HEAD's: an answer to it has no body.
+# Whether a request line, of which all but the method may be malformed or missing, is a HEAD's: its answer has no body
 cdef bint is_of_head(const char* line, Py_ssize_t n) noexcept nogil
-cdef bint is_host(const uint8_t* p, const uint8_t* end) noexcept nogil      # a valid value of Host, perhaps empty
-cdef bint has_forwarded(const RequestHead* head) noexcept nogil     # it has one of FORWARDED_NAMES
+# Whether this is a valid value of Host, perhaps an empty one
+cdef bint is_host(const uint8_t* p, const uint8_t* end) noexcept nogil
+cdef bint has_forwarded(const RequestHead* head) noexcept nogil     # whether a head has one of FORWARDED_NAMES
 
-# Plain Python objects of a parsed head.
+# Plain Python objects of a parsed head
 cdef str method_of(const RequestHead* head)              # interned if the method is a common one
 cdef str path_of(const RequestHead* head)                # percent-decoded, UTF-8, invalid sequences replaced
-cdef list headers_of(HeadParser parser)                  # of its head: [(lower-case name, value)], in order
+cdef list headers_of(HeadParser parser)                  # [(lower-case name, value)] of its head, in order

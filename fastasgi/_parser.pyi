@@ -15,25 +15,25 @@ class ParsedHead(NamedTuple):
     """Bytes of the input that the head takes, with the empty lines before it."""
     method: str
     path: str
-    """Percent-decoded, as UTF-8; invalid sequences are replaced."""
+    """The path, percent-decoded, as UTF-8; invalid sequences are replaced."""
     raw_path: bytes
-    """As it came, without the query; of an absolute-form target, what follows the authority."""
+    """The path as it came, without the query; in an absolute-form target, what follows the authority."""
     query: bytes
     minor_version: int
-    """0 or 1, of HTTP/1.x; 1 also if it is a later one (RFC 9110 section 2.5)."""
+    """0 or 1, of HTTP/1.x; 1 also for a later version (RFC 9110 section 2.5)."""
     headers: list[tuple[bytes, bytes]]
     """Names in lower case, in the order of the wire."""
     content_length: int
-    """-1: not given. Never given together with `chunked`."""
+    """-1 if it is not given. It is never given together with `chunked`."""
     chunked: bool
     """The body has chunked transfer coding."""
     keep_alive: bool
-    """What version and Connection ask for (RFC 9112 section 9.3)."""
+    """Whether version and Connection ask for a connection that is kept (RFC 9112 section 9.3)."""
     expect_continue: bool
     upgrade: bool
     """Connection names upgrade, and there is an Upgrade field with a protocol.
 
-    HTTP/1.0's is to be ignored (RFC 9110 section 7.8).
+    It is to be ignored in HTTP/1.0 (RFC 9110 section 7.8).
     """
 
 class HeadParser:
@@ -70,7 +70,7 @@ def parse_request_head(
     max_header_count: int = 128,
     underscores: Literal["allow", "drop", "refuse"] = "allow",
 ) -> ParsedHead | None:
-    """Parse the request head at the start of `data`; None: it is not complete yet.
+    """Parse the request head at the start of `data`; None if it is not complete yet.
 
     `llhttp` reads the fields with llhttp instead of fastasgi's grammar; the limits are HeadParser's. Raises
     ParseError with status 400, 414, 417, 431, 501 or 505, as early as `data` shows an error.

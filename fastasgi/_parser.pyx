@@ -49,11 +49,12 @@ import httptools
 
 # --- Interned field names ---
 
-# What means something to the message itself, in the order of KnownName.
+# Names of fields that mean something for the message itself, in the order of KnownName
 cdef tuple MEANINGFUL = (
     b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade",
 )
-# Values that come again and again, from one client or from all, and are no secrets: see HeadParser.pairs.
+# Names of fields whose values come again and again, from one client or from all, and are no secrets: see
+# HeadParser.pairs
 cdef tuple REPEATING = (
     b"accept", b"accept-charset", b"accept-encoding", b"accept-language", b"access-control-request-headers",
     b"access-control-request-method", b"alt-used", b"cache-control", b"cdn-loop", b"cf-ipcountry",
@@ -106,8 +107,8 @@ FORWARDED_NAMES = (
 
 cdef struct InternedName:
     ScanName name
-    size_t length               # of the name, bytes
-    bint is_forwarded           # one of FORWARDED_NAMES
+    size_t length               # bytes of the name
+    bint is_forwarded           # the name is one of FORWARDED_NAMES
     PyObject* object            # owned by NAMES
     uint64_t padding            # to a cache line
 
@@ -123,7 +124,7 @@ cdef inline uint32_t slot_of(const ScanName* name, size_t length) noexcept nogil
 
 
 cdef inline int known_index(const ScanName* name, size_t length) noexcept nogil:
-    """The index of a folded name in NAMES, or -1. The length tells padding from NUL bytes of the input."""
+    """The index of a folded name in NAMES, or -1. Its length distinguishes padding from NUL bytes of the input."""
     cdef int index = slots[slot_of(name, length)]
     if interned[index].length == length and scan_same(&interned[index].name, name, length):
         return index
@@ -176,7 +177,7 @@ cdef inline const uint8_t* refuse(RequestHead* head, int status, const char* rea
 
 
 cdef inline bint reject(RequestHead* head, int status, const char* reason) noexcept nogil:
-    """Refuse a head, in a function that decides rather than reads: the False that it returns."""
+    """Refuse a head. Returns the False that a function which decides, rather than reads, returns then."""
     refuse(head, status, reason)
     return False
 
@@ -273,16 +274,16 @@ cdef bint is_host(const uint8_t* p, const uint8_t* end) noexcept nogil:
 # --- The request line (RFC 9112 section 3) ---
 
 cdef enum:
-    # Fields seen, and what they asked for.
+    # Which fields were seen, and what they asked for
     SEEN_HOST = 1
-    SEEN_UPGRADE = 2            # not an empty one: that names no protocol
+    SEEN_UPGRADE = 2            # with a value: an empty one names no protocol
     SAID_CLOSE = 4
     SAID_KEEP_ALIVE = 8
     SAID_UPGRADE = 16
-    SEEN_OTHER_CODING = 32      # in Transfer-Encoding: than chunked
+    SEEN_OTHER_CODING = 32      # in Transfer-Encoding, another one than chunked
 
 cdef struct Draft:              # what is known of a head before its fields are all read
-    int seen                    # of SEEN_ and SAID_
+    int seen                    # bits of SEEN_ and SAID_
     int host                    # index of the Host field
     Span authority              # of an absolute-form target; p is NULL for the other forms
 
@@ -300,7 +301,7 @@ cdef const uint8_t* read_asterisk(RequestHead* head, const uint8_t* p) noexcept 
 
 
 cdef const uint8_t* read_scheme(RequestHead* head, const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """Reads `http://` or `https://`, in any case (RFC 3986 section 3.1)."""
+    """Read `http://` or `https://`, in any case (RFC 3986 section 3.1)."""
     cdef const char* scheme = "https://"
     cdef uint8_t byte
     while scheme[0]:
@@ -319,7 +320,7 @@ cdef const uint8_t* read_scheme(RequestHead* head, const uint8_t* p, const uint8
 cdef const uint8_t* read_authority(
     RequestHead* head, Draft* draft, const uint8_t* p, const uint8_t* end
 ) noexcept nogil:
-    """Reads the scheme and authority of an absolute-form target (RFC 9112 section 3.2.2)."""
+    """Read the scheme and authority of an absolute-form target (RFC 9112 section 3.2.2)."""
     cdef const uint8_t* host = read_scheme(head, p, end)
     if host is NULL:
         return NULL
@@ -341,7 +342,7 @@ cdef const uint8_t* read_authority(
 cdef const uint8_t* read_target(
     RequestHead* head, Draft* draft, const uint8_t* p, const uint8_t* end
 ) noexcept nogil:
-    """Reads a target; what stands behind it is the caller's concern."""
+    """Read a target. The caller looks at what stands behind it."""
     cdef const uint8_t* path
     head.query.p = ""
     head.query.n = 0
@@ -362,8 +363,8 @@ cdef const uint8_t* read_target(
         p = scan(SCAN_PATH, p + 1, end)
     head.path = span(path, p)
     if p == path:
-        # Only behind an authority, and there is another byte. RFC 9110 section 4.2.3: an empty path means
-        # "/"; RFC 9112 section 3.2.4: but "*" to OPTIONS.
+        # The path is empty: that happens only behind an authority, and another byte follows. It means "/" (RFC 9110
+        # section 4.2.3), or to OPTIONS "*" (RFC 9112 section 3.2.4).
         head.path.p = "*" if p[0] == c" " and method_is(head, "OPTIONS", 7) else "/"
         head.path.n = 1
     if p < end and p[0] == c"?":
@@ -374,7 +375,7 @@ cdef const uint8_t* read_target(
 
 
 cdef const uint8_t* read_version(RequestHead* head, const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """Reads `HTTP/1.` with one more digit, and the CRLF (RFC 9112 section 2.3)."""
+    """Read `HTTP/1.` with one more digit, and the CRLF (RFC 9112 section 2.3)."""
     cdef const char* form = "HTTP/1.1"
     cdef int i
     cdef Py_ssize_t n = end - p
@@ -424,10 +425,11 @@ cdef const uint8_t* read_request_line(
 # --- What the fields mean ---
 
 cdef enum:
-    MAX_LENGTH_DIGITS = 19      # of a Content-Length: as many as 2**63 - 1 has
+    MAX_LENGTH_DIGITS = 19      # digits of a Content-Length: as many as 2**63 - 1 has
 
 cdef bint decide_content_length(RequestHead* head, const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """RFC 9112 section 6.3. Neither a list nor a repetition is accepted, though equal lengths could be."""
+    """What Content-Length means (RFC 9112 section 6.3). No list and no repetition is accepted, even of equal
+    lengths."""
     if head.content_length >= 0:
         return reject(head, 400, "Content-Length is repeated")
     if head.chunked:
@@ -439,7 +441,7 @@ cdef bint decide_content_length(RequestHead* head, const uint8_t* p, const uint8
 cdef bint decide_transfer_encoding(
     RequestHead* head, Draft* draft, const uint8_t* p, const uint8_t* end
 ) noexcept nogil:
-    """RFC 9112 sections 6.1 and 7: chunked once, as the last coding, and in HTTP/1.1.
+    """What Transfer-Encoding means: chunked once, as the last coding, in HTTP/1.1 (RFC 9112 sections 6.1 and 7).
 
     Of other codings decide_head() makes a refusal: only there is known which one is the last.
     """
@@ -477,7 +479,7 @@ cdef bint decide_transfer_encoding(
 
 
 cdef void decide_connection(Draft* draft, const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """Collects the options that this layer knows; others concern nobody here (RFC 9110 section 7.6.1)."""
+    """Collect the options of Connection that matter here; others are passed over (RFC 9110 section 7.6.1)."""
     cdef const uint8_t* comma
     cdef Span option
     while p < end:
@@ -497,7 +499,7 @@ cdef void decide_connection(Draft* draft, const uint8_t* p, const uint8_t* end) 
 cdef bint decide_field(
     RequestHead* head, Draft* draft, int known, int index, const uint8_t* p, const uint8_t* end
 ) noexcept nogil:
-    """What field `index` with the value (p, end) means for the message. False: refused."""
+    """Decide what field `index` with the value (p, end) means for the message. False if the head is refused."""
     if known == HOST:
         # RFC 9112 section 3.2: more than one, or an invalid one, is a 400.
         if draft.seen & SEEN_HOST:
@@ -524,7 +526,7 @@ cdef bint decide_field(
 
 
 cdef void replace_host(RequestHead* head, const Draft* draft) noexcept nogil:
-    """RFC 9112 section 3.2.2: the target's authority replaces the Host field, if any."""
+    """Have the target's authority, if it has one, replace the Host field (RFC 9112 section 3.2.2)."""
     cdef int index = draft.host
     if not draft.seen & SEEN_HOST:
         index = head.field_count
@@ -537,7 +539,7 @@ cdef void replace_host(RequestHead* head, const Draft* draft) noexcept nogil:
 
 
 cdef bint decide_head(RequestHead* head, const Draft* draft) noexcept nogil:
-    """What all fields together mean. False: refused."""
+    """Decide what all fields together mean. False if the head is refused."""
     if head.minor_version == 1 and not draft.seen & SEEN_HOST:
         return reject(head, 400, "Host is missing")
     if draft.seen & SEEN_OTHER_CODING:
@@ -562,11 +564,11 @@ cdef struct Limits:
     Py_ssize_t request_line_bytes       # without its CRLF
     Py_ssize_t head_bytes
     int fields
-    int underscores                     # of Underscores
+    int underscores                     # one of Underscores
 
 
 cdef const uint8_t* read_name(RequestHead* head, const uint8_t* name, const uint8_t* end) noexcept nogil:
-    """Validates a name byte by byte, up to its colon."""
+    """Validate a name byte by byte, up to its colon."""
     cdef const uint8_t* p = scan(SCAN_TOKEN, name, end)
     if p == end:
         return NULL
@@ -590,7 +592,7 @@ cdef int find_known(const uint8_t* name, size_t n) noexcept nogil:
 cdef inline const uint8_t* read_field(
     RequestHead* head, HeaderField* field, const uint8_t* p, const uint8_t* end
 ) noexcept nogil:
-    """Reads one field line, CRLF included, into `field`."""
+    """Read one field line, CRLF included, into `field`."""
     cdef ScanName folded
     cdef const uint8_t* name = p
     cdef const uint8_t* value
@@ -631,9 +633,9 @@ cdef bint keep_field(RequestHead* head, const Limits* limits, const HeaderField*
 cdef const uint8_t* read_fields(
     RequestHead* head, Draft* draft, const Limits* limits, const uint8_t* p, const uint8_t* end
 ) noexcept nogil:
-    """Reads the field lines and the empty line behind them."""
+    """Read the field lines and the empty line behind them."""
     cdef HeaderField* field
-    cdef int count = 0          # with those that are dropped
+    cdef int count = 0          # of fields, with those that are dropped
     cdef int kept = 0
     while True:
         if p == end:
@@ -682,7 +684,7 @@ cdef Py_ssize_t skip_blank_lines(const char* p, const char* end, bint* begun) no
     cdef const char* line = p
     while end - line >= 2 and line[0] == c"\r" and line[1] == c"\n":
         line += 2
-    # Of a single CR nobody knows yet
+    # If only a CR has come, it may be an empty line or a part of one
     begun[0] = line < end and (line[0] != c"\r" or end - line > 1)
     return line - p
 
@@ -690,9 +692,9 @@ cdef Py_ssize_t skip_blank_lines(const char* p, const char* end, bint* begun) no
 cdef const uint8_t* read_limited_line(
     RequestHead* head, Draft* draft, const Limits* limits, const uint8_t* p, const uint8_t* end
 ) noexcept nogil:
-    """Reads the request line within its limit: what lies behind the limit is not looked at."""
+    """Read the request line within its limit. What lies behind the limit is not looked at."""
     cdef const uint8_t* limit = p + min(limits.request_line_bytes, end - p)
-    # Unless the line ends before: more has come than a line may have.
+    # More has come than a line may have, unless the line ends before
     cdef bint too_long = limit != end and limit[0] != c"\r"
     if too_long:
         end = limit
@@ -707,7 +709,7 @@ cdef const uint8_t* read_limited_line(
 cdef Py_ssize_t read_head(
     RequestHead* head, const Limits* limits, const uint8_t* line, const uint8_t* end
 ) noexcept nogil:
-    """Consumed bytes, 0: more data needed, -1: refused.
+    """Parse a head. Returns its bytes; 0 if it needs more; -1 if it is refused.
 
     Input behind a limit is not looked at: how a head is refused does not depend on how much has arrived.
     """
@@ -747,7 +749,7 @@ cdef class HeadParser:
         self.max_head_bytes = max_head_bytes
         self.max_header_count = max_header_count
         self.underscores = _UNDERSCORES.index(underscores)
-        # One more than the limit: an HTTP/1.0 head may get its Host from the target.
+        # One field more than the limit, since an HTTP/1.0 head may get its Host from the target
         self.head.fields = <HeaderField*>PyMem_Calloc(max_header_count + 1, sizeof(HeaderField))
         if self.head.fields is NULL:
             raise MemoryError
@@ -825,7 +827,7 @@ cdef const uint8_t* find_head_end(const uint8_t* p, const uint8_t* end) noexcept
 
 
 cdef bint has_lines(const uint8_t* p, const uint8_t* end, Py_ssize_t expected) noexcept nogil:
-    """Whether there are so many CR and so many LF: just the CRLF of the lines that llhttp has seen."""
+    """Whether there are as many CR and LF as the lines that llhttp has seen have CRLF."""
     cdef Py_ssize_t returns = 0
     cdef Py_ssize_t feeds = 0
     cdef Py_ssize_t i
@@ -838,7 +840,7 @@ cdef bint has_lines(const uint8_t* p, const uint8_t* end, Py_ssize_t expected) n
 cdef bint read_llhttp_field(
     RequestHead* head, Draft* draft, const Limits* limits, Span name_span, Span value_span
 ) noexcept nogil:
-    """Put a field of llhttp's through the rules of our own grammar. False: refused."""
+    """Put a field of llhttp's through the rules of our own grammar. False if it is refused."""
     cdef HeaderField* field = &head.fields[head.field_count]
     cdef const uint8_t* name = <const uint8_t*>name_span.p
     cdef const uint8_t* value = <const uint8_t*>value_span.p
@@ -869,11 +871,11 @@ cdef int read_llhttp_fields(
     LlhttpHeadParser parser, Draft* draft, const Limits* limits, const uint8_t* p, const uint8_t* fields_at,
     const uint8_t* end
 ) except -1:
-    """Reads the fields of the head (p, end). 0: refused."""
+    """Read the fields of the head (p, end). 0 if it is refused."""
     cdef LlhttpFields fields = LlhttpFields()
     cdef Py_ssize_t i
     cdef bytes data = PyBytes_FromStringAndSize(<const char*>p, end - p)
-    # It knows no minor version above ours; before the CRLF, that is the line's last byte
+    # llhttp knows no later minor version, which is the last byte before the CRLF
     PyBytes_AS_STRING(data)[fields_at - p - 3] = <char>(c"0" + parser.head.minor_version)
     llhttp = httptools.HttpRequestParser(fields)
     try:
@@ -897,7 +899,7 @@ cdef int read_llhttp_fields(
 
 cdef class LlhttpHeadParser(HeadParser):
     cdef Py_ssize_t parse(self, const char* p, const char* end, Py_ssize_t blank_bytes) except -2:
-        """The request line is read by our own rules, the fields by llhttp; our own decide what they mean.
+        """Read the request line by our own rules, the fields by llhttp. Our rules decide what they mean.
 
         Waits for the whole head, since llhttp can't begin again from its start.
         """
@@ -965,7 +967,7 @@ cdef str method_of(const RequestHead* head):
 
 
 cdef Py_ssize_t unquote(const uint8_t* p, const uint8_t* end, uint8_t* out) noexcept nogil:
-    """Decodes %xx, but no "%" without two hexadecimal digits. Returns the bytes written, at most end - p."""
+    """Decode %xx, but no "%" without two hexadecimal digits. Returns the bytes written, at most end - p."""
     cdef uint8_t* start = out
     cdef int high
     cdef int low
@@ -1028,7 +1030,7 @@ cdef tuple new_pair(const HeaderField* field):
 
 
 cdef enum:
-    MAX_SHARED_BYTES = 192      # of a value that is kept
+    MAX_SHARED_BYTES = 192      # bytes of a value that is kept, at most
 
 
 cdef inline PyObject** pair_slot(HeadParser parser, const HeaderField* field) noexcept:
@@ -1112,7 +1114,7 @@ def parse_request_head(data, *, bint llhttp=False, **limits):
     return (LlhttpHeadParser(**limits) if llhttp else HeadParser(**limits)).read(data)
 
 
-# In the order of ScanClass and of ScanImplementation.
+# In the order of ScanClass and of ScanImplementation
 _SCAN_CLASSES = ("value", "path", "query", "token", "regname", "quoted")
 _SCAN_IMPLEMENTATIONS = ("scalar", "16", "32", "chosen")
 
