@@ -14,11 +14,11 @@ cdef class AccessLog:
     cdef:
         object route                    # AccessRoute
         object write                    # its write(): takes whole lines
-        object logger                   # logging.Logger, one call a response; None: lines are batched for write
-        bint is_on                      # when it was last looked at, something would have been written
+        object logger                   # logging.Logger that is called for each response; None if lines are batched
+        bint is_on                      # something would have been written when that was last looked at
         bint at_once                    # a batch is one line
-        list atoms                      # of a format string: literal str, or Atom; None: uvicorn's line
-        bint as_json
+        list atoms                      # the parts of a format string, each a str or an Atom; None for uvicorn's line
+        bint as_json                    # a line is a JSON object
         bytes prefix                    # before each line of uvicorn's format
         bytes request_prefix            # colour codes around the request line, or b""
         bytes request_suffix
@@ -27,10 +27,11 @@ cdef class AccessLog:
         char* lines                     # formatted, not yet written
         Py_ssize_t length               # bytes
         Py_ssize_t capacity             # bytes
-        waiting_lines waiting           # the same, for a signal that ends the process
-        bint is_waiting                 # such signals know of it
+        waiting_lines waiting           # these lines, for a signal that ends the process
+        bint is_waiting                 # the handler of such signals knows of `waiting`
 
-    cdef bint look(self) except -1      # where lines go now; whether anywhere. Nothing may be batched
+    # Finds out where lines go now. Whether anywhere. Nothing may be batched when this is called
+    cdef bint look(self) except -1
     cdef int record(self, dict scope, int status, long long body_bytes, double duration_s) except -1
     cdef int outlive_signals(self) except -1
     cdef int put_default_line(self, dict scope, int status) except -1

@@ -18,7 +18,7 @@ cdef extern from "logs/fatal.h" nogil:
     void add_waiting_lines(waiting_lines* lines)
     void remove_waiting_lines(const waiting_lines* lines)
 
-# Signals that end a process unless it does something about them
+# Signals that end a process unless it handles or ignores them
 CRASHES = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGSYS", "SIGTRAP")
 ENDS = ("SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGUSR1", "SIGUSR2",
         "SIGIO", "SIGPWR", "SIGSTKFLT")
@@ -52,7 +52,8 @@ def parse_format(format: str) -> list:
 
 
 cdef bytes header_name(object atom):
-    """The name of the field that header[name] stands for, a str or an Atom, in lower case; None: it is no such atom."""
+    """The name of the field that header[name] stands for, a str or an Atom, in lower case; None if it is no such
+    atom."""
     cdef bytes name
     if not (atom.startswith("header[") and atom.endswith("]")):
         return None
@@ -124,7 +125,8 @@ cdef class AccessLog:
         return 0
 
     cdef int record(self, dict scope, int status, long long body_bytes, double duration_s) except -1:
-        """Log one response: body bytes on the wire, and the time since its head came, in seconds; -1: not known."""
+        """Log one response. body_bytes are those on the wire; duration_s is the time since the request's head came, -1
+        if that is not known."""
         if self.length == 0 and self.logger is None and not self.look():
             return 0
         if self.atoms is None and not self.as_json:
@@ -206,19 +208,19 @@ cdef class AccessLog:
         return text
 
 
-# Of the first digit of a status: codes of ANSI's SGR sequence
+# Codes of ANSI's SGR sequence, by the first digit of a status
 STATUS_COLORS = {1: 97, 2: 32, 3: 33, 4: 31, 5: 91}
 
 
 def describe_status(status: int, use_colors: bool) -> str:
-    """A status and its name, "404 Not Found", perhaps in the colour of its class; others than 1xx to 5xx have none."""
+    """A status and its name, "404 Not Found", perhaps in the colour of its class; only 1xx to 5xx have one."""
     text = f"{status} {reason_phrase(status)}"
     color = STATUS_COLORS.get(status // 100) if use_colors else None
     return text if color is None else f"\x1b[{color}m{text}\x1b[0m"
 
 
 cdef char* put_escaped(char* p, bytes data) noexcept:
-    """Copy a request target; quotes, backslashes and what isn't visible ASCII become \\xNN: at most four bytes each."""
+    """Copy a request target. Quotes, backslashes and bytes that aren't visible ASCII become \\xNN, four bytes each."""
     cdef unsigned char c
     cdef const unsigned char* digits = b"0123456789abcdef"
     for c in data:
@@ -235,12 +237,12 @@ cdef char* put_escaped(char* p, bytes data) noexcept:
 
 
 def escape(text: str) -> str:
-    """`text` without what could end a line, a quoted string or a terminal's good behaviour."""
+    """`text` with all characters escaped that could end a line or a quoted string, or control a terminal."""
     return "".join([c if " " <= c <= "~" and c not in '"\\' else f"\\x{ord(c):02x}" for c in text])
 
 
 def client_text(dict scope) -> str:
-    """host:port of the client; empty on a unix socket, as uvicorn's line has it."""
+    """host:port of the client; empty for a unix socket, as in uvicorn's line."""
     return endpoint_text(scope["client"]) if scope["client"] else ""
 
 

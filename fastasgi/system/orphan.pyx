@@ -1,4 +1,4 @@
-"""See orphan.h: what the kernel does where no thread of ours gets the interpreter any more."""
+"""Ends an orphan by the kernel, even if no thread of ours gets the interpreter any more: see orphan.h."""
 
 cdef extern from "system/orphan.h" nogil:
     int end_after_parent(unsigned int life_s)
