@@ -242,8 +242,9 @@ cdef class Connection:
     # --- Logs ---
 
     cdef str peer_text(self)                    # the peer's address, for the error log
-    # Writes a line of the access log for an answer of the server's own. scope is None if the request is not known
-    cdef int log_refusal(self, dict scope, int status, Py_ssize_t body_bytes, double duration_s) except -1
+    # Writes the lines of both logs for an answer of the server's own. scope is None if the request is not known
+    cdef int log_refusal(
+        self, dict scope, int status, str reason, Py_ssize_t body_bytes, double duration_s) except -1
 
 
 cdef class Wire:

@@ -491,12 +491,18 @@ cdef class Connection:
             return "a client that has gone"
         return endpoint_text(peer) if isinstance(peer, (tuple, list)) else "a unix socket"
 
-    cdef int log_refusal(self, dict scope, int status, Py_ssize_t body_bytes, double duration_s) except -1:
+    cdef int log_refusal(
+        self, dict scope, int status, str reason, Py_ssize_t body_bytes, double duration_s,
+    ) except -1:
         cdef WorkerContext worker = self.worker
-        if worker.access_log is None or self.sink is None:
+        if self.sink is None:
             return 0
-        return worker.record_access(
-            unknown_scope(self.sink) if scope is None else scope, status, body_bytes, duration_s)
+        if worker.access_log is not None:
+            worker.record_access(
+                unknown_scope(self.sink) if scope is None else scope, status, body_bytes, duration_s)
+        if worker.logger.tells_refusal():
+            worker.logger.warning("Request of %s refused with %d: %s", self.peer_text(), status, reason)
+        return 0
 
 
 cdef class Wire:

@@ -62,14 +62,10 @@ cdef class HTTP1Wire(Wire):
         return connection
 
     cdef bytes refuse_plain(self, Connection connection, const char* p, Py_ssize_t n):
-        cdef WorkerContext worker = connection.worker
         cdef bytes text = b"This port speaks TLS: use https.\n"
         cdef bint is_head = is_of_head(p, n)
-        connection.log_refusal(None, 400, 0 if is_head else len(text), -1)
-        if worker.logger.tells_refusal():
-            worker.logger.warning(
-                "Request of %s refused with 400: plain HTTP where TLS is spoken", connection.peer_text())
-        return refusal(400, worker.fields, [], text, is_head)
+        connection.log_refusal(None, 400, "plain HTTP where TLS is spoken", 0 if is_head else len(text), -1)
+        return refusal(400, connection.worker.fields, [], text, is_head)
 
     cdef int note_old_handshake(self, HTTP1Connection connection) except -1:
         if not self.has_seen_old_handshake:
@@ -392,22 +388,19 @@ cdef class HTTP1Connection(HTTP1Input):
 
     cdef int refuse(self, int status, str reason, bint is_head, dict scope, double started_at) except -1:
         """Answer in the application's place, and close the connection: what follows on it can't be trusted."""
-        cdef WorkerContext worker = self.worker
         cdef bytes text = reason_phrase(status).encode()
         cdef bytes response
         cdef list fields = []
         if self.sink is None:
             return 0
         self.log_refusal(
-            scope, status, 0 if is_head else len(text), time.perf_counter() - started_at if started_at else -1)
-        if worker.logger.tells_refusal():
-            worker.logger.warning("Request of %s refused with %d: %s", self.peer_text(), status, reason)
+            scope, status, reason, 0 if is_head else len(text), time.perf_counter() - started_at if started_at else -1)
         if status == 503:
             fields = [(b"retry-after", b"1")]
         elif status == 426:
             # RFC 9110 section 15.5.22, RFC 6455 section 4.4
             fields = [(b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")]
-        response = refusal(status, worker.fields, fields, text, is_head)
+        response = refusal(status, self.worker.fields, fields, text, is_head)
         self.sink.put(response, len(response))
         self.keep_alive = False
         return self.linger()
