@@ -23,20 +23,15 @@ cdef class HTTPConnection(Connection):
     cdef dict new_scope(
         self, str http_version, str method, str path, bytes raw_path, bytes query, list headers, bint tells_client,
         dict extensions)
-    # Whether a request is to be refused with 413, for TOO_LARGE; and whether with 503, for TOO_BUSY
+    # Whether a request is refused with 413, for TOO_LARGE
     cdef inline bint exceeds_body_limit(self, int64_t body_bytes) noexcept:
         return 0 < self.worker.limits.limit_request_body < body_bytes
-    cdef inline bint is_too_busy(self, dict scope, bint opens_websocket) except -1:
-        if not 0 < self.worker.limits.limit_concurrency <= self.worker.registry.unfinished_count:
-            return False
-        return opens_websocket or not self.passes_limits(scope)
-    cdef bint passes_limits(self, dict scope) except -1
+    # Why a request is refused with 503 (RFC 9110 section 15.6.4), or None
+    cdef str unavailable(self, dict scope, bint opens_websocket)
     # These make an exchange a request to the application, or one that opens a WebSocket
     cdef int begin_request(self, HTTPExchange exchange, dict scope) except -1
     cdef int begin_websocket(self, HTTPExchange exchange, dict scope, list subprotocols, object deflate) except -1
     cdef int count_request(self, HTTPExchange exchange) except -1       # to be called once it has begun
 
 
-# Reasons of refusals, for the log
-cdef str TOO_LARGE
-cdef str TOO_BUSY
+cdef str TOO_LARGE                      # the reason of a refusal, for the log

@@ -9,7 +9,6 @@ from fastasgi.core.contracts cimport ByteSink, WorkerContext
 from fastasgi.trust.forwarded cimport Forwarding
 
 TOO_LARGE = "the body is larger than limit_request_body"
-TOO_BUSY = "limit_concurrency is reached"
 
 
 cdef class HTTPConnection(Connection):
@@ -64,8 +63,15 @@ cdef class HTTPConnection(Connection):
             scope["headers"] = worker.forwarding.without_forwarded(headers)
         return scope
 
-    cdef bint passes_limits(self, dict scope) except -1:
-        return self.worker.passes_limits is not None and self.worker.passes_limits(scope)
+    cdef str unavailable(self, dict scope, bint opens_websocket):
+        cdef WorkerContext worker = self.worker
+        if opens_websocket and worker.ends_websockets:
+            return "the server is stopping"
+        if not 0 < worker.limits.limit_concurrency <= worker.registry.unfinished_count:
+            return None
+        if not opens_websocket and worker.passes_limits is not None and worker.passes_limits(scope):
+            return None
+        return "limit_concurrency is reached"
 
     cdef int begin_request(self, HTTPExchange exchange, dict scope) except -1:
         exchange.worker = self.worker

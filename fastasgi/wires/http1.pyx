@@ -12,7 +12,7 @@ from fastasgi._parser cimport (
 )
 from fastasgi.asgi.exchange cimport Exchange
 from fastasgi.asgi.http cimport DISCARD_LIMIT, HTTPExchange
-from fastasgi.asgi.httpconnection cimport TOO_BUSY, TOO_LARGE
+from fastasgi.asgi.httpconnection cimport TOO_LARGE
 from fastasgi.codecs.heads cimport (
     CHUNK_HEAD_ROOM, FRAMED_BY_CHUNKS, FRAMED_BY_CLOSE, FRAMED_BY_HEAD, SAY_CLOSE, SAY_KEEP_ALIVE, SAY_NOTHING,
     ResponseHead, fields_size, framing_of, head_room, put_bytes, put_chunk_head, put_fields, put_head, reason_phrase,
@@ -264,6 +264,7 @@ cdef class HTTP1Connection(HTTP1Input):
         cdef str method = method_of(head)
         cdef bint is_head = method == "HEAD"
         cdef dict scope
+        cdef str reason
         self.deadline = 0
         self.unsent = 0
         self.reading_head = False
@@ -278,8 +279,9 @@ cdef class HTTP1Connection(HTTP1Input):
             handshake = self.asked_handshake(head, scope)
             if handshake is not None and handshake.status:
                 return self.refuse_begun(handshake.status, handshake.reason, scope, False)
-        if self.is_too_busy(scope, handshake is not None):
-            return self.refuse_begun(503, TOO_BUSY, scope, is_head)
+        reason = self.unavailable(scope, handshake is not None)
+        if reason is not None:
+            return self.refuse_begun(503, reason, scope, is_head)
         exchange = HTTP1Exchange.__new__(HTTP1Exchange)
         exchange.connection = self
         exchange.minor_version = head.minor_version
@@ -306,8 +308,6 @@ cdef class HTTP1Connection(HTTP1Input):
         if handshake.status == 0 and (head.content_length > 0 or head.chunked):
             # The bytes behind the head would mean one thing here and another to a proxy
             return refused(handshake, 400, "a WebSocket handshake has no body")
-        if handshake.status == 0 and self.worker.ends_websockets:
-            return refused(handshake, 503, "the server is stopping")
         return handshake
 
     cdef dict scope_of(self, HeadParser parser, str method):

@@ -13,7 +13,7 @@ from cpython.mem cimport PyMem_RawFree
 
 from fastasgi.asgi.exchange cimport Exchange
 from fastasgi.asgi.http cimport DISCARD_LIMIT, HTTPExchange
-from fastasgi.asgi.httpconnection cimport TOO_BUSY, TOO_LARGE, HTTPConnection
+from fastasgi.asgi.httpconnection cimport HTTPConnection
 from fastasgi.core.contracts cimport ByteSink, Connection, Wire, WorkerContext
 from fastasgi.wires.websocket cimport new_websocket
 
@@ -158,8 +158,9 @@ cdef class NetstringConnection(HTTPConnection):
         self.body_read = 0
         self.body_is_due = not opens_websocket
         exchange.body_complete = opens_websocket
-        if self.is_too_busy(scope, opens_websocket):
-            return exchange.put_error(503, TOO_BUSY.encode())
+        reason = self.unavailable(scope, opens_websocket)
+        if reason is not None:
+            return exchange.put_error(503, reason.encode())
         self.count_request(exchange)
         exchange.start()
 
