@@ -7,6 +7,7 @@ Must not know: wires, framing, how an answer looks.
 from libc.stdint cimport int64_t
 
 from fastasgi.asgi.http cimport HTTPExchange
+from fastasgi.asgi.websocket cimport MessageConnection
 from fastasgi.core.contracts cimport Connection
 
 
@@ -32,6 +33,8 @@ cdef class HTTPConnection(Connection):
     cdef int begin_request(self, HTTPExchange exchange, dict scope) except -1
     cdef int begin_websocket(self, HTTPExchange exchange, dict scope, list subprotocols, object deflate) except -1
     cdef int count_request(self, HTTPExchange exchange) except -1       # to be called once it has begun
+    # Hands the sink over to what carries an open WebSocket's messages, and the bytes that are held
+    cdef int switch_to(self, MessageConnection successor) except -1
 
 
 cdef str TOO_LARGE                      # the reason of a refusal, for the log

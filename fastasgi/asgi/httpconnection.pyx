@@ -3,8 +3,10 @@
 import os
 import time
 
+from cpython.mem cimport PyMem_RawFree
+
 from fastasgi.asgi.http cimport HTTPExchange
-from fastasgi.asgi.websocket cimport WebSocketExchange, websocket_scope
+from fastasgi.asgi.websocket cimport MessageConnection, WebSocketExchange, websocket_scope
 from fastasgi.core.contracts cimport ByteSink, WorkerContext
 from fastasgi.trust.forwarded cimport Forwarding
 
@@ -95,6 +97,20 @@ cdef class HTTPConnection(Connection):
         if self.worker.access_log is not None:
             exchange.started_at = time.perf_counter()
         return self.worker.registry.count_request()
+
+    cdef int switch_to(self, MessageConnection successor) except -1:
+        cdef ByteSink sink = self.sink
+        cdef Py_ssize_t n
+        cdef char* held = self.detach_held(&n)
+        try:
+            self.resume_reading()
+            self.leave_sink()
+            successor.begin_on(self.worker, sink, self.worker.limits.ws_ping_interval)
+            if not sink.corked:
+                sink.flush()
+            return successor.inherit(0, held, n)
+        finally:
+            PyMem_RawFree(held)
 
 
 cdef dict scope_template(WorkerContext worker, str scheme, object client, object server):

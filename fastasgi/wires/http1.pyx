@@ -4,7 +4,6 @@ import os
 import time
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_RawFree
 
 from fastasgi._parser cimport (
     HeadParser, LlhttpHeadParser, RequestHead, has_forwarded, headers_of, is_of_head, method_of, path_of,
@@ -13,6 +12,7 @@ from fastasgi._parser cimport (
 from fastasgi.asgi.exchange cimport Exchange
 from fastasgi.asgi.http cimport DISCARD_LIMIT, HTTPExchange
 from fastasgi.asgi.httpconnection cimport TOO_LARGE
+from fastasgi.asgi.websocket cimport MessageConnection
 from fastasgi.codecs.heads cimport (
     CHUNK_HEAD_ROOM, FRAMED_BY_CHUNKS, FRAMED_BY_CLOSE, FRAMED_BY_HEAD, SAY_CLOSE, SAY_KEEP_ALIVE, SAY_NOTHING,
     ResponseHead, fields_size, framing_of, head_room, put_bytes, put_chunk_head, put_fields, put_head, reason_phrase,
@@ -332,26 +332,14 @@ cdef class HTTP1Connection(HTTP1Input):
             scope["http_version"] = "1.1" if head.minor_version else "1.0"
         return scope
 
-    cdef int switch_to(self, Connection connection) except -1:
-        """Give the sink to another connection, and the bytes that have been read behind the request."""
-        cdef Py_ssize_t n
+    cdef int switch_to(self, MessageConnection successor) except -1:
         cdef char* rest
-        cdef char* held = self.detach_held(&n)
-        cdef ByteSink sink = self.sink
-        try:
-            self.resume_reading()
-            self.exchange = None
-            self.state = READ_NOTHING
-            self.leave_sink()
-            connection.begin_on(self.worker, sink, self.worker.limits.ws_ping_interval)
-            if not sink.corked:
-                sink.flush()
-            connection.inherit(0, held, n)
-        finally:
-            PyMem_RawFree(held)
+        self.exchange = None
+        self.state = READ_NOTHING
+        HTTP1Input.switch_to(self, successor)
         rest = self.at
         self.at = self.end
-        return connection.inherit(0, rest, self.end - rest)
+        return successor.inherit(0, rest, self.end - rest)
 
     # --- Responses ---
 
