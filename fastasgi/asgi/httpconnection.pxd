@@ -31,7 +31,7 @@ cdef class HTTPConnection(Connection):
     cdef str unavailable(self, dict scope, bint opens_websocket)
     # These make an exchange a request to the application, or one that opens a WebSocket
     cdef int begin_request(self, HTTPExchange exchange, dict scope) except -1
-    cdef int begin_websocket(self, HTTPExchange exchange, dict scope, list subprotocols, object deflate) except -1
+    cdef int begin_websocket(self, HTTPExchange exchange, dict scope, object deflate) except -1
     cdef int count_request(self, HTTPExchange exchange) except -1       # to be called once it has begun
     # Hands the sink over to what carries an open WebSocket's messages, and the bytes that are held
     cdef int switch_to(self, MessageConnection successor) except -1

@@ -82,12 +82,12 @@ cdef class HTTPConnection(Connection):
             scope["extensions"]["tls"] = self.tls.copy()
         return 0
 
-    cdef int begin_websocket(self, HTTPExchange exchange, dict scope, list subprotocols, object deflate) except -1:
+    cdef int begin_websocket(self, HTTPExchange exchange, dict scope, object deflate) except -1:
         cdef WebSocketExchange websocket = WebSocketExchange.__new__(WebSocketExchange)
         websocket.worker = exchange.worker = self.worker
         websocket.request = exchange
         websocket.deflate = deflate
-        websocket.scope = websocket_scope(scope, subprotocols)
+        websocket.scope = websocket_scope(scope)
         if self.tls is not None:
             websocket.scope["extensions"]["tls"] = self.tls.copy()
         exchange.websocket = websocket

@@ -69,4 +69,4 @@ cdef class WebSocketExchange(Exchange):
 
 
 # The scope of a WebSocket, made of the scope that its handshake has as a request, which is changed
-cdef dict websocket_scope(dict scope, list subprotocols)
+cdef dict websocket_scope(dict scope)

@@ -307,11 +307,18 @@ cdef class WebSocketExchange(Exchange):
         return request.abandon()
 
 
-cdef dict websocket_scope(dict scope, list subprotocols):
+cdef dict websocket_scope(dict scope):
     del scope["method"]
     scope["type"] = "websocket"
     scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
-    scope["subprotocols"] = subprotocols
+    scope["subprotocols"] = offered_subprotocols(scope["headers"])
     scope["asgi"]["spec_version"] = "2.4"       # WebSocket specification: send() raises once the client has gone
     scope["extensions"] = {"websocket.http.response": {}}
     return scope
+
+
+cdef list offered_subprotocols(list headers):
+    """What Sec-WebSocket-Protocol offers (RFC 6455 section 4.1), in order, as str."""
+    offered = b",".join([value for name, value in headers if name == b"sec-websocket-protocol"])
+    subprotocols = [text.strip(b" \t").decode("latin-1") for text in offered.split(b",")]
+    return [text for text in subprotocols if text]

@@ -9,7 +9,6 @@ cdef class Handshake:
 
     cdef:
         bytes key                       # the value of Sec-WebSocket-Key
-        list subprotocols               # of str, in the client's order
         object deflate                  # what negotiate_deflate() has returned, or None
         int status                      # the status with which the handshake is refused, or 0
         str reason                      # why it is refused

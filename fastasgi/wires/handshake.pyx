@@ -21,10 +21,8 @@ cdef Handshake read_handshake(list headers):
     cdef list upgrades = []
     cdef list keys = []
     cdef list versions = []
-    cdef list protocols = []
     cdef list extensions = []
     cdef bytes name, value
-    handshake.subprotocols = []
     for name, value in headers:
         if name == b"upgrade":
             upgrades.append(value)
@@ -32,8 +30,6 @@ cdef Handshake read_handshake(list headers):
             keys.append(value)
         elif name == b"sec-websocket-version":
             versions.append(value)
-        elif name == b"sec-websocket-protocol":
-            protocols.append(value)
         elif name == b"sec-websocket-extensions":
             extensions.append(value)
     if b"websocket" not in [token.strip() for token in b",".join(upgrades).lower().split(b",")]:
@@ -51,10 +47,6 @@ cdef Handshake read_handshake(list headers):
             handshake.deflate = negotiate_deflate(extensions, DEFLATE_SETTINGS)
         except ParseError as error:
             return refused(handshake, error.status, str(error))
-    for value in b",".join(protocols).split(b","):
-        value = value.strip(b" \t")
-        if value:
-            handshake.subprotocols.append(value.decode("latin-1"))
     return handshake
 
 

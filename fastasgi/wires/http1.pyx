@@ -290,7 +290,7 @@ cdef class HTTP1Connection(HTTP1Input):
             self.begin_request(exchange, scope)
         else:
             exchange.websocket_key = handshake.key
-            self.begin_websocket(exchange, scope, handshake.subprotocols, handshake.deflate)
+            self.begin_websocket(exchange, scope, handshake.deflate)
         self.begin_body(exchange, head)
         self.exchange = exchange
         self.watch_client()

@@ -150,9 +150,7 @@ cdef class NetstringConnection(HTTPConnection):
         exchange.connection = self
         exchange.is_head = method == b"HEAD"
         if opens_websocket:
-            offered = b",".join([value for name, value in headers if name == b"sec-websocket-protocol"])
-            self.begin_websocket(
-                exchange, scope, [text.strip() for text in offered.decode().split(",") if text], None)
+            self.begin_websocket(exchange, scope, None)
         else:
             self.begin_request(exchange, scope)
         self.body_read = 0
