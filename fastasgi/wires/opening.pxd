@@ -4,7 +4,7 @@ module that knows all wires.
 Must not know: what is spoken, sinks.
 """
 
-from fastasgi.core.contracts cimport ByteSink, Connection, Opener, WorkerContext
+from fastasgi.core.contracts cimport ByteSink, Connection, Opener, Wire, WorkerContext
 from fastasgi.trust.peers cimport TrustedPeers
 from fastasgi.wires.http1 cimport HTTP1Wire
 
@@ -22,3 +22,5 @@ cdef class PrefaceConnection(Connection):
     """Holds the first bytes on a sink until they tell which wire is spoken."""
 
     cdef Opening opening
+
+    cdef int hand_over(self, Wire wire, double deadline) except -1

@@ -53,29 +53,26 @@ cdef class Opening(Opener):
 cdef class PrefaceConnection(Connection):
 
     cdef int receive(self, char* p, Py_ssize_t n) except -1:
-        cdef WorkerContext worker = self.worker
-        cdef ByteSink sink = self.sink
-        cdef double deadline = self.deadline
         cdef Wire wire
-        cdef Wire found = None
-        cdef char* first
         self.hold_bytes(p, n, self.opening.longest_preface)
         for wire in self.opening.wires:
             n = len(wire.preface)
             if n and memcmp(self.held, <const char*>wire.preface, min(n, self.held_length)) == 0:
                 if self.held_length < n:
                     return 0            # they may become this preface
-                found = wire
-                break
-        if found is None:
-            found = self.opening.http1
-        first = self.detach_held(&n)
+                return self.hand_over(wire, self.deadline)
+        return self.hand_over(self.opening.http1, self.deadline)
+
+    cdef int hand_over(self, Wire wire, double deadline) except -1:
+        cdef WorkerContext worker = self.worker
+        cdef ByteSink sink = self.sink
+        cdef Py_ssize_t n
+        cdef char* first = self.detach_held(&n)
         self.leave_sink()
         try:
-            found.open(worker, sink).inherit(deadline, first, n)
+            return wire.open(worker, sink).inherit(deadline, first, n)
         finally:
             PyMem_RawFree(first)
-        return 0
 
     cdef int eof(self) except -1:
         return self.sink.end()
@@ -85,4 +82,7 @@ cdef class PrefaceConnection(Connection):
         return 0
 
     cdef int expire(self) except -1:
-        return 0 if self.sink is None else self.sink.end()
+        if self.sink is None:
+            return 0
+        # A part of a preface may be one of a request line too: for it the time is over at once
+        return self.hand_over(self.opening.http1, self.worker.now) if self.held_length else self.sink.end()
