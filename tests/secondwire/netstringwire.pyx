@@ -1,25 +1,42 @@
 # cython: language_level=3
 """A second wire for tests: HTTP exchanges and WebSockets in netstrings, on what fastasgi offers to any wire.
 
-A client begins with the preface. A payload's first byte is its kind. From a client: R "METHOD target", or W "target" for a WebSocket, with a line for each
-field; B a piece of the request's body, E its end. To a client: S "status" and I "status" (informational) with fields, B
-a piece of the response's body, T trailers, E its end; A with fields: the WebSocket is open, and frames follow (RFC 6455).
+netstringclient.py says what goes over it. The duties of a wire, for whoever writes another one:
+
+- Say how clients ask for it (Wire), and put a connection on each new sink.
+- Find requests in bytes that come in any pieces; begin none before its turn, nor while the client does not read.
+- Make the scope, and start the exchange once what has come of its body is fed.
+- Refuse what can't be understood and what the limits refuse; say so in the logs.
+- Write what the exchange hands over; tell it when the client reads too slowly (`blocked`) and when no longer.
+- Read no more while the application has much to receive, or much waits for its turn.
+- End with a response behind which none may come, or that can't be completed; else go on with what is held.
+- Hand the sink over to a WebSocket.
+- Tell the exchange when its client has gone. One that has only ended its side gets what it has asked for.
+- Bound the time for all that is due of the client.
+- Drain: an idle connection ends, another one with the exchange that runs.
+- Part exchange and connection, which refer to each other, when either is over.
+
+Left out here: files, the server's own fields, the time for a whole head.
 """
 
+import re
+import time
 from urllib.parse import unquote
 
-from cpython.bytes cimport PyBytes_AS_STRING
-from cpython.mem cimport PyMem_RawFree
+from libc.string cimport memmove
 
 from fastasgi.asgi.exchange cimport Exchange
 from fastasgi.asgi.http cimport DISCARD_LIMIT, HTTPExchange
-from fastasgi.asgi.httpconnection cimport HTTPConnection
-from fastasgi.core.contracts cimport ByteSink, Connection, Wire, WorkerContext
+from fastasgi.asgi.httpconnection cimport TOO_LARGE, HTTPConnection
+from fastasgi.codecs.heads cimport reason_phrase
+from fastasgi.core.contracts cimport PEER_IS_GONE, ByteSink, Connection, Wire, WorkerContext
 from fastasgi.wires.websocket cimport new_websocket
 
 from fastasgi.asgi.exchange import ClientDisconnected
 
-cdef bytes PREFACE = b"netstrings\n"
+PREFACE = b"netstrings\n"
+LENGTH = re.compile(rb"(?:netstrings\n)?(\d{1,5}):")
+cdef int MOST_HELD = 131072             # bytes, more than of any netstring
 cdef dict EXTENSIONS = {"http.response.early_hint": {}, "http.response.trailers": {}}
 
 
@@ -35,62 +52,49 @@ cdef class NetstringWire(Wire):
 
 
 cdef class NetstringExchange(HTTPExchange):
-    cdef NetstringConnection connection
+    cdef NetstringConnection connection     # None once the response is complete or the connection lost
 
-    cdef int put(self, bytes kind, bytes data) except -1:
+    cdef int put(self, bytes kind, bytes data, bint more) except -1:
         if self.connection is None:
             raise ClientDisconnected("the client has disconnected")
-        return self.connection.put(kind, data)
+        self.connection.put(kind, data)
+        if more:
+            self.connection.sink.push(False)
+            self.blocked = self.connection.sink.blocked
+        return 0
 
     cdef int put_response(self, bytes body, bint more) except -1:
-        self.put(b"S", b"%d\n%b" % (self.status, lines(self.headers)))
+        self.put(b"S", b"%d\n" % self.status + lines(self.headers), False)
         return self.put_data(body, more)
 
     cdef int put_data(self, bytes body, bint more) except -1:
         if body and not self.bodiless:
-            self.put(b"B", body)
-        if not (more or self.wants_trailers):
-            return self.put(b"E", b"")
-        self.connection.sink.push(False)
-        self.blocked = self.connection.sink.blocked
-        return 0
+            self.put(b"B", body, more)
+        return 0 if more or self.wants_trailers else self.put(b"E", b"", False)
 
     cdef int put_informational(self, int status, list headers) except -1:
-        return self.put(b"I", b"%d\n%b" % (status, lines(headers)))
+        return self.put(b"I", b"%d\n" % status + lines(headers), True)
 
     cdef int put_trailers(self) except -1:
-        self.put(b"T", lines(self.trailers))
-        return self.put(b"E", b"")
+        self.put(b"T", lines(self.trailers), False)
+        return self.put(b"E", b"", False)
 
     cdef int want_body(self) except -1:
-        return 0 if self.connection is None else self.connection.resume_reading()
+        return 0 if self.connection is None else self.connection.go_on()
 
     cdef int put_switch(self, list headers, Exchange websocket) except -1:
         cdef NetstringConnection connection = self.connection
-        cdef Connection successor = new_websocket(websocket)
-        cdef ByteSink sink
-        cdef Py_ssize_t n
-        cdef char* rest
-        self.put(b"A", lines(headers))
+        self.put(b"A", lines(headers), False)
         self.connection = connection.exchange = None
-        sink = connection.sink
-        rest = connection.detach_held(&n)
-        connection.leave_sink()
-        try:
-            successor.begin_on(self.worker, sink, self.worker.limits.ws_ping_interval)
-            sink.flush()
-            successor.inherit(0, rest, n)
-        finally:
-            PyMem_RawFree(rest)
-        return 0
+        return connection.switch_to(new_websocket(websocket))
 
     cdef int reset(self, bint has_begun) except -1:
-        return self.leave_connection(True)
+        return self.leave(True)
 
     cdef int ended(self) except -1:
-        return self.leave_connection(self.wants_close or self.worker.draining)
+        return self.leave(self.wants_close or self.worker.draining or self.worker.limits.timeout_keep_alive <= 0)
 
-    cdef int leave_connection(self, bint is_last) except -1:
+    cdef int leave(self, bint is_last) except -1:
         cdef NetstringConnection connection = self.connection
         self.connection = None
         return 0 if connection is None else connection.response_done(is_last)
@@ -98,116 +102,228 @@ cdef class NetstringExchange(HTTPExchange):
 
 cdef class NetstringConnection(HTTPConnection):
     cdef NetstringExchange exchange     # whose response is not complete, or None
-    cdef bint body_is_due               # of the last request: its end has not come
-    cdef Py_ssize_t body_read
-    cdef bint has_begun                 # the preface has come
+    cdef bint start_is_due              # the exchange waits for what came of its body
+    cdef bint body_is_due               # the end of the last request has not come
+    cdef bytes piece                    # of the body, not fed yet
+    cdef Py_ssize_t body_read           # bytes
+    cdef bint peer_is_done              # it sends nothing more, and perhaps waits for answers
 
     cdef int put(self, bytes kind, bytes data) except -1:
         cdef bytes text = b"%d:%b%b," % (len(data) + 1, kind, data)
         return self.sink.put(text, len(text))
 
+    # --- Bytes in ---
+
     cdef int receive(self, char* p, Py_ssize_t n) except -1:
-        self.hold_bytes(p, n, n)
+        if self.sink.closing:
+            return 0
+        self.hold_bytes(p, n, MOST_HELD)
         return self.resume_held()
 
     cdef int resume_held(self) except -1:
-        """Understand each netstring that has come whole, but no request before the last one has its answer."""
-        cdef bytes held
-        while self.sink is not None and not self.sink.closing and (self.exchange is None or self.body_is_due):
-            held = self.held[:self.held_length]
-            if not self.has_begun and held.startswith(PREFACE):
-                self.has_begun = True
-                self.hold_only(held[len(PREFACE):])
-                continue
-            size, colon, rest = held.partition(b":")
-            if not colon or len(rest) <= int(size):
+        while self.sink is not None and not self.sink.closing and (
+                self.body_is_due or (self.exchange is None and not self.sink.blocked)):
+            message = self.next_message()
+            if message is None:
                 break
-            self.hold_only(rest[int(size) + 1:])
-            self.understand(rest[:1], rest[1:int(size)])
-        return 0 if self.sink is None else self.sink.push(True)
+            self.understand(message[:1], message[1:])
+        if self.body_is_due:
+            self.feed()
+        return self.go_on()
 
-    cdef int hold_only(self, bytes data) except -1:
-        self.drop_held()
-        return self.hold_bytes(data, len(data), len(data))
+    cdef bytes next_message(self):
+        """The next netstring's text, or None if it has not come whole."""
+        cdef bytes held = self.held[:min(self.held_length, MOST_HELD)]
+        length = LENGTH.match(held)
+        cdef Py_ssize_t end
+        if length is None:
+            if len(held) > len(PREFACE) + 5:
+                self.sink.abort()
+            return None
+        end = length.end() + int(length[1])
+        if end >= len(held):
+            return None
+        self.held_length -= end + 1
+        memmove(self.held, self.held + end + 1, self.held_length)
+        return held[length.end():end]
 
     cdef int understand(self, bytes kind, bytes data) except -1:
-        if self.body_is_due and kind in (b"B", b"E"):
-            return self.feed(data if kind == b"B" else None, kind == b"E")
-        if self.body_is_due or kind not in (b"R", b"W"):
-            return self.sink.abort()
-        self.begin(kind == b"W", *data.split(b"\n"))
+        if self.body_is_due and kind == b"B":
+            self.piece += data
+        elif self.body_is_due and kind == b"E":
+            self.body_is_due = False
+            self.feed()
+        elif not self.body_is_due and kind in (b"R", b"W") and data:
+            self.begin(kind == b"W", *data.split(b"\n"))
+        else:
+            self.sink.abort()
         return 0
+
+    cdef int go_on(self) except -1:
+        """Write, read or not, and watch the client, as it is due after what has been understood."""
+        if self.sink is None or self.sink.closing:
+            return 0
+        self.sink.push(True)
+        if self.held_length > MOST_HELD or (self.exchange is not None and self.exchange.wants_call):
+            self.pause_reading()
+        else:
+            self.resume_reading()
+        self.watches_peer = self.exchange is not None and (self.paused or self.peer_is_done)
+        self.bound_time()
+        return self.settle_eof() if self.peer_is_done and self.sink is not None else 0
+
+    # --- Requests ---
 
     def begin(self, bint opens_websocket, bytes line, *fields):
         cdef NetstringExchange exchange = NetstringExchange.__new__(NetstringExchange)
-        headers = [tuple(field.split(b": ", 1)) for field in fields if field]
         method, _, target = (b"GET " + line if opens_websocket else line).partition(b" ")
-        raw_path, _, query = target.partition(b"?")
+        path, _, query = target.partition(b"?")
+        headers = [(name.lower(), value) for name, _, value in [field.partition(b": ") for field in fields if field]]
         scope = self.new_scope(
-            "1.1", method.decode(), unquote(raw_path), raw_path, query, headers, False, EXTENSIONS)
-        self.deadline = 0
-        self.exchange = exchange
-        exchange.connection = self
-        exchange.is_head = method == b"HEAD"
+            "1.1", method.decode("latin-1"), unquote(path), path, query, headers, True, EXTENSIONS)
         if opens_websocket:
             self.begin_websocket(exchange, scope, None)
         else:
             self.begin_request(exchange, scope)
+        exchange.connection = self
+        exchange.is_head = method == b"HEAD"
+        self.exchange = exchange
+        self.piece = b""
         self.body_read = 0
         self.body_is_due = not opens_websocket
-        exchange.body_complete = opens_websocket
+        self.start_is_due = True
+        self.count_request(exchange)
         reason = self.unavailable(scope, opens_websocket)
         if reason is not None:
-            return exchange.put_error(503, reason.encode())
-        self.count_request(exchange)
-        exchange.start()
+            self.refuse(503, reason)
+        elif opens_websocket:
+            self.feed()
 
-    cdef int feed(self, bytes piece, bint is_last) except -1:
+    cdef int feed(self) except -1:
+        """What has come of the body is the application's."""
         cdef NetstringExchange exchange = self.exchange
-        self.body_is_due = not is_last
-        self.body_read += 0 if piece is None else len(piece)
+        cdef bytes piece = self.piece
+        self.piece = b""
+        self.body_read += len(piece)
         if exchange is None:
-            return self.sink.end() if self.body_read > DISCARD_LIMIT else 0
+            return self.close() if self.body_read > DISCARD_LIMIT else 0
         if self.exceeds_body_limit(self.body_read):
-            exchange.cut_off(0)
-            return exchange.leave_connection(True)
-        exchange.expect_piece(is_last)
-        if piece is None:
-            return exchange.feed_end()
-        exchange.feed_body(piece)
-        return self.pause_reading() if self.exchange is exchange and exchange.is_full() else 0
+            return self.refuse(413, TOO_LARGE)
+        exchange.expect_piece(not self.body_is_due)
+        if piece:
+            exchange.feed_body(piece)
+        elif not self.body_is_due:
+            exchange.feed_end()
+        exchange.is_full()
+        if self.start_is_due:
+            self.start_is_due = False
+            exchange.start()
+        return 0
+
+    cdef int refuse(self, int status, str reason) except -1:
+        """Answer in the application's place, if it has not begun to, and close."""
+        cdef NetstringExchange exchange = self.exchange
+        cdef bytes text = reason_phrase(status).encode()
+        if not exchange.has_begun():
+            self.log_refusal(exchange.scope, status, reason, len(text), time.perf_counter() - exchange.started_at)
+            self.put(b"S", b"%d\ncontent-type: text/plain; charset=utf-8\nretry-after: 1\n" % status)
+            self.put(b"B", text)
+            self.put(b"E", b"")
+        self.exchange = exchange.connection = None
+        exchange.cut_off(exchange.status if exchange.has_begun() else 0)
+        return self.close()
+
+    # --- Ends ---
 
     cdef int response_done(self, bint is_last) except -1:
         self.exchange = None
         if is_last:
-            return self.sink.end()
+            return self.close()
         self.sink.push(True)
-        self.resume_reading()
-        self.set_deadline(self.worker.limits.timeout_keep_alive)
         return self.schedule_resume()
 
-    cdef int eof(self) except -1:
-        if self.exchange is not None and not self.body_is_due and self.exchange.websocket is None:
-            self.exchange.peer_has_ended()
-            return 1
-        return self.sink.end()
+    cdef int close(self) except -1:
+        """End after what was put: gently while the client sends, since it might lose that by a reset."""
+        cdef bint sends = not self.peer_is_done and (self.body_is_due or self.held_length)
+        self.body_is_due = False
+        if self.sink is None or self.sink.closing:
+            return 0
+        self.expect_close()
+        self.resume_reading()
+        return self.sink.end_gently() if sends else self.sink.end()
 
     cdef int on_lost(self) except -1:
         cdef NetstringExchange exchange = self.exchange
         self.exchange = None
-        if exchange is not None:
-            exchange.connection = None
-            exchange.feed_disconnect()
-        return 0
+        self.body_is_due = False
+        if exchange is None:
+            return 0
+        exchange.connection = None
+        return exchange.feed_disconnect()
 
-    cdef int writable(self) except -1:
-        return 0 if self.exchange is None else self.exchange.unblock()
+    cdef int eof(self) except -1:
+        self.peer_is_done = True
+        return self.settle_eof()
+
+    cdef int settle_eof(self) except -1:
+        """Whether the client, which sends nothing more, may wait for answers: 1, or 0 if the connection ends now."""
+        if self.exchange is not None and self.exchange.body_complete and self.exchange.websocket is None:
+            self.watches_peer = True
+            self.exchange.peer_has_ended()
+            return 1
+        if self.exchange is None and self.held_length and (self.resume_is_scheduled or self.sink.blocked):
+            return 1
+        self.on_lost()
+        return self.close()
+
+    cdef int watch(self) except -1:
+        return self.sink.abort() if self.sink.peer_state() == PEER_IS_GONE else 0
 
     cdef int drain_and_close(self, double delay_s) except -1:
-        return self.sink.end() if self.exchange is None else self.exchange.begin_shutdown()
+        if self.exchange is not None:
+            return self.exchange.begin_shutdown()
+        if self.scope_template is None:
+            self.expect_first_request()
+            return 0
+        return 0 if self.worker.keeps_idle else self.close()
+
+    # --- A slow client ---
+
+    cdef int stalled(self) except -1:
+        return self.bound_time()
+
+    cdef int writable(self) except -1:
+        self.bound_time()
+        return self.schedule_resume() if self.exchange is None else self.exchange.unblock()
+
+    cdef int bound_time(self) except -1:
+        """Bound the time in which the client neither takes what waits for it, nor sends what is due."""
+        if self.sink is None or self.sink.closing or self.scope_template is None:
+            return 0
+        if self.sink.blocked:
+            self.has_taken(self.sink.unsent())
+            self.set_deadline(self.worker.limits.timeout_write)
+        elif self.exchange is None:
+            self.set_deadline(self.worker.limits.timeout_keep_alive)
+        else:
+            body_is_due = self.body_is_due and not (self.paused or self.exchange.has_begun())
+            self.set_deadline(self.worker.limits.timeout_request_body if body_is_due else 0)
+        return 0
 
     cdef int expire(self) except -1:
-        return 0 if self.sink is None else self.sink.end()
+        cdef Py_ssize_t unsent = 0 if self.sink is None else self.sink.unsent()
+        if self.sink is None:
+            return 0
+        if unsent and self.has_taken(unsent):
+            self.expect_close()
+            return self.bound_time()
+        if self.sink.closing:
+            return self.sink.abort()
+        if self.sink.blocked:
+            return self.sink.reset()
+        if self.exchange is not None:
+            return self.refuse(408, "it did not arrive within timeout_request_body")
+        return self.close()
 
 
 cdef bytes lines(list fields):
