@@ -17,6 +17,7 @@ cdef class HTTPConnection(Connection):
         dict tls                        # the scopes' extension "tls"; None without TLS
         bint believes_forwarded         # the peer is trusted, and believed what it says of its clients
         bint strips_forwarded           # the peer is not trusted, and the application is not to see what it says
+        double stalls_at                # the worker.now, in seconds, by which the client has to read more
 
     cdef int find_addresses(self) except -1
     # The scope of a request. Every container in it, also `headers`, is the request's own. tells_client: there are
@@ -33,7 +34,16 @@ cdef class HTTPConnection(Connection):
     cdef int begin_request(self, HTTPExchange exchange, dict scope) except -1
     cdef int begin_websocket(self, HTTPExchange exchange, dict scope, object deflate) except -1
     cdef int count_request(self, HTTPExchange exchange) except -1       # to be called once it has begun
-    # Hands the sink over to what carries an open WebSocket's messages, and the bytes that are held
+
+    # Sets the deadline for a client that does nothing: that does not read a response which waits in the sink, does not
+    # send a body to which there is no response yet, or, between two requests, asks for nothing. `exchange` is the one
+    # that is being answered, or None; body_is_due says that the end of its body has not come
+    cdef int bound_time(self, HTTPExchange exchange, bint body_is_due) except -1
+    cdef int watch_progress(self) except -1
+    # For a deadline that has passed before the client has read all: whether it is given more time. `unsent` is the sink's
+    cdef bint may_take_longer(self, Py_ssize_t unsent) noexcept
+
+    # Gives the sink to what carries an open WebSocket's messages, and the bytes that are held
     cdef int switch_to(self, MessageConnection successor) except -1
 
 

@@ -98,6 +98,39 @@ cdef class HTTPConnection(Connection):
             exchange.started_at = time.perf_counter()
         return self.worker.registry.count_request()
 
+    cdef int bound_time(self, HTTPExchange exchange, bint body_is_due) except -1:
+        cdef ByteSink sink = self.sink
+        if sink is None:
+            return 0
+        if sink.blocked:
+            self.unsent = sink.unsent()
+            return self.watch_progress()
+        self.unsent = 0
+        if exchange is None:
+            self.set_deadline(self.worker.limits.timeout_keep_alive)
+        elif body_is_due and not (self.paused or exchange.expects_continue or exchange.has_begun()):
+            self.set_deadline(self.worker.limits.timeout_request_body)
+        else:
+            self.deadline = 0
+        return 0
+
+    cdef int watch_progress(self) except -1:
+        """Give the client timeout_write to read more than it has now. Each tick looks whether it has, since its system
+        may accept some bytes a moment later."""
+        cdef double timeout_s = self.worker.limits.timeout_write
+        self.stalls_at = self.worker.now + timeout_s
+        self.deadline = self.worker.now if timeout_s > 0 else 0
+        return 0
+
+    cdef bint may_take_longer(self, Py_ssize_t unsent) noexcept:
+        if self.has_taken(unsent):
+            self.watch_progress()
+            return True
+        if self.worker.now < self.stalls_at:
+            self.deadline = self.worker.now
+            return True
+        return False
+
     cdef int switch_to(self, MessageConnection successor) except -1:
         cdef ByteSink sink = self.sink
         cdef Py_ssize_t n

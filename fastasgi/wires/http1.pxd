@@ -42,7 +42,6 @@ cdef class HTTP1Connection(HTTP1Input):
     cdef:
         HTTP1Wire wire
         bint keep_alive                 # another request may follow the current response
-        double stalls_at                # the worker.now, in seconds, by which the client has to read more
 
     cdef Handshake asked_handshake(self, const RequestHead* head, dict scope)
     cdef dict scope_of(self, HeadParser parser, str method)
@@ -53,5 +52,4 @@ cdef class HTTP1Connection(HTTP1Input):
     # scope and started_at, the perf_counter of the head's arrival, are for the access log; None and 0 if not known
     cdef int refuse(self, int status, str reason, bint is_head, dict scope, double started_at) except -1
     cdef int refuse_begun(self, int status, str reason, dict scope, bint is_head) except -1
-    cdef int watch_progress(self) except -1
     cdef int linger(self) except -1

@@ -427,32 +427,7 @@ cdef class HTTP1Connection(HTTP1Input):
         return self.close()
 
     cdef int watch_client(self) except -1:
-        """Set the deadline for a client that does nothing: that does not read a response which waits in the sink, does
-        not send a body to which there is no response yet, or, between two requests, asks for nothing."""
-        cdef HTTP1Exchange exchange = <HTTP1Exchange>self.exchange
-        cdef ByteSink sink = self.sink
-        if sink is None:
-            return 0
-        if sink.blocked:
-            self.unsent = sink.unsent()
-            return self.watch_progress()
-        self.unsent = 0
-        if exchange is None:
-            self.set_deadline(self.worker.limits.timeout_keep_alive)
-        elif (self.state == READ_LENGTH or self.state == READ_CHUNKS) and not (
-                self.paused or exchange.expects_continue or exchange.has_begun()):
-            self.set_deadline(self.worker.limits.timeout_request_body)
-        else:
-            self.deadline = 0
-        return 0
-
-    cdef int watch_progress(self) except -1:
-        """Give the client timeout_write to read more than it has now. Each tick looks whether it has, since its system
-        may accept some bytes a moment later."""
-        cdef double timeout_s = self.worker.limits.timeout_write
-        self.stalls_at = self.worker.now + timeout_s
-        self.deadline = self.worker.now if timeout_s > 0 else 0
-        return 0
+        return self.bound_time(self.exchange, self.state == READ_LENGTH or self.state == READ_CHUNKS)
 
     cdef int close(self) except -1:
         """End the connection after what was put: at once if the client has sent nothing else, otherwise linger."""
@@ -560,10 +535,7 @@ cdef class HTTP1Connection(HTTP1Input):
         if self.sink is None:
             return 0
         if unsent or self.sink.blocked:
-            if self.has_taken(unsent):
-                return self.watch_progress()
-            if self.worker.now < self.stalls_at:
-                self.deadline = self.worker.now
+            if self.may_take_longer(unsent):
                 return 0
         elif self.unsent and self.state == READ_NOTHING:
             # Only now has it read all that it has to read before it closes too

@@ -169,7 +169,7 @@ cdef class NetstringConnection(HTTPConnection):
         else:
             self.resume_reading()
         self.watches_peer = self.exchange is not None and (self.paused or self.peer_is_done)
-        self.bound_time()
+        self.watch_client()
         return self.settle_eof() if self.peer_is_done and self.sink is not None else 0
 
     # --- Requests ---
@@ -226,8 +226,10 @@ cdef class NetstringConnection(HTTPConnection):
         cdef bytes text = reason_phrase(status).encode()
         if not exchange.has_begun():
             self.log_refusal(exchange.scope, status, reason, len(text), time.perf_counter() - exchange.started_at)
-            self.put(b"S", b"%d\ncontent-type: text/plain; charset=utf-8\nretry-after: 1\n" % status)
-            self.put(b"B", text)
+            fields = [(b"content-type", b"text/plain; charset=utf-8")] + [(b"retry-after", b"1")] * (status == 503)
+            self.put(b"S", b"%d\n" % status + lines(fields))
+            if not exchange.is_head:
+                self.put(b"B", text)
             self.put(b"E", b"")
         self.exchange = exchange.connection = None
         exchange.cut_off(exchange.status if exchange.has_begun() else 0)
@@ -289,41 +291,31 @@ cdef class NetstringConnection(HTTPConnection):
 
     # --- A slow client ---
 
-    cdef int stalled(self) except -1:
-        return self.bound_time()
-
-    cdef int writable(self) except -1:
-        self.bound_time()
-        return self.schedule_resume() if self.exchange is None else self.exchange.unblock()
-
-    cdef int bound_time(self) except -1:
-        """Bound the time in which the client neither takes what waits for it, nor sends what is due."""
+    cdef int watch_client(self) except -1:
         if self.sink is None or self.sink.closing or self.scope_template is None:
             return 0
-        if self.sink.blocked:
-            self.has_taken(self.sink.unsent())
-            self.set_deadline(self.worker.limits.timeout_write)
-        elif self.exchange is None:
-            self.set_deadline(self.worker.limits.timeout_keep_alive)
-        else:
-            body_is_due = self.body_is_due and not (self.paused or self.exchange.has_begun())
-            self.set_deadline(self.worker.limits.timeout_request_body if body_is_due else 0)
-        return 0
+        return self.bound_time(self.exchange, self.body_is_due)
+
+    cdef int stalled(self) except -1:
+        return self.watch_client()
+
+    cdef int writable(self) except -1:
+        self.watch_client()
+        return self.schedule_resume() if self.exchange is None else self.exchange.unblock()
 
     cdef int expire(self) except -1:
         cdef Py_ssize_t unsent = 0 if self.sink is None else self.sink.unsent()
         if self.sink is None:
             return 0
-        if unsent and self.has_taken(unsent):
-            self.expect_close()
-            return self.bound_time()
+        if unsent or self.sink.blocked:
+            return 0 if self.may_take_longer(unsent) else self.sink.reset()
         if self.sink.closing:
             return self.sink.abort()
-        if self.sink.blocked:
-            return self.sink.reset()
-        if self.exchange is not None:
-            return self.refuse(408, "it did not arrive within timeout_request_body")
-        return self.close()
+        if self.unsent:                 # it has taken all only now
+            return self.watch_client()
+        if self.exchange is None:
+            return self.close()
+        return 0 if self.exchange.has_begun() else self.refuse(408, "it did not arrive within timeout_request_body")
 
 
 cdef bytes lines(list fields):
