@@ -25,10 +25,10 @@ cdef class HTTPConnection(Connection):
     cdef dict new_scope(
         self, str http_version, str method, str path, bytes raw_path, bytes query, list headers, bint tells_client,
         dict extensions)
-    # Whether a request is refused with 413, for TOO_LARGE
+    # Whether a request is to be refused with 413, for TOO_LARGE
     cdef inline bint exceeds_body_limit(self, int64_t body_bytes) noexcept:
         return 0 < self.worker.limits.limit_request_body < body_bytes
-    # Why a request is refused with 503 (RFC 9110 section 15.6.4), or None
+    # Why a request is to be refused with 503 (RFC 9110 section 15.6.4), or None
     cdef str unavailable(self, dict scope, bint opens_websocket)
     # These make an exchange a request to the application, or one that opens a WebSocket
     cdef int begin_request(self, HTTPExchange exchange, dict scope) except -1
@@ -40,7 +40,7 @@ cdef class HTTPConnection(Connection):
     # that is being answered, or None; body_is_due says that the end of its body has not come
     cdef int bound_time(self, HTTPExchange exchange, bint body_is_due) except -1
     cdef int watch_progress(self) except -1
-    # For a deadline that has passed before the client has read all: whether it is given more time. `unsent` is the sink's
+    # Whether a client that has not read all by its deadline is given more time. `unsent` is the sink's
     cdef bint may_take_longer(self, Py_ssize_t unsent) noexcept
 
     # Gives the sink to what carries an open WebSocket's messages, and the bytes that are held

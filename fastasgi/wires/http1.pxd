@@ -45,7 +45,8 @@ cdef class HTTP1Connection(HTTP1Input):
 
     cdef Handshake asked_handshake(self, const RequestHead* head, dict scope)
     cdef dict scope_of(self, HeadParser parser, str method)
-    cdef dict refused_scope(self, const RequestHead* head)      # what the access log reads; None: it is off
+    # What the access log reads of a request that is refused; None if the log is off
+    cdef dict refused_scope(self, const RequestHead* head)
 
     cdef bint may_keep_alive(self, HTTP1Exchange exchange) noexcept
     cdef int response_done(self) except -1
