@@ -77,7 +77,7 @@ lint: $(VENV)/.requirements-dev.txt
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
-	PATH="$(VENV)/bin:$$PATH" cython-lint $(CYTHON_SOURCES)
+	PATH="$(VENV)/bin:$$PATH" cython-lint $(CYTHON_SOURCES) $(filter %.pyx,$(SECOND_WIRE))
 	$(VENV)/bin/clang-format --dry-run -Werror $(HEADERS) $(wildcard bench/*.c)
 	for header in $(HEADERS); do \
 		printf '#include "%s"\nextern int unit;\n' $$header | $(CC) $(HEADER_WARNINGS) -I. -fsyntax-only -x c - || exit 1; \

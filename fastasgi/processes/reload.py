@@ -55,7 +55,7 @@ class ChangeFilter:
 
 
 class ChangeWatch:
-    """Watches config's folders in a thread. Readable, for a selector, once ``take`` has something to give.
+    """Watches config's folders in a thread. Readable, for a selector, once ``names`` has something to give.
 
     Raises ConfigError if a folder or the watchfiles package is missing.
     """
@@ -88,7 +88,7 @@ class ChangeWatch:
         """The descriptor to wait on."""
         return self._here.fileno()
 
-    def take(self) -> list[str]:
+    def names(self) -> list[str]:
         """The names of the files that have changed since the last call, as short as they go.
 
         Raises FastasgiError if the files can't be watched any more.

@@ -365,7 +365,7 @@ class Supervisor:
     def _on_change(self) -> None:
         """Files have changed (the setting ``reload``)."""
         assert self.changes is not None
-        names = self.changes.take()
+        names = self.changes.names()
         if not names or self.is_stopping:
             return
         logger.warning("Detected changes in %s. Reloading...", ", ".join(names))

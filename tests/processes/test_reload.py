@@ -227,9 +227,9 @@ def test_changes_before_take_come_together(tmp_path: Path, watch: Callable[..., 
     changes = watch(source)
     with changes:
         wait_until(lambda: len(changes._changed) == 3)
-        assert changes.take() == ["'/elsewhere/c.py'", "'a.py'", "'b.py'"]
+        assert changes.names() == ["'/elsewhere/c.py'", "'a.py'", "'b.py'"]
         taken.set()
-        assert changes.take() == ["'d.py'"]
+        assert changes.names() == ["'d.py'"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no\nwatches left"), SystemExit("no\nwatches left")])
@@ -241,7 +241,7 @@ def test_the_end_of_watching_is_told_in_one_line(
         yield
 
     with watch(source) as changes, pytest.raises(FastasgiError) as caught:
-        changes.take()
+        changes.names()
     assert str(caught.value).startswith(f"reload can't watch {str(tmp_path)!r} (no watches left): name fewer")
     assert caught.value.exit_code == 1
 
