@@ -26,7 +26,7 @@ cdef struct RequestHead:
     int minor_version           # 0 or 1, of HTTP/1.x; 1 also for a later one
     HeaderField* fields         # owned by the HeadParser
     int field_count
-    int64_t content_length      # bytes; -1: not given. Never given together with chunked
+    int64_t content_length      # bytes; -1 if not given. It is never given together with chunked
     bint chunked                # the body has Transfer-Encoding: chunked
     bint keep_alive             # the connection may go on, by version and Connection (RFC 9112 section 9.3)
     bint expect_continue        # the client sent Expect: 100-continue, in HTTP/1.1
@@ -62,8 +62,8 @@ cdef class HeadParser:
         # Owned, or NULL: the last header pairs with names that are meaningful or come often. A pair that comes again
         # costs a comparison instead of two allocations. Names whose values may be secret are not among them.
         PyObject* pairs[1 << PAIR_BITS]
-    # Returns the consumed bytes; 0: more are needed; -1: the head is refused, as soon as its beginning shows it. `p` is
-    # behind skip_blank_lines(), which has skipped `blank_bytes`, at most max_head_bytes.
+    # Parses the head at `p`, before which skip_blank_lines() has skipped `blank_bytes`, at most max_head_bytes. Returns
+    # how many bytes the head has; 0 if it needs more; -1 if it is refused, as soon as its beginning shows that.
     cdef Py_ssize_t parse(self, const char* p, const char* end, Py_ssize_t blank_bytes) except -2
 
 

@@ -84,5 +84,5 @@ cdef class PrefaceConnection(Connection):
     cdef int expire(self) except -1:
         if self.sink is None:
             return 0
-        # A part of a preface may be one of a request line too: for it the time is over at once
+        # The beginning of a preface may be that of a request line too, whose time is over then
         return self.hand_over(self.opening.http1, self.worker.now) if self.held_length else self.sink.end()
