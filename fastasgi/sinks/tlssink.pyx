@@ -229,7 +229,7 @@ cdef class TLSSink(SocketSink):
 
     cdef bint shake(self) except -1:
         """Go on with the handshake. Returns whether to go on reading."""
-        cdef Connection handshake = self.connection
+        cdef Connection handshake
         try:
             self.tls.do_handshake()
         except WantRead:
@@ -240,13 +240,14 @@ cdef class TLSSink(SocketSink):
             self.give_up(getattr(error, "verify_message", None) or getattr(error, "reason", None) or str(error))
             return False
         self.send_records()
+        handshake = self.connection
+        if handshake is None:
+            return False                # the connection was lost meanwhile
         if self.tls.session_reused:
             fault = self.tls_worker.source.fault_of_resumed(self.tls)
             if fault is not None:
                 self.give_up(fault)
                 return False
-        if handshake is None:
-            return False                # the connection was lost meanwhile
         self.established = True
         handshake.leave_sink()
         self.worker.opener.open_wire(self, self.tls.selected_alpn_protocol())
