@@ -11,11 +11,11 @@ TYPE_CHECKING = False  # True for type checkers, without importing typing
 if TYPE_CHECKING:
     from fastasgi import config as config
     from fastasgi import importer as importer
+    from fastasgi import lifespan as lifespan
     from fastasgi import logging as logging
     from fastasgi import middleware as middleware
     from fastasgi import server as server
     from fastasgi import supervisors as supervisors
-    from fastasgi.application import lifespan as lifespan
     from fastasgi.asgi.exchange import ClientDisconnected
     from fastasgi.cli import main
     from fastasgi.config import Config
@@ -32,15 +32,7 @@ _OBJECTS = {
     "main": "fastasgi.cli",
     "run": "fastasgi.launch",
 }
-_MODULES = {
-    "config": "fastasgi.config",
-    "importer": "fastasgi.importer",
-    "lifespan": "fastasgi.application.lifespan",
-    "logging": "fastasgi.logging",
-    "middleware": "fastasgi.middleware",
-    "server": "fastasgi.server",
-    "supervisors": "fastasgi.supervisors",
-}
+_MODULES = ("config", "importer", "lifespan", "logging", "middleware", "server", "supervisors")
 
 if not TYPE_CHECKING:
 
@@ -51,7 +43,7 @@ if not TYPE_CHECKING:
         import importlib
 
         if name in _MODULES:
-            return importlib.import_module(_MODULES[name])
+            return importlib.import_module(f"fastasgi.{name}")
         return getattr(importlib.import_module(_OBJECTS[name]), name)
 
     class _Package(type(sys)):

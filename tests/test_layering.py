@@ -26,7 +26,7 @@ system          errors
 settings        errors
 tls             errors settings
 endpoints       application
-importer        application
+importer, lifespan  application
 protocols       asgi application
 logging         errors logs
 middleware      trust application logging
@@ -40,7 +40,7 @@ cli             errors settings config processes launch
 supervisors     errors config server processes
 workers         errors codecs logs asgi wires application system tls logging config server
 main, __main__  config serverstate server launch cli supervisors
-fastasgi        asgi application importer logging middleware config server launch cli supervisors
+fastasgi        asgi importer lifespan logging middleware config server launch cli supervisors
 """
 
 IMPORT = re.compile(

@@ -7,6 +7,7 @@ message is framed, stream identifiers. A wire extends HTTPExchange and fills the
 from cpython.object cimport PyObject
 
 from fastasgi.asgi.exchange cimport Exchange
+from fastasgi.core.contracts cimport Connection
 
 
 cdef enum:
@@ -105,8 +106,7 @@ cdef class HTTPExchange(Exchange):
     # The client can't be reached any more. status: for the access log, if the response is not complete; 0: no line
     cdef int cut_off(self, int status) except -1
     cdef int peer_has_ended(self) except -1     # the client has ended its sending side after the whole request
-    # The application accepts the WebSocket with these fields, to which has_date and has_server belong
-    cdef int switch_to(self, list headers, Exchange websocket) except -1
+    cdef int switch_to(self, Connection successor) except -1     # the WebSocket is accepted: see put_switch()
     cdef int abandon(self) except -1            # nobody waits for the response any more
     cdef int log_access(self, int status) except -1      # only the first call writes a line
     cdef int put_error(self, int status, bytes body) except -1   # answers in the application's place, and closes
@@ -120,8 +120,11 @@ cdef class HTTPExchange(Exchange):
     cdef int put_trailers(self) except -1       # self.trailers
     # A piece of the body from a file, which is closed at its end. Returns an awaitable
     cdef object put_file(self, object file, long long offset, long long count, bint more)
-    # See switch_to(): a MessageConnection for this WebSocketExchange gets the sink, and the bytes which have come
-    cdef int put_switch(self, list headers, Exchange websocket) except -1
+    # The application accepts the WebSocket with these fields, to which has_date and has_server belong. Returns what is
+    # to carry this WebSocketExchange, a MessageConnection that has still to begin; hand_over() gives it the sink, and
+    # the bytes that have come behind the handshake
+    cdef Connection put_switch(self, list headers, Exchange websocket)
+    cdef int hand_over(self, Connection successor) except -1
     # The response can't be completed. has_begun: a part of it is with the wire
     cdef int reset(self, bint has_begun) except -1
     cdef int ended(self) except -1              # the response is complete

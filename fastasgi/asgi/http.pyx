@@ -13,7 +13,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport INT64_MAX
 
-from fastasgi.core.contracts cimport WorkerContext
+from fastasgi.core.contracts cimport Connection, WorkerContext
 from fastasgi.core.errorlog cimport type_name
 from fastasgi.codecs.heads cimport check_value
 from fastasgi.codecs.text cimport equals_folded, is_token, read_decimal, span_of
@@ -29,6 +29,7 @@ cdef extern from "Python.h":
 CancelledError = asyncio.CancelledError
 
 cdef enum:
+    MOST_DIGITS = 19                    # of a Content-Length: as many as 2**63 - 1 has
     CLIENT_CLOSED_REQUEST = 499         # only for the access log, as in nginx's: no response has this status
 
 cdef double PERHAPS_GONE_S = 2.0        # the time for a response to begin, see peer_has_ended()
@@ -202,7 +203,7 @@ cdef class HTTPExchange(Exchange):
             elif length == 14 and equals_folded(span_of(name), b"content-length", 14):
                 if self.content_length >= 0:
                     raise ValueError("http.response.start: content-length is given twice")
-                self.content_length = read_decimal(span_of(value), INT64_MAX)
+                self.content_length = read_decimal(span_of(value), INT64_MAX) if len(value) <= MOST_DIGITS else -1
                 if self.content_length < 0:
                     raise ValueError(f"http.response.start: content-length {value!r} is not a number of bytes")
             elif length == 17 and equals_folded(span_of(name), b"transfer-encoding", 17):
@@ -311,9 +312,9 @@ cdef class HTTPExchange(Exchange):
             self.unblock()
         return 0
 
-    cdef int switch_to(self, list headers, Exchange websocket) except -1:
+    cdef int switch_to(self, Connection successor) except -1:
         self.state = COMPLETE
-        return self.put_switch(headers, websocket)
+        return self.hand_over(successor)
 
     cdef int abandon(self) except -1:
         self.disconnected = self.gone = True
@@ -456,7 +457,10 @@ cdef class HTTPExchange(Exchange):
     cdef object put_file(self, object file, long long offset, long long count, bint more):
         raise NotImplementedError
 
-    cdef int put_switch(self, list headers, Exchange websocket) except -1:
+    cdef Connection put_switch(self, list headers, Exchange websocket):
+        raise NotImplementedError
+
+    cdef int hand_over(self, Connection successor) except -1:
         raise NotImplementedError
 
     cdef int reset(self, bint has_begun) except -1:

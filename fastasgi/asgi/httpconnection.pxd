@@ -7,7 +7,6 @@ Must not know: wires, framing, how an answer looks.
 from libc.stdint cimport int64_t
 
 from fastasgi.asgi.http cimport HTTPExchange
-from fastasgi.asgi.websocket cimport MessageConnection
 from fastasgi.core.contracts cimport Connection
 
 
@@ -44,7 +43,7 @@ cdef class HTTPConnection(Connection):
     cdef bint may_take_longer(self, Py_ssize_t unsent) noexcept
 
     # Gives the sink to what carries an open WebSocket's messages, and the bytes that are held
-    cdef int switch_to(self, MessageConnection successor) except -1
+    cdef int switch_to(self, Connection successor) except -1
 
 
 cdef str TOO_LARGE                      # the reason of a refusal, for the log

@@ -6,7 +6,7 @@ import time
 from cpython.mem cimport PyMem_RawFree
 
 from fastasgi.asgi.http cimport HTTPExchange
-from fastasgi.asgi.websocket cimport MessageConnection, WebSocketExchange, websocket_scope
+from fastasgi.asgi.websocket cimport WebSocketExchange, websocket_scope
 from fastasgi.core.contracts cimport ByteSink, WorkerContext
 from fastasgi.trust.forwarded cimport Forwarding
 
@@ -131,7 +131,7 @@ cdef class HTTPConnection(Connection):
             return True
         return False
 
-    cdef int switch_to(self, MessageConnection successor) except -1:
+    cdef int switch_to(self, Connection successor) except -1:
         cdef ByteSink sink = self.sink
         cdef Py_ssize_t n
         cdef char* held = self.detach_held(&n)

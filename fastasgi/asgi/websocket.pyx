@@ -157,9 +157,10 @@ cdef class WebSocketExchange(Exchange):
         request.has_date = has_date
         request.has_server = has_server
         fields = checked_headers(fields)
+        successor = request.put_switch(fields, self)
         self.request = None
         self.state = OPEN
-        request.switch_to(fields, self)
+        request.switch_to(successor)
         self.log_answer("[accepted]")
         return self.sent()
 

@@ -12,7 +12,6 @@ from fastasgi._parser cimport (
 from fastasgi.asgi.exchange cimport Exchange
 from fastasgi.asgi.http cimport DISCARD_LIMIT, HTTPExchange
 from fastasgi.asgi.httpconnection cimport TOO_LARGE
-from fastasgi.asgi.websocket cimport MessageConnection
 from fastasgi.codecs.heads cimport (
     CHUNK_HEAD_ROOM, FRAMED_BY_CHUNKS, FRAMED_BY_CLOSE, FRAMED_BY_HEAD, SAY_CLOSE, SAY_KEEP_ALIVE, SAY_NOTHING,
     ResponseHead, fields_size, framing_of, head_room, put_bytes, put_chunk_head, put_fields, put_head, reason_phrase,
@@ -177,9 +176,8 @@ cdef class HTTP1Exchange(HTTPExchange):
     cdef object put_file(self, object file, long long offset, long long count, bint more):
         return send_file(self, self.open_sink(), file, offset, count, more)
 
-    cdef int put_switch(self, list headers, Exchange websocket) except -1:
+    cdef Connection put_switch(self, list headers, Exchange websocket):
         cdef ByteSink sink = self.open_sink()
-        cdef HTTP1Connection connection = self.connection
         cdef WorkerContext worker = self.worker
         cdef list fields = [
             (b"upgrade", b"websocket"), (b"connection", b"Upgrade"),
@@ -194,8 +192,12 @@ cdef class HTTP1Exchange(HTTPExchange):
         head.option = SAY_NOTHING
         sink.commit(put_head(
             sink.reserve(head_room(&head, worker.fields, fields_size(fields))), &head, worker.fields, fields))
+        return successor
+
+    cdef int hand_over(self, Connection successor) except -1:
+        cdef HTTP1Connection connection = self.connection
         self.connection = None
-        return connection.switch_to(successor)
+        return successor.on_lost() if connection is None else connection.switch_to(successor)
 
     cdef int reset(self, bint has_begun) except -1:
         cdef HTTP1Connection connection = self.connection
@@ -332,7 +334,7 @@ cdef class HTTP1Connection(HTTP1Input):
             scope["http_version"] = "1.1" if head.minor_version else "1.0"
         return scope
 
-    cdef int switch_to(self, MessageConnection successor) except -1:
+    cdef int switch_to(self, Connection successor) except -1:
         cdef char* rest
         self.exchange = None
         self.state = READ_NOTHING

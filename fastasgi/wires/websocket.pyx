@@ -33,7 +33,7 @@ cdef WebSocketConnection new_websocket(Exchange exchange):
     cdef WebSocketConnection connection = WebSocketConnection.__new__(WebSocketConnection)
     cdef object deflate = None if websocket.deflate is None else websocket.deflate[1]
     connection.decoder = FrameDecoder(
-        max_message_bytes=websocket.worker.limits.ws_max_size or PY_SSIZE_T_MAX, deflate=deflate)
+        max_message_bytes=websocket.worker.limits.ws_max_size, deflate=deflate)
     if deflate is not None:
         connection.deflater = Deflater(deflate, min_bytes=DEFLATE_MIN)
     connection.exchange = websocket

@@ -35,6 +35,29 @@ class Flood:
             self.sent += len(piece)
 
 
+# --- Limits that are off ---
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "ws_max_size",
+        "ws_max_queue",
+        "ws_ping_interval",
+        "ws_ping_timeout",
+        "limit_request_body",
+        "timeout_write",
+    ],
+)
+@in_loop
+async def test_a_limit_of_0_is_none(setting: str) -> None:
+    async with served(echo, **{setting: 0}) as server:
+        websocket = await open_websocket(server)
+        for size in (0, 1, 20_000):
+            await websocket.write(frame(BINARY, bytes(size)))
+            assert await websocket.receive() == bytes(size)
+
+
 # --- A slow client ---
 
 

@@ -82,11 +82,14 @@ cdef class NetstringExchange(HTTPExchange):
     cdef int want_body(self) except -1:
         return 0 if self.connection is None else self.connection.go_on()
 
-    cdef int put_switch(self, list headers, Exchange websocket) except -1:
-        cdef NetstringConnection connection = self.connection
+    cdef Connection put_switch(self, list headers, Exchange websocket):
         self.put(b"A", lines(headers), False)
+        return new_websocket(websocket)
+
+    cdef int hand_over(self, Connection successor) except -1:
+        cdef NetstringConnection connection = self.connection
         self.connection = connection.exchange = None
-        return connection.switch_to(new_websocket(websocket))
+        return connection.switch_to(successor)
 
     cdef int reset(self, bint has_begun) except -1:
         return self.leave(True)
