@@ -1,8 +1,8 @@
 """The contracts between a worker's parts: what connections share, and where bytes go.
 
 A WorkerContext has what all connections of one worker share. A ByteSink carries ordered bytes to one peer. A Connection
-speaks one wire on one sink, and an Opener decides which wire that is. Must not know: HTTP, WebSocket, TLS, the kind of
-transport.
+speaks one wire on one sink, and an Opener decides which wire that is. Must not know: how HTTP, WebSockets or TLS work,
+the kind of transport.
 """
 
 from fastasgi.codecs.heads cimport DefaultFields
