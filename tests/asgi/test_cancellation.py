@@ -14,7 +14,8 @@ from eachwire import HTTP1, Wire, each_wire
 from serving import WAIT_S
 from wire import in_each_loop
 
-from fastasgi import Config, Server, lifespan, shutdown
+from fastasgi import Config, Server, shutdown
+from fastasgi.application import lifespan
 
 
 class App:
