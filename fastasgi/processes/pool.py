@@ -224,7 +224,7 @@ class WorkerPool:
         slot = self._slot_of(process)
         if READY in said:
             process.ready_at = process.heard_at
-            if slot is None and process.kill_at is not None:
+            if process.state is State.LEAVING and process.kill_at is not None:
                 exit_s = exit_time_s(process, self.config, self.config.timeout_drain)
                 process.kill_at = process.heard_at + exit_s
             if slot is not None and slot.starting is process:

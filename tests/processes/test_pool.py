@@ -310,6 +310,18 @@ def test_a_worker_that_does_not_get_ready_is_condemned(crew: Callable[..., Crew]
     assert worker.signals == [signal.SIGUSR2, signal.SIGKILL], "once"
 
 
+def test_a_condemned_worker_that_says_that_it_is_ready_is_killed_all_the_same(
+    crew: Callable[..., Crew],
+) -> None:
+    one = crew(timeout_worker_startup=5)
+    (worker,) = one.started
+    one.turn(5.1)
+    one.say(worker, READY)
+    assert worker.state is State.CONDEMNED
+    one.turn(STACKS_S)
+    assert worker.signals == [signal.SIGUSR2, signal.SIGKILL]
+
+
 def test_a_worker_whose_loop_does_not_turn_is_replaced_at_once(serving: Callable[..., Crew]) -> None:
     one = serving(timeout_worker_healthcheck=5)
     (worker,) = one.started
