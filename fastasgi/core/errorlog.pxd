@@ -14,8 +14,10 @@ cdef class ErrorLog:
         object loop
         int refusals_told               # refusals since the last count of which a line has told
         Py_ssize_t refusals_untold      # refusals since the last count without a line, because there were many
+        set warned_of                   # the texts of warn_once()
 
     cdef int log(self, int level, tuple arguments) except -1
+    cdef int warn_once(self, str text) except -1        # the first time only
     # Logs an exception with its traceback; if a handler of the user's or the traceback's size prevents that, with a
     # part of it
     cdef int log_error(self, str message, object error) except -1

@@ -22,6 +22,7 @@ cdef class ErrorLog:
     def __init__(self, logger, loop):
         self.logger = logger
         self.loop = loop
+        self.warned_of = set()
 
     def error(self, *arguments):
         self.log(logging.ERROR, arguments)
@@ -41,6 +42,12 @@ cdef class ErrorLog:
         except Exception as failure:
             message = arguments[0] % arguments[1:] if len(arguments) > 1 else arguments[0]
             self.loop.call_exception_handler({"message": f"{message} (logging fails: {type_name(failure)})"})
+        return 0
+
+    cdef int warn_once(self, str text) except -1:
+        if text not in self.warned_of:
+            self.warned_of.add(text)
+            self.warning(text)
         return 0
 
     cdef int log_error(self, str message, object error) except -1:

@@ -19,10 +19,8 @@ cdef class HTTP1Wire(Wire):
 
     cdef:
         HeadParser parser               # the next head's; another one while it is lent
-        bint has_seen_old_handshake     # a handshake of a WebSocket has come in HTTP/1.0
 
     cdef bytes refuse_plain(self, Connection connection, const char* p, Py_ssize_t n)   # see Opener
-    cdef int note_old_handshake(self, HTTP1Connection connection) except -1
 
 
 cdef class HTTP1Exchange(HTTPExchange):
@@ -39,9 +37,7 @@ cdef class HTTP1Exchange(HTTPExchange):
 
 
 cdef class HTTP1Connection(HTTP1Input):
-    cdef:
-        HTTP1Wire wire
-        bint keep_alive                 # another request may follow the current response
+    cdef bint keep_alive                # another request may follow the current response
 
     cdef Handshake asked_handshake(self, const RequestHead* head, dict scope)
     cdef dict scope_of(self, HeadParser parser, str method)

@@ -32,6 +32,10 @@ MOST_LINE_BYTES, MOST_HEAD_BYTES, MOST_FIELDS = 2**20, 2**22, 32768
 cdef enum:
     FILE_PIECE = 262144                 # bytes of a file that are read at once, if the kernel can't send it
 
+cdef str OLD_HANDSHAKE = (
+    "A WebSocket handshake came in HTTP/1.0, which has none: it is a plain request to the application. "
+    "Behind nginx, set proxy_http_version 1.1.")
+
 cdef dict EXTENSIONS_1_0 = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
 cdef dict EXTENSIONS_1_1 = {
     "http.response.early_hint": {},
@@ -55,7 +59,6 @@ cdef class HTTP1Wire(Wire):
 
     cdef Connection open(self, WorkerContext worker, ByteSink sink):
         cdef HTTP1Connection connection = HTTP1Connection.__new__(HTTP1Connection)
-        connection.wire = self
         connection.parser = self.parser
         connection.begin_on(worker, sink, worker.limits.timeout_request_head)
         return connection
@@ -65,14 +68,6 @@ cdef class HTTP1Wire(Wire):
         cdef bint is_head = is_of_head(p, n)
         connection.log_refusal(None, 400, "plain HTTP where TLS is spoken", 0 if is_head else len(text), -1)
         return refusal(400, connection.worker.fields, [], text, is_head)
-
-    cdef int note_old_handshake(self, HTTP1Connection connection) except -1:
-        if not self.has_seen_old_handshake:
-            self.has_seen_old_handshake = True
-            connection.worker.logger.warning(
-                "A WebSocket handshake came in HTTP/1.0, which has none: it is a plain request to the application. "
-                "Behind nginx, set proxy_http_version 1.1.")
-        return 0
 
 
 cdef class HTTP1Exchange(HTTPExchange):
@@ -305,7 +300,7 @@ cdef class HTTP1Connection(HTTP1Input):
         if handshake is None:
             return None
         if head.minor_version == 0:
-            self.wire.note_old_handshake(self)
+            self.worker.logger.warn_once(OLD_HANDSHAKE)
             return None                 # RFC 9110 section 7.8: this is a request like any other
         if handshake.status == 0 and (head.content_length > 0 or head.chunked):
             # The bytes behind the head would mean one thing here and another to a proxy

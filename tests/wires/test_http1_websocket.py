@@ -39,6 +39,24 @@ async def test_a_handshake_is_answered_with_101() -> None:
         assert await websocket.close() == (1000, "")
 
 
+@in_each_loop
+async def test_an_accept_that_fails_is_a_500(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client is not left waiting on a WebSocket that is neither open nor denied."""
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("hashlib.sha1", fail)
+    async with served(accepting) as server:
+        client = await server.connect()
+        assert (await client.ask(handshake())).status == 500
+        assert await client.rest() == b""
+        assert server.context.registry.exchange_count == 0
+    assert len(error_records(caplog)) == 1
+
+
 @in_loop
 async def test_the_answer_has_date_and_server() -> None:
     async with served(echo, date_header=True, server_header=True) as server:
