@@ -123,7 +123,7 @@ class StandaloneServer(Server):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self._notifier = Notifier()
-        self.at_exit = contextlib.ExitStack()  # what is to go with the process: its pid file, its handlers
+        self.at_exit = contextlib.ExitStack()  # removes the pid file and the handlers when the process ends
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""

@@ -474,7 +474,7 @@ cdef class Connection:
 
     cdef bint expect_first_request(self) noexcept:
         cdef WorkerContext worker = self.worker
-        cdef double patience_s = worker.limits.timeout_keep_alive if worker.keeps_idle else FIRST_REQUEST_S
+        cdef double patience_s = max(FIRST_REQUEST_S, worker.limits.timeout_keep_alive if worker.keeps_idle else 0)
         if 0 < self.deadline <= worker.now + patience_s:
             return False
         self.set_deadline(patience_s)

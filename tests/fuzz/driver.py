@@ -24,7 +24,7 @@ class Target(Protocol):
         """Raise where the case of this seed breaks an invariant."""
 
     def run_input(self, data: bytes) -> None:
-        """The same for one input, in as many ways as make sense."""
+        """Run one input as a case, in as many ways as make sense."""
 
     def close(self) -> None:
         """Release what the cases shared; raise where they have left something behind."""

@@ -324,7 +324,7 @@ class Stage:
         self.steps = 0
 
     def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The same, counted; what it returns is the server's own awaitable."""
+        """Count a call, and return what the server's own callable does: its awaitable."""
 
         def call(*arguments: Any) -> Any:
             self.steps += 1

@@ -73,7 +73,7 @@ class WebSocket:
         return int.from_bytes(payload[:2], "big") if payload else 1005, payload[2:].decode()
 
     async def closed(self) -> tuple[int, str]:
-        """The same, and behind it the end of the connection."""
+        """The Close frame that the server has sent, and behind it the end of the connection."""
         closing = await self.closing()
         assert await self.client.rest() == b""
         return closing

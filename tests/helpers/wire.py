@@ -56,7 +56,7 @@ def in_loop(test: Callable[..., Any]) -> Callable[..., None]:
 
 
 def in_each_loop(test: Callable[..., Any]) -> Callable[..., None]:
-    """The same, once a kind of event loop."""
+    """Run an asynchronous test in each kind of event loop, see run_in()."""
 
     @functools.wraps(test)
     def run(loop: str, **arguments: Any) -> None:

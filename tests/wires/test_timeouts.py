@@ -203,6 +203,20 @@ async def test_empty_lines_do_not_hold_a_shutdown(blank: bytes, reads: Reads) ->
         assert await client.rest() == b""
 
 
+@pytest.mark.parametrize("keeps_idle", [True, False])
+@in_jumping_loop
+async def test_a_connection_that_asks_for_nothing_does_not_hold_a_shutdown(keeps_idle: bool) -> None:
+    """Though no connection is kept: a worker with a successor waits a moment for each one's first request."""
+    async with served(hello, timeout_keep_alive=0) as server:
+        client = await server.connect()
+        while not server.context.registry.connection_count:
+            await asyncio.sleep(0)
+        server.context.drain(keeps_idle=keeps_idle)
+        begun_at = now()
+        assert await client.rest() == b""
+        assert now() - begun_at < LONG_S
+
+
 @in_jumping_loop
 async def test_a_connection_in_use_is_not_idle() -> None:
     async with short_idle(hello) as server:
