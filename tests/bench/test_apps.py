@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchparts import CORE, ROOT, WAIT_S, linux, wait_until
+from benchparts import CORE, ROOT, WAIT_S, linux
+from serving import wait_until
 
 from bench import accounting, processes
 from bench.probe import free_port

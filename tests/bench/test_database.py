@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from benchparts import CORE, ROOT, WAIT_S, WITH_BENCH, linux, wait_until
+from benchparts import CORE, ROOT, WAIT_S, WITH_BENCH, linux
+from serving import wait_until
 
 from bench import accounting, database, processes
 from bench.errors import BenchError, MissingError

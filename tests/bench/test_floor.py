@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from benchparts import CORE, ROOT, WAIT_S, linux, wait_until
+from benchparts import CORE, ROOT, WAIT_S, linux
+from serving import wait_until
 
 from bench import accounting, processes
 from bench.probe import free_port

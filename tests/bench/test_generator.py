@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchparts import CORE, EMPTY, ROOT, SIMPLE, WAIT_S, FakeEnvironment, linux, turn, wait_until
+from benchparts import CORE, EMPTY, ROOT, SIMPLE, WAIT_S, FakeEnvironment, linux, turn
+from serving import wait_until
 
 import fastasgi
 from bench import processes

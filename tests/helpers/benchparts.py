@@ -6,8 +6,6 @@ It imports `bench`, which tests/bench/conftest.py puts on the path.
 import os
 import sys
 import textwrap
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +29,6 @@ APART = Cores((0,), (1,), ())
 SIMPLE = b"HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\nHello, World!"
 EMPTY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's /proc")
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Poll until it holds; fail after WAIT_S."""
-    ends = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < ends, "it never came true"
-        time.sleep(0.002)
 
 
 def window(**changes: Any) -> dict[str, Any]:
