@@ -1,6 +1,7 @@
 """The gunicorn worker class, in gunicorn processes: it serves, beats and heeds signals."""
 
 import http.client
+import math
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from gunicornprocess import APP, Request, Start, exchange, read, write_module
+from gunicornprocess import APP, Gunicorn, Request, Start, exchange, read, write_module
 from load import Load
 from serving import wait_until
 
@@ -329,17 +330,35 @@ def test_term_while_a_worker_starts_is_kept_within_graceful_timeout(start: Start
 
 # The reloader
 
+RELOADER_INTERVAL_S = 1.0  # between two looks of gunicorn's polling one
+
+
+def change(gunicorn: Gunicorn, worker: int, source: str) -> None:
+    """Write the application anew, until the worker's reloader has noticed.
+
+    It compares with what it finds when it first looks, a moment after the worker is ready.
+    """
+    written_at = -math.inf
+
+    def is_noticed() -> bool:
+        nonlocal written_at
+        if time.monotonic() - written_at > 3 * RELOADER_INTERVAL_S:
+            (gunicorn.folder / "app.py").write_text(source)
+            written_at = time.monotonic()
+        return bool(gunicorn.matches(rf"\[{worker}\] \[INFO\] Worker reloading: .*app\.py modified"))
+
+    wait_until(is_noticed, lambda: gunicorn.log)
+
 
 def test_reload(start: Start) -> None:
     gunicorn = start("--reload", "--reload-engine", "poll")
     [first] = gunicorn.workers()
-    source = gunicorn.folder / "app.py"
-    source.write_text("def (")
+    change(gunicorn, first, "def (")
     [_, second] = gunicorn.workers(2)
     assert gunicorn.matches("SyntaxError: invalid syntax")
     status, body = exchange(gunicorn.port)
     assert (status, body) == (500, "The application has a syntax error, see the log.")
-    source.write_text(APP)
+    change(gunicorn, second, APP)
     [_, _, third] = gunicorn.workers(3)
     assert exchange(gunicorn.port) == (200, str(third))
     for worker in (first, second):
