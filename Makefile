@@ -27,7 +27,7 @@ DRILL ?= 20
 DRILL_TESTS := $(addprefix tests/asgi/test_,nesting.py finalizers.py)
 
 SOURCES := setup.py pyproject.toml $(shell find fastasgi -type f ! -name '*.so' ! -path '*/__pycache__/*')
-SECOND_WIRE := $(wildcard tests/secondwire/*.py tests/secondwire/*.pyx)
+TESTS_COMPILED := $(wildcard tests/compiled/*.py tests/compiled/*.pyx)
 HEADERS := $(wildcard fastasgi/*/*.h)
 CYTHON_SOURCES := $(wildcard fastasgi/*.pyx fastasgi/*.pxd fastasgi/*/*.pyx fastasgi/*/*.pxd)
 # What drives the compiled modules in one process. Frameworks and curl are too slow, or hang, under the sanitizers.
@@ -77,7 +77,7 @@ lint: $(VENV)/.requirements-dev.txt
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
-	PATH="$(VENV)/bin:$$PATH" cython-lint $(CYTHON_SOURCES) $(filter %.pyx,$(SECOND_WIRE))
+	PATH="$(VENV)/bin:$$PATH" cython-lint $(CYTHON_SOURCES) $(filter %.pyx,$(TESTS_COMPILED))
 	$(VENV)/bin/clang-format --dry-run -Werror $(HEADERS) $(wildcard bench/*.c)
 	for header in $(HEADERS); do \
 		printf '#include "%s"\nextern int unit;\n' $$header | $(CC) $(HEADER_WARNINGS) -I. -fsyntax-only -x c - || exit 1; \
@@ -125,7 +125,7 @@ develop: $(VENV)/.requirements.txt
 
 install: $(VENV)/.installed
 
-install-test: $(VENV)/.installed $(VENV)/.requirements-test.txt $(VENV)/.secondwire
+install-test: $(VENV)/.installed $(VENV)/.requirements-test.txt $(VENV)/.tests-compiled
 
 clean:
 	rm -rf build dist *.egg-info .venv .venv-* .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -138,9 +138,9 @@ $(VENV)/.installed: $(SOURCES) $(VENV)/.requirements.txt
 	$(PIP_INSTALL) --no-deps --no-build-isolation .
 	touch $@
 
-# The second wire of the tests, built against the package that is installed
-$(VENV)/.secondwire: $(VENV)/.installed $(SECOND_WIRE)
-	$(PIP_INSTALL) --no-deps --no-build-isolation tests/secondwire
+# The compiled modules of the tests, built against the package that is installed
+$(VENV)/.tests-compiled: $(VENV)/.installed $(TESTS_COMPILED)
+	$(PIP_INSTALL) --no-deps --no-build-isolation tests/compiled
 	touch $@
 
 $(VENV)/.requirements.txt: pyproject.toml .ci/requirements.py | $(VENV)/bin/python

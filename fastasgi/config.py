@@ -32,8 +32,8 @@ from fastasgi.logging import LogConfig, check_access_log_format, checked_log_lev
 from fastasgi.middleware.message_logger import MessageLoggerMiddleware as MessageLoggerMiddleware
 from fastasgi.middleware.message_logger import traced
 from fastasgi.settings.declaration import check_settings, not_offered, setting
-from fastasgi.sinks.socketsink import ServerProtocol
-from fastasgi.sinks.tlssink import TLSProtocol
+from fastasgi.sinks.socketsink import SocketSink
+from fastasgi.sinks.tlssink import TLSSink
 from fastasgi.system.environment import load_environment
 from fastasgi.system.identity import available_processors, check_process_settings
 from fastasgi.system.sockets import Bind, SocketFile, bind_all, describe, parse_bind, systemd_sockets
@@ -51,7 +51,7 @@ LoopFactoryType = Literal["auto", "uvloop", "asyncio", "none", "zuvloop"]
 InterfaceType = Literal["auto", "asgi3", "asgi2", "wsgi"]
 INTERFACES: list[InterfaceType] = list(get_args(InterfaceType))
 # uvicorn's mappings from these values to classes. Programs use their keys.
-_PROTOCOL = "fastasgi.sinks.socketsink:ServerProtocol"
+_PROTOCOL = "fastasgi.sinks.socketsink:SocketSink"
 HTTP_PROTOCOLS: dict[str, str] = dict.fromkeys(get_args(HTTPProtocolType), _PROTOCOL)
 WS_PROTOCOLS: dict[str, str | None] = {**dict.fromkeys(get_args(WSProtocolType), _PROTOCOL), "none": None}
 LIFESPAN: dict[str, str] = dict.fromkeys(get_args(LifespanType), "fastasgi.application.lifespan:Lifespan")
@@ -318,7 +318,7 @@ class Config:
         least=0,
     )
     backlog: int = setting(
-        "whole", 2048, _LISTEN, "Number of connections that may wait to be accepted.", least=0
+        "whole", 4096, _LISTEN, "Number of connections that may wait to be accepted.", least=0
     )
     timeout_keep_alive: float = setting(
         "number",
@@ -478,6 +478,16 @@ class Config:
         choices=("allow", "drop", "refuse"),
         default_text="allow; for WSGI drop",
     )
+    limit_connections: int | None = setting(
+        "whole",
+        None,
+        _LIMIT,
+        "Number of connections that a worker has open at the same time, WebSockets and idle ones included. "
+        "At the limit the one that has been idle for longest is closed to let another client in. If none is "
+        "idle, further clients wait.",
+        least=1,
+        is_limit=True,
+    )
     limit_request_line: int = setting(
         "whole",
         16384,
@@ -554,6 +564,15 @@ class Config:
         "Address to listen on instead of host and port: HOST:PORT, [IPV6]:PORT, unix:PATH or fd://NUMBER; "
         "may be repeated.",
         default_text="host and port, or systemd's sockets",
+    )
+    reuse_port: bool = setting(
+        "switch",
+        False,
+        _LISTEN,
+        "Let servers that are started separately, also in containers on the host's network, listen on the "
+        "same TCP port (SO_REUSEPORT): all with this setting and by one user. The system, if it is Linux, "
+        "spreads new connections over them. Those that wait at a server that is blocked or ends are not taken"
+        " by the others. The workers of one server need it not: they share a socket.",
     )
     preload: bool = setting(
         "switch",
@@ -748,6 +767,8 @@ class Config:
             raise ConfigError(f"health_path {self.health_path!r}: give a path that begins with a slash")
         if self.app_dir is not None and not os.path.isdir(self.app_dir or "."):
             raise ConfigError(f"app_dir {os.fspath(self.app_dir)!r} is not a folder: name one that exists")
+        if self.reuse_port and not hasattr(socket, "SO_REUSEPORT"):
+            raise ConfigError("reuse_port: this platform has no SO_REUSEPORT: leave it out")
         for name in ("callback_notify", "ssl_context_factory"):
             if (function := getattr(self, name)) is not None and not callable(function):
                 raise ConfigError(f"{name} {function!r}: give a function")
@@ -880,16 +901,16 @@ class Config:
         return encoded
 
     @property
-    def http_protocol_class(self) -> type[ServerProtocol | TLSProtocol]:
-        """The asyncio protocol of each connection, for its name: only a Server can make one.
+    def http_protocol_class(self) -> type[SocketSink | TLSSink]:
+        """The class of what reads and writes for each connection, for its name: only a Server can make one.
 
         All of HTTP and WebSockets begins there, whatever http and ws say; a class can't be set.
         """
-        return ServerProtocol if self.tls is None else TLSProtocol
+        return SocketSink if self.tls is None else TLSSink
 
     @property
-    def ws_protocol_class(self) -> type[ServerProtocol | TLSProtocol] | None:
-        """The asyncio protocol of each connection; None if WebSockets are not served."""
+    def ws_protocol_class(self) -> type[SocketSink | TLSSink] | None:
+        """The class of what reads and writes for each connection; None if WebSockets are not served."""
         return self.http_protocol_class if self.serves_websockets else None
 
     @property
@@ -921,7 +942,7 @@ class Config:
             if passed:
                 return passed
             binds = [Bind(host=self.host, port=self.port)]
-        sockets, files = bind_all(binds, int(self.uds_permissions), is_shared=self.is_supervised)
+        sockets, files = bind_all(binds, int(self.uds_permissions), reuse_port=self.reuse_port)
         self.socket_files += files
         return sockets
 

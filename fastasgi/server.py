@@ -5,27 +5,27 @@ Must not know: other processes. ``launch`` decides how many there are.
 
 import asyncio
 import contextlib
-import functools
 import logging
 import random
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
 from fastasgi.application.lifespan import Lifespan
 from fastasgi.config import Config
 from fastasgi.core.contracts import WorkerContext
+from fastasgi.core.shares import Shares
 from fastasgi.endpoints.health import HealthCheck
 from fastasgi.errors import STARTUP_FAILURE as STARTUP_FAILURE
 from fastasgi.logging import log_mapping, log_process
 from fastasgi.logs.accessroute import make_access_log
 from fastasgi.serverstate import ServerState as ServerState
 from fastasgi.shutdown import FORCED_PHASE_TIMEOUT_S, LIFESPAN_END_S, Shutdown
-from fastasgi.sinks.socketsink import ServerProtocol
-from fastasgi.sinks.tlssink import TLSProtocol, TLSWorker
+from fastasgi.sinks.acceptor import Acceptor, Listener
+from fastasgi.system.descriptors import make_room
 from fastasgi.system.handlers import SignalHandlers, is_main_thread
 from fastasgi.system.sockets import listen_error
 from fastasgi.system.stalls import StallWatch
@@ -44,9 +44,9 @@ class Server:
     """Serves one application in one event loop.
 
     ``started`` is True once requests are accepted. Setting ``should_exit``, from any thread or task, stops
-    the server gracefully; setting ``force_exit`` too, at once. ``servers`` are the event loop's servers, one
-    a socket, and ``server_state`` tells what is open and runs. It may serve again afterwards; what was set
-    stays set, by a signal too.
+    the server gracefully; setting ``force_exit`` too, at once. ``servers`` are its Listeners, one a socket,
+    like an ``asyncio.Server`` each, and ``server_state`` tells what is open and runs. It may serve again
+    afterwards; what was set stays set, by a signal too.
 
     Subclasses may extend ``startup``, ``shutdown`` and ``capture_signals``, and override the hooks
     ``on_context``, ``on_beat``, ``on_stall``, ``on_max_requests``, ``stop_signals`` and ``handle_exit``.
@@ -61,6 +61,7 @@ class Server:
         self.is_succeeded = (
             False  # another process accepts on the same sockets: no client need notice this one's end
         )
+        self.shares: Shares | None = None  # where other workers see how many connections this one has
         self._is_serving = False
         self._should_exit = False
         self._force_exit = False
@@ -72,12 +73,12 @@ class Server:
     def _reset(self) -> None:
         """Forget an earlier run, but not should_exit and force_exit, which are set from outside."""
         self.started = False
-        self.servers: list[asyncio.Server] = []
+        self.servers: list[Listener] = []
         self.is_draining = False
         self._exit_asked: asyncio.Future[None] | None = None
         self._shutdown: Shutdown | None = None
         self.context: WorkerContext | None = None
-        self._tls_worker: TLSWorker | None = None  # None without TLS
+        self._acceptor: Acceptor | None = None
         self._tick_handle: asyncio.Handle | None = None
         self._stall_watch: StallWatch | None = None
 
@@ -180,6 +181,7 @@ class Server:
         Raises BindError, or SystemExit(3) if the application's start-up fails.
         """
         self._reset()
+        make_room()
         self._loop = asyncio.get_running_loop()
         self._exit_asked, self._shutdown = self._loop.create_future(), Shutdown()
         if self._should_exit:
@@ -195,14 +197,14 @@ class Server:
             self.context = self._make_context()
             self.on_context(self.context)
             self.server_state.follow(self.context)
-            self._tls_worker = None if self.config.tls is None else TLSWorker(self.config.tls)
+            self._acceptor = Acceptor(self.context, self.config.tls)
             for sock in listeners:
-                await self._listen(sock, self.context)
+                self._listen(sock)
             if sockets is None:
                 self.config.log_listening(listeners)
         except BaseException:
             self._stop_listening(listeners)
-            await self._end_of_run.see_through(self._end())
+            await self._end_of_run.see_through(self._end(self._loop.time()))
             raise
         self._tick_soon()
         self._stall_watch = StallWatch(self._loop, self.on_stall)
@@ -251,6 +253,7 @@ class Server:
         )
         context.opener = Opening(context, config)
         context.passes_limits = None if health is None else health.is_asked
+        context.registry.shares = self.shares
         context.registry.max_requests = self._max_requests()
         context.registry.on_max_requests = self.on_max_requests
         return context
@@ -268,26 +271,17 @@ class Server:
     def on_max_requests(self) -> None:
         """Called once limit_max_requests has been reached, in the event loop: stop gracefully."""
         logger.info("Maximum number of requests reached. Terminating process.")
+        if self._acceptor is not None:
+            self._acceptor.rests = True
         self._ask_exit()
 
-    async def _listen(self, sock: socket.socket, context: WorkerContext) -> None:
-        loop = asyncio.get_running_loop()
-        factory: Callable[[], asyncio.BufferedProtocol] = functools.partial(ServerProtocol, context)
-        if self._tls_worker is not None:
-            factory = functools.partial(TLSProtocol, context, self._tls_worker)
+    def _listen(self, sock: socket.socket) -> None:
+        assert self._acceptor is not None
         try:
-            sock.listen(self.config.backlog)  # uvloop would not raise what fails here
+            sock.listen(self.config.backlog)
         except OSError as error:
             raise listen_error(sock, error) from None
-        create: Callable[..., Coroutine[Any, Any, asyncio.Server]] = loop.create_server
-        options: dict[str, Any] = {"sock": sock, "backlog": self.config.backlog, "start_serving": False}
-        if sock.family == getattr(socket, "AF_UNIX", None):
-            create = loop.create_unix_server
-            if sys.version_info >= (3, 13):
-                options["cleanup_socket"] = False  # the file is left to whoever bound the socket
-        server = await create(factory, **options)
-        self.servers.append(server)  # before it accepts, since a cancellation may come meanwhile
-        await server.start_serving()
+        self.servers.append(self._acceptor.listen(sock))
 
     def _tick_soon(self) -> None:
         """Tick in the next turn of the event loop, and from then on in intervals.
@@ -304,9 +298,16 @@ class Server:
         assert self.context is not None
         self._tick_handle = self._loop.call_later(self.context.tick_interval_s, self._tick)
         self.context.tick()
+        if self._acceptor is not None:
+            self._acceptor.tick()
         if self.config.tls is not None:
             self.config.tls.poll(self._loop.time())
         self.on_beat()
+
+    @property
+    def may_be_last(self) -> bool:
+        """Whether nobody may accept on the sockets once this server has stopped."""
+        return not self.is_succeeded
 
     def on_beat(self) -> None:
         """Called in the event loop, at least once a second, from the start until all requests have ended.
@@ -336,28 +337,37 @@ class Server:
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, let running requests end within their times, and stop the application."""
+        assert self._loop is not None
+        if self._acceptor is not None:
+            self._acceptor.rests = False
         await self._drain()
-        # Connections that wait on the sockets are accepted in these turns of the event loop
-        for _ in range(2):
-            await asyncio.sleep(0)
+        began_at = self._loop.time()
+        if self._acceptor is not None and self.may_be_last:
+            await self._end_of_run.accept_last(self._acceptor)
         self._stop_listening(sockets or [])
-        await self._end()
+        await self._end(began_at)
 
-    async def _end(self) -> None:
-        """Let running requests end within their times, and stop the application."""
+    async def _end(self, began_at: float) -> None:
+        """Let running requests end within their times, and stop the application.
+
+        began_at is when the first of these times began, of the event loop's clock.
+        """
         assert self._loop is not None
         end = self._end_of_run
-        lifespan_ends_at = self._loop.time() + self.config.grace_timeout_s + LIFESPAN_END_S
+        grace_s = max(0.0, self.config.grace_timeout_s - (self._loop.time() - began_at))
+        lifespan_ends_at = began_at + self.config.grace_timeout_s + LIFESPAN_END_S
         try:
             if self.context is not None:
                 # With reload a successor waits for us
                 keeps_idle = self.is_succeeded and not self.config.reload
-                await end.end_requests(self.context, self.config.grace_timeout_s, keeps_idle, self._tick_soon)
+                await end.end_requests(self.context, grace_s, keeps_idle, self._tick_soon)
         finally:
             if self._tick_handle is not None:
                 self._tick_handle.cancel()
             if self.context is not None:
                 self.context.finish_logs()
+            if self._acceptor is not None:
+                self._acceptor.close()
             try:
                 await end.stop_lifespan(self.lifespan, lifespan_ends_at)
             finally:
@@ -378,8 +388,8 @@ class Server:
             await asyncio.wait({hurried}, timeout=self.config.timeout_drain)
 
     def _stop_listening(self, sockets: list[socket.socket]) -> None:
-        for server in self.servers:
-            server.close()
+        if self._acceptor is not None:
+            self._acceptor.stop()
         for sock in sockets:
             sock.close()
         for file in self.config.socket_files:

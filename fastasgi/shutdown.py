@@ -1,6 +1,6 @@
 """How a server's run ends: its requests in phases, each with its time, then the application's lifespan.
 
-Knows what is open and the application's lifespan. Must not know: sockets, signals, who asked for the end.
+Knows what is open and the application's lifespan. Must not know: signals, who asked for the end.
 """
 
 import asyncio
@@ -10,9 +10,11 @@ from typing import Any
 
 from fastasgi.application.lifespan import Lifespan
 from fastasgi.core.contracts import WorkerContext
+from fastasgi.sinks.acceptor import Acceptor
 
 logger = logging.getLogger("fastasgi.error")
 
+DEFERRED_S = 0.4  # for the first bytes of the last clients, if many have come: see Acceptor.stop_deferring
 NOTICE_AFTER_S = 0.1  # of waiting for requests before the log says so
 PHASE_TIMEOUT_S = 2.0  # for requests to end once they are disconnected, and once more when they are cancelled
 FORCED_PHASE_TIMEOUT_S = 0.1  # for requests to end in any phase after a second signal
@@ -37,6 +39,19 @@ class Shutdown:
         """Wait for nothing more."""
         if not self.hurried.done():
             self.hurried.set_result(None)
+
+    async def accept_last(self, acceptor: Acceptor) -> None:
+        """Accept all connections that wait, also those of clients whose requests are still on their way.
+
+        It is done in callbacks, since requests begin at once, which asyncio refuses inside a task.
+        """
+        loop = asyncio.get_running_loop()
+        loop.call_soon(acceptor.accept_waiting)
+        await asyncio.sleep(0)
+        if acceptor.stop_deferring():
+            await asyncio.wait({self.hurried}, timeout=DEFERRED_S)
+            loop.call_soon(acceptor.accept_waiting)
+            await asyncio.sleep(0)
 
     async def end_requests(
         self,

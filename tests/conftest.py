@@ -10,10 +10,10 @@ import pytest
 from certificates import Authority, Pair
 from hypothesis import settings
 from serving import ServerProcess, Start
+from watching import watch_sinks
 from wire import Reads
 
 from fastasgi.logs.namesakes import NAMES, part_loggers
-from fastasgi.sinks.socketsink import ServerProtocol
 
 # How long an example takes says how busy the machine is
 settings.register_profile("fastasgi", deadline=None)
@@ -51,14 +51,13 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
     """Watches the reads of servers that start from now on."""
     reads = Reads()
 
-    class WatchedProtocol(ServerProtocol):
-        def buffer_updated(self, n: int) -> None:
-            reads.events.append("read begins")
-            super().buffer_updated(n)
-            reads.events.append("read ends")
+    def watch(event: str, n: int) -> None:
+        if event.startswith("read "):
+            reads.events.append(event)
+        if event == "read ends":
             reads.note(n)
 
-    monkeypatch.setattr("fastasgi.server.ServerProtocol", WatchedProtocol)
+    watch_sinks(monkeypatch, watch)
     return reads
 
 

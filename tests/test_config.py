@@ -333,6 +333,13 @@ def test_the_loop_asked_for_is_made() -> None:
     loop.close()
 
 
+def test_reuse_port_needs_the_platforms_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "SO_REUSEPORT", raising=False)
+    assert not Config(app).reuse_port
+    with pytest.raises(ConfigError, match=r"^reuse_port: this platform has no SO_REUSEPORT: leave it out$"):
+        Config(app, reuse_port=True)
+
+
 def test_uvloop_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvloop", None)
     with pytest.raises(ConfigError, match="pip install uvloop"):

@@ -32,9 +32,9 @@ logging         errors logs
 middleware      trust application logging
 config          errors trust sinks application system settings tls logging middleware
 serverstate     core
-shutdown        core application
+shutdown        core sinks application
 server          errors logs core wires sinks application system endpoints logging config serverstate shutdown
-processes       errors application system settings logging config shutdown server
+processes       errors core application system settings logging config shutdown server
 launch          errors system logging config server processes
 cli             errors settings config processes launch
 supervisors     errors config server processes

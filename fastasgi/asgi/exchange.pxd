@@ -1,7 +1,7 @@
 """One call of the application: its task, its `receive` and `send`, and who waits for what.
 
 `receive` and `send` are plain functions that return awaitables. These cost less than coroutines, and create_task,
-gather and wait_for accept them too. Must not know: protocols, sinks, transports.
+gather and wait_for accept them too. Must not know: protocols, sinks, sockets.
 """
 
 from fastasgi.core.contracts cimport WorkerContext

@@ -1,6 +1,6 @@
 """An exchange of the http.* messages (ASGI HTTP specification 2.5): their order, and what may stand in them.
 
-Knows which fields of a head are not the application's to set. Must not know: sinks, transports, how versions of HTTP
+Knows which fields of a head are not the application's to set. Must not know: sinks, sockets, how versions of HTTP
 differ, how a message is framed, stream identifiers. A wire extends HTTPExchange and fills the hooks at its end.
 """
 

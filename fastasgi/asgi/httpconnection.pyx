@@ -107,8 +107,10 @@ cdef class HTTPConnection(Connection):
             return self.watch_progress()
         self.unsent = 0
         if exchange is None:
+            self.note_wait()
             self.set_deadline(self.worker.limits.timeout_keep_alive)
-        elif body_is_due and not (self.paused or exchange.expects_continue or exchange.has_begun()):
+            return self.worker.registry.offer_room()
+        if body_is_due and not (self.paused or exchange.expects_continue or exchange.has_begun()):
             self.set_deadline(self.worker.limits.timeout_request_body)
         else:
             self.deadline = 0

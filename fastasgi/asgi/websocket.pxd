@@ -1,7 +1,7 @@
 """An exchange of the websocket.* messages (ASGI WebSocket specification 2.5): their order, and what may stand in them.
 
 The exchange is the same on all wires: its handshake belongs to an HTTP exchange, `request`, and a MessageConnection
-carries its messages. Must not know: HTTP versions, transports, frames.
+carries its messages. Must not know: HTTP versions, sockets, frames.
 """
 
 from fastasgi.asgi.exchange cimport Exchange

@@ -2,5 +2,5 @@
 
 Knows the event loop, and that some sinks are secured, requests refused, and WebSockets ended apart from
 requests: that is for workers to decide. Must not know: how HTTP, WebSockets or TLS work, the application's
-messages, the kind of transport.
+messages, where a sink's bytes go.
 """

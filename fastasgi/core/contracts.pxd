@@ -2,7 +2,7 @@
 
 A WorkerContext has what all connections of one worker share. A ByteSink carries ordered bytes to one peer. A Connection
 speaks one wire on one sink, and an Opener decides which wire that is. Must not know: how HTTP, WebSockets or TLS work,
-the kind of transport.
+where a sink's bytes go.
 """
 
 from fastasgi.codecs.heads cimport DefaultFields
@@ -93,8 +93,8 @@ cdef enum:                              # of ByteSink.ending
 cdef class ByteSink:
     """Ordered bytes to one peer. What one event produces is collected here and leaves in one write.
 
-    A write calls Python code of the event loop, in which the collector may run, and so a finalizer that sends to the
-    same peer. So a block is no longer `out` when it is written, and what is put meanwhile waits for the end of the
+    A write may run Python code, such as the ssl module's or a finalizer that the collector runs, and that may send to
+    the same peer. So a block is no longer `out` when it is written, and what is put meanwhile waits for the end of the
     write.
     """
 
@@ -109,7 +109,7 @@ cdef class ByteSink:
         bint blocked                    # the peer reads too slowly: whoever sends should wait for writable()
         bint closing                    # nothing more is accepted
         int ending                      # the end that is to follow the write under way
-        dict proxied_info               # what extra_info() says by a PROXY header, instead of the transport; or None
+        dict proxied_info               # what extra_info() says by a PROXY header, instead of the socket; or None
         bint hides_client               # the peer is a proxy, which does not say for whom it has connected
 
     cdef char* reserve(self, Py_ssize_t n) except NULL   # room for n bytes; commit() says how far it was used
@@ -130,7 +130,7 @@ cdef class ByteSink:
             self.ending = ending
         return self.writing
 
-    # --- What a kind of transport does ---
+    # --- What a kind of sink does ---
 
     cdef int write(self, const char* p, Py_ssize_t n) except -1  # copies what it can't write at once; n > 0
     cdef int writelines(self, list parts) except -1      # parts: bytes objects
@@ -145,7 +145,8 @@ cdef class ByteSink:
     # Bytes written that the peer's system has not acknowledged, and 1 if an end has still to follow a write; 0 once the
     # kernel has all. It changes as the peer reads.
     cdef Py_ssize_t unsent(self) except -1
-    # What asyncio.BaseTransport.get_extra_info says; for "tls" a dict for the scope's extensions, or None
+    # "peername" and "sockname": as asyncio.BaseTransport.get_extra_info() says them. "tls": a dict for the scope's
+    # extensions. None if it has no such thing
     cdef object extra_info(self, str name)
     cdef int carry(self, Connection connection) except -1       # this connection has the sink's events from now on
     # Begins TLS, if this sink has it: returns who has the sink until Opener.open_wire() is called for it. None if not
@@ -172,6 +173,8 @@ cdef class Connection:
         WorkerContext worker
         ByteSink sink                   # None once the connection is lost, or another one has the sink
         double deadline                 # the worker.now at which expire() is due, seconds; 0 if there is none
+        double waits_since              # the worker.now since when the next request, or its rest, is waited for
+        long long wait_number           # counts these waits of all connections: the lower, the longer
         Py_ssize_t unsent               # the sink's unsent() when the peer was last found to have read something
         Py_ssize_t direct_bytes         # body bytes that the next read may put into an object of their own
         bint watches_peer               # nothing is read, but the tick is to notice that the peer leaves
@@ -191,7 +194,7 @@ cdef class Connection:
     cdef int leave_sink(self) except -1
     # Gets what the connection before has left: its deadline, which counts if it is sooner (0: none), and n bytes
     cdef int inherit(self, double deadline, char* p, Py_ssize_t n) except -1
-    cdef int lost(self) except -1               # to be called when the transport is gone
+    cdef int lost(self) except -1               # to be called when the socket is closed
 
     # --- Bytes in ---
 
@@ -215,6 +218,9 @@ cdef class Connection:
     # The peer sends nothing more. Returns 1 if the connection goes on sending
     cdef int eof(self) except -1
     cdef int watch(self) except -1              # called at each tick if watches_peer is set
+    # Whether only the next request is waited for, so that the sink may be ended to make room for others. A peer whose
+    # first one, or the rest of one, may be on its way has some time: otherwise nobody is served where many come at once
+    cdef bint gives_way(self) noexcept
     cdef int on_lost(self) except -1            # the last part of lost(); the sink is None already
     cdef int stalled(self) except -1            # the sink is blocked
     cdef int writable(self) except -1           # the sink is no longer blocked
@@ -225,6 +231,11 @@ cdef class Connection:
 
     # --- Time ---
 
+    # To be called when nothing but the next request is waited for
+    cdef inline void note_wait(self) noexcept:
+        self.waits_since = self.worker.now
+        self.worker.registry.wait_count += 1
+        self.wait_number = self.worker.registry.wait_count
     cdef inline bint is_due(self) noexcept:     # whether the tick has to look at this connection
         return self.watches_peer or 0 < self.deadline <= self.worker.now
     cdef inline void set_deadline(self, double timeout_s) noexcept:
@@ -232,6 +243,8 @@ cdef class Connection:
         self.deadline = 0 if timeout_s <= 0 else self.worker.now + timeout_s + self.worker.tick_interval_s
     # Gives the first request on this connection little time, since the worker drains. Whether it had more before
     cdef bint expect_first_request(self) noexcept
+    # Whether a peer has been waited for so long, for its first request or the rest of one, that others go first
+    cdef bint is_slow(self) noexcept
     cdef void expect_close(self) noexcept       # all is said: gives the peer LINGER_S to close
     # Whether a slow peer has read something since this was last asked, and so has its time again. unsent: the sink's
     cdef inline bint has_taken(self, Py_ssize_t unsent) noexcept:

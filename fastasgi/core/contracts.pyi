@@ -79,4 +79,4 @@ class WorkerContext:
         """Shutdown, third phase: cancel the task of every application call that runs."""
 
     def abort(self) -> None:
-        """Shutdown, last phase: close every transport without waiting for its peer."""
+        """Shutdown, last phase: close every sink without waiting for its peer."""

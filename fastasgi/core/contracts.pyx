@@ -23,6 +23,7 @@ from fastasgi.logs.accesslog cimport AccessLog
 
 cdef double DRAINING_TICK_S = 0.05      # between looks at deadlines while connections are to end
 cdef double FIRST_REQUEST_S = 0.4       # how long a draining connection waits for the request it was made for
+cdef double SLOW_S = 1.0                # for a new peer to ask for something, before it has to make room for others
 cdef double LINGER_S = 2.0              # for a peer to close its connection when all is said
 cdef double SPREAD_S = 2.0              # the time in which many WebSockets are ended, one after the other
 
@@ -81,6 +82,9 @@ cdef class WorkerContext:
         finally:
             self.leave(was)
         self.memory.drop_blocks()
+        self.registry.offer_room()          # the rest of a head may have been waited for too long by now
+        if self.registry.shares is not None:
+            self.registry.shares.beat()
         if is_new_second:
             self.logger.count_refusals()
         if self.access is not None:
@@ -124,7 +128,7 @@ cdef class WorkerContext:
             exchange.cancel()
 
     def abort(self) -> None:
-        """Shutdown, last phase: close every transport without waiting for its peer."""
+        """Shutdown, last phase: close every sink without waiting for its peer."""
         cdef Connection connection
         for connection in list(self.registry.connections):
             if connection.sink is not None:
@@ -268,7 +272,7 @@ cdef class ByteSink:
         if self.out_length:
             return self.flush()
         if self.ending:
-            # This may be inside resume_writing(), in which asyncio's transports don't bear a close()
+            # Whoever has put bytes need not expect that the connection ends inside its call
             self.worker.loop.call_soon(self.end_soon, context=PyContext_Copy(self.worker.context))
         return 0
 
@@ -351,8 +355,10 @@ cdef class Connection:
     cdef int begin_on(self, WorkerContext worker, ByteSink sink, double timeout_s) except -1:
         self.worker = worker
         self.sink = sink
+        self.note_wait()
         self.set_deadline(timeout_s)
         worker.registry.connections.add(self)
+        worker.registry.tell_others()
         sink.carry(self)
         return self.drain_and_close(0) if worker.draining else 0
 
@@ -372,6 +378,8 @@ cdef class Connection:
         self.leave_sink()
         self.drop_held()
         self.on_lost()
+        self.worker.registry.tell_others()
+        self.worker.registry.offer_room()
         return self.worker.registry.check_idle()
 
     # --- Bytes in ---
@@ -455,6 +463,9 @@ cdef class Connection:
     cdef int watch(self) except -1:
         return 0
 
+    cdef bint gives_way(self) noexcept:
+        return False
+
     cdef int on_lost(self) except -1:
         return 0
 
@@ -479,6 +490,9 @@ cdef class Connection:
             return False
         self.set_deadline(patience_s)
         return True
+
+    cdef bint is_slow(self) noexcept:
+        return self.worker.now - self.waits_since > SLOW_S
 
     cdef void expect_close(self) noexcept:
         self.set_deadline(LINGER_S)

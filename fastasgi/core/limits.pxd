@@ -13,6 +13,7 @@ cdef class Limits:
         # Bytes or numbers
         Py_ssize_t limit_request_body           # 0: no limit, as in all of these
         Py_ssize_t limit_concurrency
+        Py_ssize_t limit_connections
         Py_ssize_t ws_max_size
         Py_ssize_t ws_max_queue
         # Seconds

@@ -18,7 +18,7 @@ cdef enum:
 
 
 cdef class ReadBuffer:
-    """READ_SIZE bytes that the event loop reads into, by the buffer protocol, and `receive` understands in place.
+    """READ_SIZE bytes that the kernel reads into, and `receive` understands in place.
 
     All connections use them in turn. If an application turns the event loop inside `receive`, that turn finds the
     buffer lent, and gets another one: so bytes of one client are never overwritten by those of another.

@@ -1,6 +1,5 @@
 """See memory.pxd for the contracts."""
 
-from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.object cimport PyObject
@@ -40,12 +39,6 @@ cdef class ReadBuffer:
 
     def __dealloc__(self):
         PyMem_RawFree(self.scratch)
-
-    def __len__(self):
-        return READ_SIZE
-
-    def __getbuffer__(self, Py_buffer* view, int flags):
-        PyBuffer_FillInfo(view, self, self.p, READ_SIZE, 0, flags)
 
 
 cdef ReadBuffer unlent(ReadBuffer buffer):

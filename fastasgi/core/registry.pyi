@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from fastasgi.core.shares import Shares
+
 class Registry:
     """The open connections and running application calls of one worker."""
 
@@ -24,6 +26,9 @@ class Registry:
 
     on_max_requests: Callable[[], object] | None
     """Called once, when `max_requests` requests have begun."""
+
+    shares: Shares | None
+    """Where other workers read how many connections are open."""
 
     def open_connections(self) -> set[Any]:
         """A copy of the set of open connections."""

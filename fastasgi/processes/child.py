@@ -27,7 +27,9 @@ from fastasgi.errors import FAILURE, STARTUP_FAILURE, FastasgiError
 from fastasgi.logging import reopen_log_files
 from fastasgi.processes import messages
 from fastasgi.processes.failures import ended_by_exit, exit_with, owned_process
+from fastasgi.processes.rows import Row
 from fastasgi.server import Server
+from fastasgi.system.descriptors import make_room
 from fastasgi.system.handlers import SignalHandlers
 from fastasgi.system.identity import apply_process_settings
 from fastasgi.system.orphan import end_orphan
@@ -43,8 +45,9 @@ ORPHAN_LIFE_S = 4  # the most that a worker outlives its supervisor
 class SupervisedServer(Server):
     """A Server that tells its supervisor how it fares. ``handle_signals`` has set its handlers before."""
 
-    def __init__(self, config: Config, control: socket.socket) -> None:
+    def __init__(self, config: Config, control: socket.socket, row: Row | None) -> None:
         super().__init__(config)
+        self.shares = None if row is None else row.shares()
         self._control = control
         self._is_retiring = False
         self._start_watch = StartWatch(STALL_S, self._on_slow_start)
@@ -142,12 +145,14 @@ def handle_signals() -> SignalHandlers:
 def serve(
     config: Config,
     slot: int,
+    row: Row | None,
     sockets: list[socket.socket],
     control: socket.socket,
     handlers: SignalHandlers,
 ) -> None:
     """Serve until told to stop; the exit code is SystemExit's, or 0. handlers are of ``handle_signals``."""
-    server = SupervisedServer(config, control)
+    make_room()
+    server = SupervisedServer(config, control, row)
     threading.Thread(target=server.watch, name="fastasgi-supervisor-watch", daemon=True).start()
     try:
         apply_process_settings(config, slot)
@@ -212,7 +217,9 @@ def main() -> None:
         config = Config.with_tls_files(order["tls_files"], **pickle.loads(order["settings"]))
     except FastasgiError as error:
         exit_with(error)
-    serve(config, order["slot"], [inherited_socket(fd) for fd in order["sockets"]], control, handlers)
+    row = None if order["row"] is None else Row.inherited(*order["row"])
+    sockets = [inherited_socket(fd) for fd in order["sockets"]]
+    serve(config, order["slot"], row, sockets, control, handlers)
 
 
 if __name__ == "__main__":

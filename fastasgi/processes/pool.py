@@ -9,16 +9,15 @@ import logging
 import math
 import selectors
 import signal
-import socket
 import time
 from collections.abc import Callable
 
 from fastasgi.config import Config
 from fastasgi.errors import STARTUP_FAILURE
 from fastasgi.processes.failures import exit_code_for
-from fastasgi.processes.listeners import Listeners
 from fastasgi.processes.longstarts import NOWHERE, tell_of_start
 from fastasgi.processes.messages import HURRY, READY, RETIRE, SUCCEEDED
+from fastasgi.processes.rows import Row, Rows
 from fastasgi.processes.slot import Slot
 from fastasgi.processes.states import State
 from fastasgi.processes.workerlimits import FORCED_EXIT_S, exit_time_s, hang, is_too_old_or_large
@@ -27,17 +26,16 @@ from fastasgi.processes.workerprocess import WorkerProcess, describe_exit
 logger = logging.getLogger("fastasgi.error")
 
 START_ALONE_S = 2.0  # that the first worker has before the others start: most failures are then told once
-HANDSHAKE_S = 1.0  # for TCP handshakes to end on a socket that gets no new ones, and for its queue to empty
 STACKS_S = 0.5  # for a worker that hangs to write its stacks
 
 
 class WorkerPool:
     """The slots of all workers, and their processes.
 
-    start starts the process of a slot, given its number and its sockets; it raises OSError if the system
-    can't start one. The selector's keys hold what to call when a process has said something. on_started is
-    called once, when all slots have had a worker that serves; on_renewal_failed when the successor of a
-    worker has not started.
+    start starts the process of a slot, given the slot's number and a row of its own; it raises OSError if the
+    system can't start one. The selector's keys hold what to call when a process has said something.
+    on_started is called once, when all slots have had a worker that serves; on_renewal_failed when the
+    successor of a worker has not started.
 
     config is that of the processes that are started from now on; whoever reloads it replaces it here.
     """
@@ -45,20 +43,19 @@ class WorkerPool:
     def __init__(
         self,
         config: Config,
-        listeners: Listeners,
+        rows: Rows,
         selector: selectors.BaseSelector,
-        start: Callable[[int, list[socket.socket]], WorkerProcess],
+        start: Callable[[int, Row | None], WorkerProcess],
         on_started: Callable[[], None],
         on_renewal_failed: Callable[[], None],
     ) -> None:
         self.config = config
-        self._listeners = listeners
+        self._rows = rows
         self._selector = selector
         self._start_process = start
         self._on_started = on_started
         self._on_renewal_failed = on_renewal_failed
         self.slots: list[Slot] = []
-        self._removed: list[tuple[float, Slot]] = []  # slots that get no new connections, each until when
         self._leaving: list[WorkerProcess] = []  # processes of no slot, which have not ended yet
         self._generation = 0  # that of the newest code
         self._has_served = False  # a worker has been ready once
@@ -69,13 +66,10 @@ class WorkerPool:
 
     def processes(self) -> list[WorkerProcess]:
         """All processes that have not ended."""
-        return [process for slot in self._all_slots() for process in slot.processes()] + self._leaving
-
-    def _all_slots(self) -> list[Slot]:
-        return self.slots + [slot for _, slot in self._removed]
+        return [process for slot in self.slots for process in slot.processes()] + self._leaving
 
     def _slot_of(self, process: WorkerProcess) -> Slot | None:
-        return next((slot for slot in self._all_slots() if process in slot.processes()), None)
+        return next((slot for slot in self.slots if process in slot.processes()), None)
 
     @property
     def has_failed(self) -> bool:
@@ -96,8 +90,7 @@ class WorkerPool:
 
     def due_times(self, now: float) -> list[float]:
         """When something is due, even if nothing happens until then."""
-        due = [at for at, _ in self._removed]
-        due += [slot.start_at for slot in self.slots if not slot.processes()]
+        due = [slot.start_at for slot in self.slots if not slot.processes()]
         due += [now + START_ALONE_S / 20] if not self._has_served else []
         due += [process.kill_at for process in self.processes() if process.kill_at is not None]
         return due
@@ -105,47 +98,12 @@ class WorkerPool:
     # --- How many there are to be ---
 
     def resize(self, count: int) -> None:
-        """Have `count` slots. Those too many get no new connections, and their workers end a while later.
-
-        Raises BindError, with no slot changed.
-        """
-        for index in range(len(self.slots), count):
-            self._listeners.of_slot(index)
-        at = time.monotonic() + HANDSHAKE_S
+        """Have `count` slots. The workers of those too many are let go."""
         while len(self.slots) > count:
-            self._removed.append((at, self.slots.pop()))
+            for process in self.slots.pop().dismiss():
+                self._let_go(process)
         while len(self.slots) < count:
-            again = [entry for entry in self._removed if entry[1].index == len(self.slots)]
-            if again:
-                self._removed.remove(again[0])
-            self.slots.append(again[0][1] if again else Slot(len(self.slots)))
-
-    def end_removed(self, now: float) -> None:
-        """Let the workers go of slots that have been removed for HANDSHAKE_S."""
-        for entry in list(self._removed):
-            at, slot = entry
-            if now >= at:
-                self._removed.remove(entry)
-                for process in slot.dismiss():
-                    self._let_go(process)
-
-    def release_sockets(self) -> None:
-        """Close the sockets of slots that are gone.
-
-        A socket that a process still accepts on is not to be closed, nor to be made anew beside it.
-        """
-        used = [*(slot.index for _, slot in self._removed), *(process.slot for process in self._leaving)]
-        self._listeners.release(max(len(self.slots), *(index + 1 for index in used), 1))
-
-    def steer(self) -> None:
-        """Let new connections go to the slots in which a worker serves.
-
-        If none does, they wait at any slot, but before the first worker has been ready at the first slot,
-        whose worker is started first.
-        """
-        serving = [slot.index for slot in self.slots if slot.serving is not None]
-        waiting = [slot.index for slot in self.slots] if self._has_served else [0]
-        self._listeners.steer(serving or waiting)
+            self.slots.append(Slot(len(self.slots)))
 
     # --- Starts ---
 
@@ -174,7 +132,7 @@ class WorkerPool:
 
     def renew(self, now: float) -> None:
         """Start the successor of one worker that is to have one, unless another successor is starting."""
-        if not any(slot.starting is not None and slot.starting.is_successor for slot in self._all_slots()):
+        if not any(slot.starting is not None and slot.starting.is_successor for slot in self.slots):
             outdated = (slot for slot in self.slots if slot.is_outdated(self._generation, now))
             slot = next(outdated, None)
             if slot is not None:
@@ -182,14 +140,16 @@ class WorkerPool:
 
     def _start(self, slot: Slot) -> None:
         slot.started_at = time.monotonic()
-        sockets = self._listeners.of_slot(slot.index)
         is_successor = slot.serving is not None
+        row = self._rows.take()
         try:
-            process = self._start_process(slot.index, sockets)
+            process = self._start_process(slot.index, row)
         except OSError as error:
+            self._rows.give_back(row)
             logger.error("A worker can't be started: %s", error)
             self._start_failed(slot, slot.started_at, is_successor)
             return
+        process.row = row
         process.generation = self._generation
         process.is_successor = is_successor
         slot.starting = process
@@ -252,7 +212,7 @@ class WorkerPool:
     # --- Ends ---
 
     def let_go_all(self, message: bytes = SUCCEEDED, drain_s: float = 0.0) -> None:
-        """Tell the workers of all slots, also of removed ones, to end. They drain for drain_s first."""
+        """Tell the workers of all slots to end. They drain for drain_s first."""
         for process in self._dismiss_all():
             self._let_go(process, message, drain_s)
 
@@ -274,7 +234,7 @@ class WorkerPool:
             process.kill_at = min(process.kill_at or math.inf, time.monotonic() + FORCED_EXIT_S)
 
     def _dismiss_all(self) -> list[WorkerProcess]:
-        return [process for slot in self._all_slots() for process in slot.dismiss()]
+        return [process for slot in self.slots for process in slot.dismiss()]
 
     def _let_go(self, process: WorkerProcess, message: bytes = SUCCEEDED, drain_s: float = 0.0) -> None:
         """Have a process end that its slot has dismissed."""
@@ -301,6 +261,7 @@ class WorkerPool:
 
     def _ended(self, process: WorkerProcess, code: int) -> None:
         now = time.monotonic()
+        self._rows.give_back(process.row)
         slot = self._slot_of(process)
         if slot is None:
             self._leaving.remove(process)
@@ -328,7 +289,7 @@ class WorkerPool:
 
     def judge(self, now: float) -> None:
         """Replace workers that hang, log long starts, and kill those that have had their time to end."""
-        for slot in self._all_slots():
+        for slot in self.slots:
             for process in slot.processes():
                 if process.state is State.STARTING:
                     tell_of_start(process, now)

@@ -1,7 +1,8 @@
 """One supervisor takes another's place: this program, started anew with the same listening sockets (SIGUSR2).
 
 The two are joined by a socket pair. The new supervisor sends one byte once all its workers are ready, and
-takes over; the old one then lets its workers end. Either learns of the other's end by the end of its stream.
+takes over; the old one then lets its workers end. If the new one fails, the end of the stream tells the old
+one.
 
 Knows processes, sockets and the environment. Must not know: workers.
 """
@@ -80,10 +81,9 @@ class Replacement:
 
 
 class Predecessor:
-    """The supervisor that has started this one to take its place. ``link`` is readable once it has ended."""
+    """The supervisor that has started this one to take its place, and is in charge until then."""
 
     def __init__(self, inherited: dict[str, Any]) -> None:
-        self.is_in_charge = True  # until this supervisor takes over
         self.link = inherited_socket(inherited["fd"])
         for number in inherited["ignored"]:
             signal.signal(number, signal.SIG_IGN)  # as the predecessor did before it handled them
@@ -98,11 +98,11 @@ class Predecessor:
             return None
         return cls(inherited)
 
-    def listeners(self, backlog: int) -> Listeners:
+    def listeners(self) -> Listeners:
         """The listening sockets that it shares with this supervisor."""
-        return Listeners.adopt(self._listeners, backlog)
+        return Listeners.adopt(self._listeners)
 
     def take_over(self) -> None:
         """Tell it that this supervisor is in charge now. Raises OSError if it has died meanwhile."""
-        self.is_in_charge = False
-        self.link.send(b"r")
+        with self.link:
+            self.link.send(b"r")

@@ -1,4 +1,4 @@
-"""The place of one worker, which keeps its listening sockets while processes come and go."""
+"""The place of one worker, in which processes come and go."""
 
 from fastasgi.processes.states import State
 from fastasgi.processes.workerprocess import WorkerProcess

@@ -21,6 +21,7 @@ from fastasgi.config import Config
 from fastasgi.errors import AppImportError, ConfigError
 from fastasgi.processes import child
 from fastasgi.processes.messages import HELD_SIGNALS
+from fastasgi.processes.rows import Row
 from fastasgi.processes.workerprocess import WorkerProcess
 from fastasgi.settings.declaration import init_values
 
@@ -28,6 +29,7 @@ from fastasgi.settings.declaration import init_values
 def spawn_worker(
     config: Config,
     slot: int,
+    row: Row | None,
     sockets: list[socket.socket],
     environ: dict[str, str],
     cwd: str,
@@ -35,9 +37,10 @@ def spawn_worker(
 ) -> WorkerProcess:
     """Start a worker in a fresh interpreter, which imports the application itself.
 
-    slot is the number of its slot, environ its environment and cwd its working folder. It ignores the
-    signals in ignored, as this process did before it handled them. Raises ConfigError or AppImportError if
-    the settings can't be passed to another process, and OSError if the system can't start one.
+    slot is the number of its slot, row a row of its own, environ its environment and cwd its working folder.
+    It ignores the signals in ignored, as this process did before it handled them. Raises ConfigError or
+    AppImportError if the settings can't be passed to another process, and OSError if the system can't start
+    one.
     """
     fds = [sock.fileno() for sock in sockets]
     settings = _pickled(init_values(config))
@@ -49,17 +52,19 @@ def spawn_worker(
         "tls_files": None if config.tls is None else config.tls.files,
         "slot": slot,
         "sockets": fds,
+        "row": None if row is None else (row.descriptor, row.number),
         "sys_path": sys.path,
         "argv": sys.argv,
     }
     data = pickle.dumps(order)
+    inherited = fds if row is None else [*fds, row.descriptor]
     ours, theirs = socket.socketpair()
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     try:
         with theirs, _held_signals():
             popen = subprocess.Popen(
                 [sys.executable, *flags, "-m", child.__name__, *map(str, (theirs.fileno(), *ignored))],
-                pass_fds=[theirs.fileno(), *fds],
+                pass_fds=[theirs.fileno(), *inherited],
                 env=environ,
                 cwd=cwd,
             )
@@ -92,12 +97,12 @@ def _main_source() -> MainSource:
 
 
 def fork_worker(
-    config: Config, slot: int, sockets: list[socket.socket], forget: Callable[[], None]
+    config: Config, slot: int, row: Row | None, sockets: list[socket.socket], forget: Callable[[], None]
 ) -> WorkerProcess:
     """Start a worker as a copy of this process, which has loaded the application.
 
-    slot is the number of its slot. The copy calls forget first, which closes what belongs to this process
-    alone. Raises OSError if the system can't make the copy.
+    slot is the number of its slot, row a row of its own. The copy calls forget first, which closes what
+    belongs to this process alone. Raises OSError if the system can't make the copy.
     """
     ours, theirs = socket.socketpair()
     for stream in (sys.stdout, sys.stderr):
@@ -110,7 +115,7 @@ def fork_worker(
                 ours.close()
                 forget()
                 _disown_children()
-                _end_with(lambda: child.serve(config, slot, sockets, theirs, child.handle_signals()))
+                _end_with(lambda: child.serve(config, slot, row, sockets, theirs, child.handle_signals()))
     except OSError:
         ours.close()
         raise

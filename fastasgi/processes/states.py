@@ -45,7 +45,6 @@ The supervisor is in one of three phases, of which STOPPING is the last. What el
     fact                              RUNNING              WITHDRAWN            STOPPING
     the number of workers             is kept              none has a slot      none has a slot
     a predecessor in charge (10)      until all are READY  it stays in charge   it stays in charge
-    a predecessor that drains         sockets stay open    sockets stay open    -
     a replacement that starts (10)    may take over        may take over        is ended
     a replacement that has succeeded  -                    -                    goes on alone
     a reload under way                renews the slots     waits for RUNNING    is forgotten

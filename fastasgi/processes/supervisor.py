@@ -22,6 +22,7 @@ from fastasgi.processes.pool import WorkerPool
 from fastasgi.processes.preload import preload
 from fastasgi.processes.reload import ChangeWatch
 from fastasgi.processes.replacement import OWN_VARIABLES, Predecessor, Replacement
+from fastasgi.processes.rows import Row, Rows
 from fastasgi.processes.signalqueue import SignalQueue
 from fastasgi.processes.startmethods import fork_worker, spawn_worker
 from fastasgi.processes.states import Phase
@@ -36,7 +37,8 @@ logger = logging.getLogger("fastasgi.error")
 POLL_S = 1.0  # between looks at what tells nothing by itself: memory, age
 
 KEPT_SETTINGS = (  # those that a reload can't change
-    "bind", "host", "port", "uds", "uds_permissions", "fd", "backlog", "pid_file", "preload", "reload",
+    "bind", "host", "port", "uds", "uds_permissions", "fd", "reuse_port", "backlog", "pid_file",
+    "preload", "reload",
 )  # fmt: skip
 
 
@@ -61,18 +63,19 @@ class Supervisor:
         self.environ = {name: value for name, value in environ.items() if name not in OWN_VARIABLES}
         self.secrets = secrets
         self.cwd = _working_folder()
-        self.predecessor = Predecessor.from_environment()  # until it has ended
+        self.predecessor = Predecessor.from_environment()  # until this one has taken over
         if self.predecessor is not None:
-            self.listeners = self.predecessor.listeners(config.backlog)
+            self.listeners = self.predecessor.listeners()
         else:
             self.listeners = Listeners.bind(config, sockets)
         self.has_bound = sockets is None  # otherwise whoever has bound the sockets has told where
         self.selector = selectors.DefaultSelector()  # its keys hold what to call when they are ready
         self.signals = SignalQueue()
         self.notifier = Notifier()
+        self.rows = Rows()
         self.workers = WorkerPool(
             config,
-            self.listeners,
+            self.rows,
             self.selector,
             self._start_worker,
             self._on_started,
@@ -100,12 +103,13 @@ class Supervisor:
     @property
     def is_candidate(self) -> bool:
         """Whether another supervisor is in charge, and this one is to take its place."""
-        return self.predecessor is not None and self.predecessor.is_in_charge
+        return self.predecessor is not None
 
     def run(self) -> int:
         """Serve until told to stop; returns the exit code. Raises a FastasgiError if it can't begin."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._close_listeners)
+            stack.callback(self.rows.close)
             # Before the pid file or a log line tells anybody whom to signal
             stack.enter_context(self.signals.captured(_HANDLERS, self.selector))
             if self.config.pid_file is not None:
@@ -121,7 +125,7 @@ class Supervisor:
                 self.changes = stack.enter_context(ChangeWatch(self.config))
                 self.selector.register(self.changes, selectors.EVENT_READ, self._on_change)
             if self.has_bound:
-                self.config.log_listening(self.listeners.of_slot(0))
+                self.config.log_listening(self.listeners.sockets)
             self.workers.resize(self.config.worker_count)
             self.looked_at = time.monotonic()
             self._fill(self.looked_at)
@@ -147,13 +151,8 @@ class Supervisor:
             self._poll(now)
         self.workers.judge(now)
         if not self.is_stopping:
-            self.workers.end_removed(now)
-            if self.predecessor is None:  # it may still accept on the sockets that it shares
-                self.workers.release_sockets()
             self._fill(now)
             self._renew(now)
-            if not (self.is_candidate or self.is_stopping):
-                self.workers.steer()
 
     def _time_left_s(self) -> float:
         """Seconds until something is due; never more than POLL_S."""
@@ -193,46 +192,43 @@ class Supervisor:
         else:
             self.workers.fill(now)
 
-    def _start_worker(self, slot: int, sockets: list[socket.socket]) -> WorkerProcess:
+    def _start_worker(self, slot: int, row: Row | None) -> WorkerProcess:
+        sockets = self.listeners.sockets
         if self.config.preload:
-            return fork_worker(self.config, slot, sockets, lambda: self._forget(sockets))
-        return spawn_worker(self.config, slot, sockets, self.environ, self.cwd, self.signals.ignored)
+            return fork_worker(self.config, slot, row, sockets, self._forget)
+        return spawn_worker(self.config, slot, row, sockets, self.environ, self.cwd, self.signals.ignored)
 
-    def _forget(self, sockets: list[socket.socket]) -> None:
-        """In a forked worker: close what is the supervisor's, all but these sockets."""
+    def _forget(self) -> None:
+        """In a forked worker: close what is the supervisor's alone."""
         for key in list(self.selector.get_map().values()):
             key.fileobj.close()  # type: ignore[union-attr]
         self.selector.close()
         for other in (self.predecessor, self.replacement):
             if other is not None:
                 other.link.close()
-        self.listeners.keep_only(sockets)
+        self.rows.close()
 
     def _on_started(self) -> None:
         """All workers are ready for the first time."""
-        if self.predecessor is not None and self.predecessor.is_in_charge:
+        if self.predecessor is not None:
             self._take_over(self.predecessor)  # which tells the service manager
         else:
             self.notifier.ready()
 
-    def _try_resize(self, count: int) -> None:
-        try:
-            self.workers.resize(count)
-        except FastasgiError as error:
-            logger.error("There are still %d workers: %s", len(self.workers.slots), error)
-        else:
-            logger.info("%d worker(s) from now on", count)
+    def _resize(self, count: int) -> None:
+        self.workers.resize(count)
+        logger.info("%d worker(s) from now on", count)
 
     def add_worker(self) -> None:
         """SIGTTIN: one more worker."""
         if not self.is_stopping:
             self.phase = Phase.RUNNING
-            self._try_resize(len(self.workers.slots) + 1)
+            self._resize(len(self.workers.slots) + 1)
 
     def remove_worker(self) -> None:
         """SIGTTOU: one worker less, but never none."""
         if not self.is_stopping and len(self.workers.slots) > 1:
-            self._try_resize(len(self.workers.slots) - 1)
+            self._resize(len(self.workers.slots) - 1)
 
     def withdraw(self) -> None:
         """SIGWINCH: end all workers gracefully; connections wait for SIGHUP or SIGTTIN.
@@ -330,7 +326,7 @@ class Supervisor:
         before, self.workers.config = self.config, config
         self.before_reload = self.before_reload or before
         if before.worker_count != config.worker_count > len(self.workers.slots):
-            self._try_resize(config.worker_count)
+            self._resize(config.worker_count)
         self.phase = Phase.RUNNING
         self.workers.outdate()
 
@@ -344,7 +340,7 @@ class Supervisor:
         self.before_reload = None
         # Not earlier: if the new code had failed, workers of the old would have been lost
         if before.worker_count != self.config.worker_count < len(self.workers.slots):
-            self._try_resize(self.config.worker_count)
+            self._resize(self.config.worker_count)
         self.notifier.ready()
         logger.info("Reloaded")
 
@@ -357,7 +353,7 @@ class Supervisor:
         logger.error("Not reloaded, the workers go on as they are")
         failed, self.workers.config, self.before_reload = self.config, before, None
         if failed.worker_count != before.worker_count < len(self.workers.slots):
-            self._try_resize(before.worker_count)
+            self._resize(before.worker_count)
         before.configure_logging()
         self.workers.keep_outdated()
         self.notifier.ready()
@@ -422,12 +418,6 @@ class Supervisor:
             predecessor.take_over()
         except OSError:  # it has died, and the service manager does not know of this supervisor
             self.notifier.ready()
-        self.selector.register(predecessor.link, selectors.EVENT_READ, self._on_predecessor_gone)
-
-    def _on_predecessor_gone(self) -> None:
-        assert self.predecessor is not None
-        self.selector.unregister(self.predecessor.link)
-        self.predecessor.link.close()
         self.predecessor = None
 
 

@@ -8,6 +8,7 @@ import subprocess
 import time
 
 from fastasgi.processes.messages import STANDS
+from fastasgi.processes.rows import Row
 from fastasgi.processes.states import MOVES, State
 
 
@@ -21,6 +22,7 @@ class WorkerProcess:
         self.slot = slot  # the number of the slot for which it was started
         self.control = control
         self.popen = popen  # None if it was forked
+        self.row: Row | None = None  # its own, if it has one, until it has ended
         self.state = State.STARTING
         self.is_successor = False  # it was started to take the place of a worker that serves
         self.generation = 0  # the number of the reload from which it has its code

@@ -1,4 +1,5 @@
-"""Where a connection's bytes come from and go to: an asyncio transport, plain or in TLS records.
+"""Where connections come from, and their bytes: sockets, plain or in TLS records.
 
-Knows transports, sockets, OpenSSL, and what can't be a TLS record. Must not know: what the bytes mean.
+Knows sockets, which of them are ready, OpenSSL, and what can't be a TLS record. Must not know: what the bytes
+mean.
 """

@@ -3,216 +3,339 @@
 import asyncio
 import os
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from fastasgi.core.contracts cimport (
-    END, END_GENTLY, NOT_ENDING, PEER_IS_GONE, PEER_STAYS, ByteSink, Connection, WorkerContext,
+    END, END_GENTLY, NOT_ENDING, PEER_IS_GONE, ByteSink, Connection, WorkerContext,
 )
-from fastasgi.core.memory cimport ReadBuffer
+from fastasgi.core.memory cimport READ_SIZE, ReadBuffer
+from fastasgi.sinks.addresses cimport own_endpoint
+from fastasgi.sinks.poller cimport CALLED, ENDED, READABLE, WRITABLE, Poller
+
+cdef extern from "<sys/uio.h>" nogil:
+    struct iovec:
+        void* iov_base
+        size_t iov_len
+
+cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        SHUT_WR
+    int shutdown(int socket, int how)
+
+cdef extern from "<unistd.h>" nogil:
+    int close(int fd)
 
 cdef extern from "sinks/send.h" nogil:
+    enum:
+        WOULD_BLOCK
+        BROKEN
+    ptrdiff_t receive_now(int socket, char* p, size_t n)
     ptrdiff_t send_now(int socket, const char* p, size_t n)
+    ptrdiff_t send_pieces(int socket, iovec* pieces, int count)
     void reset_on_close(int socket)
     int peer_end(int socket)
+    int has_bytes(int socket)
     int queued(int socket)
 
 cdef enum:
-    SENDFILE_SIZE = 1048576             # bytes of one call of sendfile; other connections have their turn between two
-    UNKNOWN = -2                        # of SocketSink.socket
+    HIGH_WATER = 65536                  # bytes; a sink that holds more is blocked
+    LOW_WATER = 16384                   # bytes; until it holds no more than these
+    SEND_SIZE = 1048576                 # bytes that are sent of one sink before others have their turn, about
+    PIECES_MOST = 64                    # of one call of sendmsg
     NONE = -1
 
 
 cdef class SocketSink(ByteSink):
 
-    def __cinit__(self, WorkerContext worker, *_):    # further arguments are a subclass's
+    def __cinit__(self):
+        self.socket = NONE
+        self.reads = True
+
+    def __dealloc__(self):
+        if self.socket >= 0:
+            close(self.socket)
+
+    cdef int begin(self, WorkerContext worker, Poller poller, int socket, object peername, object sockname) except -1:
         self.worker = worker
-        self.socket = UNKNOWN
-
-    # --- asyncio.BufferedProtocol ---
-
-    def connection_made(self, transport):
-        self.transport = transport
-        self.worker.opener.open_first(self)
-
-    def get_buffer(self, Py_ssize_t sizehint):
-        self.give_back()                # the buffer of a read that brought nothing
-        return self.lend(self.worker.memory.buffer_for(self.connection.direct_bytes))
-
-    cdef ReadBuffer lend(self, ReadBuffer buffer):
-        """Lend a buffer to the event loop. asyncio's may be turned, by a signal handler or a finalizer, before it calls
-        back. uvloop's can't be, and often reads nothing, so that the buffers of its idle connections would add up."""
-        buffer.lent = self.worker.tasks.loop_is_asyncio
-        if buffer.lent:
-            self.reading = buffer
-        return buffer
-
-    def buffer_updated(self, Py_ssize_t n):
-        cdef WorkerContext worker = self.worker
-        # Locals keep both alive: others may get their places meanwhile
-        cdef Connection connection = self.connection
-        cdef ReadBuffer buffer = worker.memory.read_buffer if self.reading is None else self.reading
-        cdef bint was = worker.enter()
-        self.reading = None
-        buffer.lent = True
+        self.poller = poller
+        self.socket = socket
+        self.peername = peername
+        self.stops_short = not isinstance(peername, tuple)
+        self.sockname = sockname
+        worker.opener.open_first(self)
         try:
-            connection.receive(buffer.p, n)
+            if self.socket >= 0 and poller.loop_nests:
+                self.watch()            # whoever turns the loop inside the first read may wait for more
+            if self.socket >= 0:
+                self.read()             # most clients have sent their request by now
+        finally:
+            if self.socket >= 0 and not self.is_watched:
+                self.watch()
+        return 0
+
+    cdef int watch(self) except -1:
+        self.is_watched = True
+        return self.poller.watch(self.socket, self, on_ready, self.watches_writes)
+
+    # --- Events ---
+
+    cdef int on_ready(self, unsigned what) except -1:
+        if self.socket < 0:
+            return 0
+        if what & READABLE:
+            self.readable = True
+            self.has_fin = self.has_fin or (what & ENDED) != 0
+        if what & (WRITABLE | CALLED) and self.pieces is not None:
+            self.send_held()
+            if self.blocked and self.pieces_size <= LOW_WATER and self.socket >= 0:
+                self.resume_writing()
+        elif what & WRITABLE:
+            self.settle_drained()
+        if self.readable and self.reads and self.socket >= 0:
+            self.read()
+        return 0
+
+    cdef int read(self) except -1:
+        cdef WorkerContext worker = self.worker
+        cdef ReadBuffer buffer
+        cdef Py_ssize_t n
+        cdef bint was
+        if self.at_end or self.is_ending:
+            self.readable = False
+            return 0
+        buffer = self.free_buffer()
+        n = receive_now(self.socket, buffer.p, READ_SIZE)
+        # A socket that had less than was asked for is empty, and more is an event; but not if its end was told already
+        self.readable = n == READ_SIZE or (n > 0 and (self.has_fin or (self.stops_short and has_bytes(self.socket))))
+        if n == WOULD_BLOCK:
+            buffer.give_back()
+            return 0
+        if self.readable:
+            # Asked for before the application runs: that may raise SystemExit, or turn the loop and wait for the rest
+            self.poller.call_soon(self, on_ready)
+        was = worker.enter()
+        try:
+            if n > 0:
+                self.take(buffer, n)
+            else:
+                buffer.give_back()
+                if n < 0:
+                    self.lose()
+                else:
+                    self.at_end = True
+                    if not self.take_end():
+                        self.close_when_sent()
+        except Exception as error:
+            worker.logger.log_error("Exception in a connection", error)
+            self.abort()
+        finally:
+            worker.leave(was)
+        return 0
+
+    cdef ReadBuffer free_buffer(self):
+        return self.worker.memory.buffer_for(self.connection.direct_bytes)
+
+    cdef int take(self, ReadBuffer buffer, Py_ssize_t n) except -1:
+        cdef Connection connection = self.connection    # keeps it alive: another may get its place meanwhile
+        try:
+            return connection.receive(buffer.p, n)
         finally:
             buffer.give_back()
-            worker.leave(was)
 
-    def eof_received(self):
-        cdef WorkerContext worker = self.worker
+    cdef bint take_end(self) except -1:
         cdef Connection connection = self.connection
-        self.give_back()
-        cdef bint was = worker.enter()
-        try:
-            return connection.eof() == 1
-        finally:
-            worker.leave(was)
+        return connection.eof() == 1
 
-    def connection_lost(self, exception):
-        cdef WorkerContext worker = self.worker
-        cdef Connection connection = self.connection
+    cdef int lose(self) except -1:
+        cdef int socket = self.socket
         self.closing = True
+        if socket < 0:
+            return 0
+        self.socket = NONE
+        self.pieces = None
+        self.pieces_size = 0
+        self.poller.forget(socket)
+        close(socket)
+        return self.poller.call_soon(self, on_lost)
+
+    cdef int lost(self) except -1:
+        cdef WorkerContext worker = self.worker
+        cdef Connection connection = self.connection
+        cdef bint was
         self.ending = NOT_ENDING
-        self.socket = NONE              # it is closed when this returns, and its number may be given to another
-        self.give_back()
-        self.transport = self.connection = None
+        self.connection = None
         self.settle_drained()
-        cdef bint was = worker.enter()
+        if connection is None:
+            return 0
+        was = worker.enter()
         try:
-            connection.lost()
+            return connection.lost()
         finally:
             worker.leave(was)
-
-    def pause_writing(self):
-        self.blocked = True
-        if self.connection is not None:
-            self.connection.stalled()
-
-    def resume_writing(self):
-        # transport.write() may call this, while a task is current: nobody is resumed in place from here
-        self.blocked = False
-        self.settle_drained()
-        if self.connection is not None:
-            self.connection.writable()
 
     # --- ByteSink ---
 
     cdef int write(self, const char* p, Py_ssize_t n) except -1:
-        """Write past the transport from the second write on, which saves a third of the cost. Finding the descriptor
-        costs about as much as a write, so that a connection with one request is better off without."""
-        cdef Py_ssize_t sent = 0
-        if self.transport_holds:
-            self.transport_holds = self.transport.get_write_buffer_size() > 0
-        if self.has_written and not self.transport_holds:
-            if self.socket == UNKNOWN and self.transport is not None:
-                self.find_socket()
-            if self.socket >= 0:
-                sent = send_now(self.socket, p, n)
-                if sent == n:
-                    return 0
-        self.has_written = True
-        self.transport_holds = True
-        if self.transport is None or self.transport.is_closing():
-            return 0                    # the transport has failed, and asyncio's would log each further write
-        self.transport.write(PyBytes_FromStringAndSize(p + sent, n - sent))
-        return 0
-
-    cdef int find_socket(self) except -1:
-        cdef int descriptor = NONE
-        socket = self.transport.get_extra_info("socket")
-        if socket is not None and self.transport.get_extra_info("sslcontext") is None:
-            descriptor = socket.fileno()
-        if self.socket == UNKNOWN:      # otherwise it has been closed meanwhile
-            self.socket = descriptor
-        return 0
+        cdef Py_ssize_t sent
+        if self.socket < 0 or self.is_ending:
+            return 0
+        if self.pieces is None:
+            sent = send_now(self.socket, p, n)
+            if sent == n:
+                return 0
+            if sent == BROKEN:
+                return self.lose()
+            sent = max(sent, 0)
+            p += sent
+            n -= sent
+            self.pieces = []
+            self.pieces_at = 0
+            self.await_room()
+        self.pieces.append(PyBytes_FromStringAndSize(p, n))
+        self.pieces_size += n
+        return self.look_at_held()
 
     cdef int writelines(self, list parts) except -1:
-        self.transport_holds = True
-        if self.transport.is_closing():
+        cdef bint holds = self.pieces is not None
+        if self.socket < 0 or self.is_ending:
             return 0
-        if not self.worker.tasks.loop_is_asyncio:
-            self.transport.writelines(parts)
-            return 0
-        # asyncio's own writelines() never pauses the protocol on CPython 3.12.0 to 3.12.8 (CVE-2024-12254)
+        if not holds:
+            self.pieces = []
+            self.pieces_at = 0
         for part in parts:
-            self.transport.write(part)
+            if part:
+                self.pieces.append(part)
+                self.pieces_size += len(<bytes>part)
+        if not holds:
+            self.send_held()
+        return self.look_at_held()
+
+    cdef int send_held(self) except -1:
+        cdef iovec[PIECES_MOST] vector
+        cdef Py_ssize_t left = SEND_SIZE
+        cdef Py_ssize_t n
+        cdef int count
+        while self.pieces_size:
+            count = 0
+            for piece in self.pieces:
+                vector[count].iov_base = PyBytes_AS_STRING(piece)
+                vector[count].iov_len = len(<bytes>piece)
+                count += 1
+                if count == PIECES_MOST:
+                    break
+            vector[0].iov_base = <char*>vector[0].iov_base + self.pieces_at
+            vector[0].iov_len -= self.pieces_at
+            n = send_pieces(self.socket, vector, count)
+            if n == BROKEN:
+                return self.lose()
+            if n == WOULD_BLOCK:
+                return self.await_room()
+            self.pieces_size -= n
+            left -= n
+            n += self.pieces_at
+            count = 0
+            while n and n >= len(<bytes>self.pieces[count]):
+                n -= len(<bytes>self.pieces[count])
+                count += 1
+            self.pieces_at = n
+            del self.pieces[:count]
+            if left <= 0 and self.pieces_size:
+                return self.poller.call_soon(self, on_ready)
+        self.pieces = None
+        return self.all_is_sent()
+
+    cdef int await_room(self) except -1:
+        if not self.watches_writes:
+            self.watches_writes = True
+            if self.is_watched:
+                self.poller.watch_writes(self.socket)
         return 0
+
+    cdef int look_at_held(self) except -1:
+        if self.pieces_size > HIGH_WATER and not self.blocked:
+            self.blocked = True
+            if self.connection is not None:
+                self.connection.stalled()
+        return 0
+
+    cdef int resume_writing(self) except -1:
+        # A task may be current: nobody is resumed in place from here
+        self.blocked = False
+        return 0 if self.connection is None else self.connection.writable()
+
+    cdef int all_is_sent(self) except -1:
+        self.settle_drained()
+        if self.is_ending:
+            return self.lose()
+        return self.end_half() if self.ends_half else 0
 
     cdef int end(self) except -1:
         if self.puts_off(END):
             return 0
         self.flush()
-        self.closing = True
-        if self.transport is not None:
-            self.transport.close()
-        return 0
+        return self.close_when_sent()
 
     cdef int end_gently(self) except -1:
         if self.puts_off(END_GENTLY):
             return 0
-        if self.closing or not self.transport.can_write_eof():
+        if self.closing:
             return self.end()
         self.flush()
         self.closing = True
-        try:
-            self.transport.write_eof()
-        except OSError:
-            # asyncio's transport shuts the socket down at once, and the peer may have reset it
-            self.transport.abort()
+        if self.pieces is None:
+            return self.end_half()
+        self.ends_half = True
         return 0
+
+    cdef int end_half(self) except -1:
+        self.ends_half = False
+        if self.socket >= 0 and shutdown(self.socket, SHUT_WR) < 0:
+            return self.abort()         # the peer has reset the connection
+        return 0
+
+    cdef int close_when_sent(self) except -1:
+        self.closing = self.is_ending = True
+        return self.lose() if self.pieces is None else 0
 
     cdef int abort(self) except -1:
-        self.closing = True
         self.ending = NOT_ENDING
-        self.socket = NONE              # the transport may close it at once
-        if self.transport is not None:
-            self.transport.abort()
-        return 0
+        return self.lose()
 
     cdef int reset(self) except -1:
-        if self.transport is not None:
-            if self.socket == UNKNOWN:
-                self.find_socket()
-            if self.socket >= 0:
-                reset_on_close(self.socket)
+        if self.socket >= 0:
+            reset_on_close(self.socket)
         return self.abort()
 
     cdef int peer_state(self) except -1:
-        if self.transport is None:
-            return PEER_IS_GONE
-        if self.socket == UNKNOWN:
-            self.find_socket()
-        return peer_end(self.socket) if self.socket >= 0 else PEER_STAYS
+        return PEER_IS_GONE if self.socket < 0 else peer_end(self.socket)
 
     cdef Py_ssize_t unsent(self) except -1:
-        cdef Py_ssize_t n
-        if self.transport is None:
+        cdef Py_ssize_t n = self.pieces_size
+        if self.socket < 0:
             return 0
-        n = self.transport.get_write_buffer_size()
         if n or self.blocked:
             # The kernel accepts more only when the peer has acknowledged a good part of its megabytes: count these too
-            if self.socket == UNKNOWN:
-                self.find_socket()
-            if self.socket >= 0:
-                n += queued(self.socket)
+            n += queued(self.socket)
         return n + (self.ending != NOT_ENDING)
 
     cdef int pause_reading(self) except -1:
-        if self.transport is not None:
-            self.transport.pause_reading()
+        self.reads = False
         return 0
 
     cdef int resume_reading(self) except -1:
-        if self.transport is not None:
-            self.transport.resume_reading()
-        return 0
+        self.reads = True
+        return self.poller.call_soon(self, on_ready) if self.readable else 0
 
     cdef object extra_info(self, str name):
         if self.proxied_info is not None and name in self.proxied_info:
             return self.proxied_info[name]
-        return self.transport.get_extra_info(name)
+        if name == "peername":
+            return self.peername
+        if name == "sockname":
+            if self.sockname is None:
+                self.sockname = own_endpoint(self.socket)
+            return self.sockname
+        return None
 
     cdef int carry(self, Connection connection) except -1:
         self.connection = connection
@@ -221,76 +344,54 @@ cdef class SocketSink(ByteSink):
     # --- Files ---
 
     async def send_file(self, file, offset, count):
-        """Send bytes of an open file by the kernel's sendfile, and return how many; 0 if the transport can't.
-
-        The transport has to be empty first. It keeps the socket to itself, so a copy of the descriptor is waited on.
-        """
-        self.flush()
-        if count == 0 or self.closing or not hasattr(os, "sendfile"):
-            return 0
-        if self.extra_info("sslcontext") is not None or self.extra_info("socket") is None:
-            return 0
-        await self.drain()
-        if self.closing:
-            return 0
+        """Send bytes of an open file by the kernel's sendfile, and return how many; 0 if it can't send this kind."""
         cdef long long sent = 0
-        socket = os.dup(self.extra_info("socket").fileno())
-        try:
-            while sent < count and not self.closing:
+        self.flush()
+        if count == 0 or not hasattr(os, "sendfile"):
+            return 0
+        while self.pieces is not None and not self.closing:
+            await self.until_writable()
+        while sent < count and not self.closing:
+            try:
+                n = os.sendfile(self.socket, file.fileno(), offset + sent, min(count - sent, SEND_SIZE))
+            except BlockingIOError:
+                self.await_room()
+                self.blocked = True
+                self.connection.stalled()
                 try:
-                    n = os.sendfile(socket, file.fileno(), offset + sent, min(count - sent, SENDFILE_SIZE))
-                except BlockingIOError:
-                    await self.until_writable(socket)
-                except ConnectionError:
-                    self.abort()
-                except OSError:
-                    if sent == 0:
-                        return 0            # sendfile can't send this kind of file
-                    raise
-                else:
-                    if n == 0:
-                        break
-                    sent += n
-                    await asyncio.sleep(0)
-        finally:
-            os.close(socket)
+                    await self.until_writable()
+                finally:
+                    self.resume_writing()
+            except ConnectionError:
+                self.abort()
+            except OSError:
+                if sent == 0:
+                    return 0            # sendfile can't send this kind of file
+                raise
+            else:
+                if n == 0:
+                    break
+                sent += n
+                await asyncio.sleep(0)
         return sent
 
-    async def drain(self):
-        """Wait until the transport has nothing to write, or is lost."""
-        self.transport.set_write_buffer_limits(0)
-        try:
-            while self.transport is not None and self.transport.get_write_buffer_size():
-                self.drained = self.worker.loop.create_future()
-                await self.drained
-        finally:
-            self.drained = None
-            if self.transport is not None:
-                self.transport.set_write_buffer_limits()
-
-    async def until_writable(self, int socket):
-        """Wait until the socket accepts bytes, or is lost."""
-        loop = self.worker.loop
-        self.drained = loop.create_future()
-        loop.add_writer(socket, self.settle_drained)
-        self.pause_writing()
+    async def until_writable(self):
+        """Wait until the kernel takes bytes, and has all that are held, or until the socket is closed."""
+        self.drained = self.worker.loop.create_future()
         try:
             await self.drained
         finally:
-            loop.remove_writer(socket)
-            self.resume_writing()
             self.drained = None
 
-    def settle_drained(self):
-        """End the wait of drain() and until_writable()."""
+    cdef int settle_drained(self) except -1:
         if self.drained is not None and not self.drained.done():
             self.drained.set_result(None)
+        return 0
 
 
-class ServerProtocol(SocketSink, asyncio.BufferedProtocol):
-    """What the event loop makes for each connection: ServerProtocol(worker).
+cdef int on_ready(object owner, unsigned what) except -1:
+    return (<SocketSink>owner).on_ready(what)
 
-    asyncio's own loop tells a buffered protocol by this base class.
-    """
 
-    __slots__ = ()
+cdef int on_lost(object owner, unsigned what) except -1:
+    return (<SocketSink>owner).lost()

@@ -1,4 +1,4 @@
-"""TLS on an asyncio transport, by OpenSSL as the ssl module wraps it: SSLObject between two MemoryBIO.
+"""TLS on a socket, by OpenSSL as the ssl module wraps it: SSLObject between two MemoryBIO.
 
 Must not know: certificates and settings (see tls), what the decrypted bytes mean.
 """
@@ -36,10 +36,10 @@ cdef class TLSHandshake(Connection):
 
 
 cdef class TLSSink(SocketSink):
-    """A sink whose bytes go to the transport in TLS records, and the methods of that transport's protocol.
+    """A sink whose bytes go to the socket in TLS records.
 
     OpenSSL gets records one by one, so that it never has to say that it wants more, and keeps memory for one record
-    only. If the transport accepts no more, plain text waits in `backlog`, and is encrypted when the transport has room.
+    only. If the kernel accepts no more, plain text waits in `backlog`, and is encrypted when there is room.
     """
 
     cdef:

@@ -1,10 +1,7 @@
-"""TLS between an asyncio transport and a connection."""
+"""TLS between a socket and a connection."""
 
-import asyncio
 import ssl
-from typing import Any, Protocol, Self
-
-from fastasgi.core.contracts import WorkerContext
+from typing import Any, Protocol
 
 class Source(Protocol):
     """Where TLS connections get their contexts: fastasgi.tls.contexts.TLS."""
@@ -27,7 +24,5 @@ class TLSWorker:
 
     def __init__(self, source: Source) -> None: ...
 
-class TLSProtocol(asyncio.BufferedProtocol):
-    """What the event loop makes for each connection: `functools.partial(TLSProtocol, worker, tls_worker)`."""
-
-    def __new__(cls, worker: WorkerContext, tls_worker: TLSWorker) -> Self: ...
+class TLSSink:
+    """Reads and writes for a connection, in TLS records."""

@@ -1,6 +1,5 @@
 """See tlssink.pxd for the contracts."""
 
-import asyncio
 import ssl
 from collections import deque
 
@@ -16,7 +15,7 @@ from fastasgi.sinks.socketsink cimport SocketSink
 
 cdef enum:
     MOST_PLAIN = 16384                  # bytes of plain text in a record (RFC 8446 section 5.1)
-    PUMP_SIZE = 262144                  # bytes that are encrypted before the transport is asked whether it accepts more
+    PUMP_SIZE = 262144                  # bytes that are encrypted before one looks whether the kernel accepts more
     CONTROL_LIMIT = 65536               # bytes of OpenSSL's own answers that may wait for a peer which reads nothing
 
 WantRead = ssl.SSLWantReadError
@@ -60,6 +59,9 @@ cdef class TLSHandshake(Connection):
             self.is_draining = True
         return 0
 
+    cdef bint gives_way(self) noexcept:
+        return self.is_slow()
+
     cdef int expire(self) except -1:
         cdef ByteSink sink = self.sink
         if sink is None:
@@ -73,57 +75,40 @@ cdef class TLSHandshake(Connection):
 
 cdef class TLSSink(SocketSink):
 
-    def __cinit__(self, WorkerContext worker, TLSWorker tls_worker):
-        self.tls_worker = tls_worker
-
-    # --- asyncio.BufferedProtocol ---
-
     cdef Connection secure(self):
         cdef TLSHandshake handshake = TLSHandshake.__new__(TLSHandshake)
         self.is_open = True
         handshake.begin_on(self.worker, self, self.worker.limits.ssl_handshake_timeout)
         return handshake
 
-    def get_buffer(self, Py_ssize_t sizehint):
-        self.give_back()                # the buffer of a read that brought nothing
-        self.tls_worker.records = unlent(self.tls_worker.records)
-        return self.lend(self.tls_worker.records)
-
-    def buffer_updated(self, Py_ssize_t n):
-        cdef WorkerContext worker = self.worker
-        cdef ReadBuffer records = self.tls_worker.records if self.reading is None else self.reading
-        cdef bint was = worker.enter()
-        self.reading = None
+    cdef ReadBuffer free_buffer(self):
+        cdef ReadBuffer records = unlent(self.tls_worker.records)
+        self.tls_worker.records = records
         records.lent = True
-        try:
-            self.feed(records.p, n)
-        finally:
-            records.give_back()
-            worker.leave(was)
+        return records
 
-    def eof_received(self):
-        cdef WorkerContext worker = self.worker
-        self.give_back()
-        cdef bint was = worker.enter()
+    cdef int take(self, ReadBuffer buffer, Py_ssize_t n) except -1:
         try:
-            if not self.peer_is_done:
-                self.peer_has_ended()
+            return self.feed(buffer.p, n)
         finally:
-            worker.leave(was)
+            buffer.give_back()
+
+    cdef bint take_end(self) except -1:
+        if not self.peer_is_done:
+            self.peer_has_ended()
         return self.keeps_half or self.backlog is not None
 
-    def connection_lost(self, exception):
+    cdef int lost(self) except -1:
         self.tls = self.incoming = self.outgoing = self.backlog = self.hello = None
         self.backlog_size = 0
-        SocketSink.connection_lost(self, exception)
+        return SocketSink.lost(self)
 
-    def resume_writing(self):
+    cdef int resume_writing(self) except -1:
         self.blocked = False
         if not self.writing:            # otherwise whoever writes goes on
             self.send_records()
             self.after_write()
-        if not self.blocked:
-            SocketSink.resume_writing(self)
+        return 0 if self.blocked else SocketSink.resume_writing(self)
 
     # --- Bytes in ---
 
@@ -385,12 +370,12 @@ cdef class TLSSink(SocketSink):
         return 0
 
     cdef int pump(self) except -1:
-        """Encrypt and write the backlog as long as the transport accepts more."""
+        """Encrypt and write the backlog as long as the kernel accepts more."""
         cdef list parts
         cdef bytes first
         cdef Py_ssize_t n, size
         while self.backlog_size and not self.blocked:
-            if self.transport is None or self.transport.is_closing():
+            if self.socket < 0 or self.is_ending:
                 self.backlog_size = 0
                 break
             parts = []
@@ -450,7 +435,7 @@ cdef class TLSSink(SocketSink):
 
     cdef int say_end(self) except -1:
         """Send close_notify (RFC 8446 section 6.1). The peer's is not waited for."""
-        if self.tls is None or not self.established or self.transport.is_closing():
+        if self.tls is None or not self.established or self.socket < 0 or self.is_ending:
             return 0
         try:
             self.tls.unwrap()
@@ -466,15 +451,8 @@ cdef class TLSSink(SocketSink):
     cdef object extra_info(self, str name):
         if name == "tls":
             return self.tls_worker.source.extension(self.tls)
-        if name == "sslcontext":
-            return self.tls.context
         return SocketSink.extra_info(self, name)
 
-
-class TLSProtocol(TLSSink, asyncio.BufferedProtocol):
-    """What the event loop makes for each connection: TLSProtocol(worker, tls_worker).
-
-    asyncio's own loop tells a buffered protocol by this base class.
-    """
-
-    __slots__ = ()
+    async def send_file(self, file, offset, count):
+        """The kernel can't encrypt: 0."""
+        return 0

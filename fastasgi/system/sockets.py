@@ -55,11 +55,11 @@ def systemd_sockets() -> list[socket.socket]:
     return [adopt_descriptor(3 + i) for i in range(int(count))] if re.fullmatch("[0-9]{1,4}", count) else []
 
 
-def bind_tcp(host: str, port: int, *, is_shared: bool = False) -> list[socket.socket]:
+def bind_tcp(host: str, port: int, *, reuse_port: bool = False) -> list[socket.socket]:
     """Bind every address that host stands for: one, or IPv4 and IPv6. An empty host stands for all addresses.
 
-    Port 0 takes a free port, the same one for each address. A shared socket lets ``another_of`` make more for
-    its address. Raises BindError.
+    Port 0 takes a free port, the same one for each address. With reuse_port others that ask for it too may
+    listen on the same port (SO_REUSEPORT, which the platform must have). Raises BindError.
     """
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -73,7 +73,7 @@ def bind_tcp(host: str, port: int, *, is_shared: bool = False) -> list[socket.so
         for family, address in dict.fromkeys((info[0], info[4]) for info in found):
             taken = sockets[0].getsockname()[1] if sockets else port
             try:
-                sockets.append(_bind_address(family, (address[0], taken, *address[2:]), is_shared))
+                sockets.append(_bind_address(family, (address[0], taken, *address[2:]), reuse_port))
             except OSError as error:
                 # The resolver also names families that this machine has switched off.
                 if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
@@ -84,16 +84,16 @@ def bind_tcp(host: str, port: int, *, is_shared: bool = False) -> list[socket.so
     except OSError as error:
         for sock in sockets:
             sock.close()
-        raise BindError(f"can't listen on {host}:{port}: {_mend(error)}") from None
+        raise BindError(f"can't listen on {host}:{port}: {_mend(error, reuse_port)}") from None
     return sockets
 
 
 def bind_all(
-    binds: list[Bind], uds_permissions: int, *, is_shared: bool
+    binds: list[Bind], uds_permissions: int, *, reuse_port: bool
 ) -> tuple[list[socket.socket], list["SocketFile"]]:
     """Bind each of them, and none if one can't be bound. Returns also the files of the Unix sockets.
 
-    is_shared is ``bind_tcp``'s. Raises BindError.
+    reuse_port is ``bind_tcp``'s. Raises BindError.
     """
     sockets: list[socket.socket] = []
     files: list[SocketFile] = []
@@ -106,7 +106,7 @@ def bind_all(
                 sockets.append(sock)
                 files.append(file)
             else:
-                sockets += bind_tcp(bind.host, bind.port, is_shared=is_shared)
+                sockets += bind_tcp(bind.host, bind.port, reuse_port=reuse_port)
     except BaseException:
         for sock in sockets:
             sock.close()
@@ -116,25 +116,10 @@ def bind_all(
     return sockets, files
 
 
-def another_of(sock: socket.socket) -> socket.socket:
-    """One more socket for the address of a shared one. Raises OSError."""
-    return _new_socket(sock.family, sock.getsockname(), True)
-
-
-def _bind_address(family: int, address: tuple[Any, ...], is_shared: bool) -> socket.socket:
-    sock = _new_socket(family, address, False)
-    if not is_shared or not hasattr(socket, "SO_REUSEPORT"):
-        return sock
-    # A first socket that is not shared finds out whether another server has the port: shared ones would not
-    taken = sock.getsockname()
-    sock.close()
-    return _new_socket(family, taken, True)
-
-
-def _new_socket(family: int, address: tuple[Any, ...], is_shared: bool) -> socket.socket:
+def _bind_address(family: int, address: tuple[Any, ...], reuse_port: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if is_shared:
+        if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if os.name == "posix":  # elsewhere it would let two servers share the port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -148,10 +133,12 @@ def _new_socket(family: int, address: tuple[Any, ...], is_shared: bool) -> socke
     return sock
 
 
-def _mend(error: OSError) -> str:
+def _mend(error: OSError, reuse_port: bool = False) -> str:
     """What failed, and what to do about it."""
+    by_whom = " by a server without --reuse-port or of another user" if reuse_port else ""
     mends = {
-        errno.EADDRINUSE: "the port is in use; stop the other server or choose another --port, 0 for any",
+        errno.EADDRINUSE: f"the port is in use{by_whom}; stop the other server or choose another --port, "
+        "0 for any",
         errno.EACCES: "not permitted; choose a --port above 1023 or start with the privilege",
         errno.EADDRNOTAVAIL: "not an address of this machine; choose another --host",
     }

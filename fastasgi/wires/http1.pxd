@@ -1,7 +1,7 @@
 """HTTP/1.1 and 1.0 on one sink (RFC 9112): requests, their responses, keep-alive, deadlines.
 
-Knows how a response is laid out and when a connection ends; http1input reads the requests. Must not know: the kind of
-transport, the grammar (see _parser), the order of ASGI messages (see asgi.http).
+Knows how a response is laid out and when a connection ends; http1input reads the requests. Must not know: sockets,
+the grammar (see _parser), the order of ASGI messages (see asgi.http).
 """
 
 from fastasgi._parser cimport HeadParser, RequestHead

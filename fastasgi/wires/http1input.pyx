@@ -107,6 +107,7 @@ cdef class HTTP1Input(HTTPConnection):
             if not self.reading_head and self.held[0] != c"\r":
                 self.reading_head = True
                 if self.scope_template is not None:
+                    self.waits_since = self.worker.now
                     self.set_deadline(self.worker.limits.timeout_request_head)
                 # The time of a first head runs since the connection was made
         elif self.holds_much():
@@ -279,6 +280,10 @@ cdef class HTTP1Input(HTTPConnection):
 
     cdef int refuse_body(self, int status, str reason) except -1:
         raise NotImplementedError
+
+    cdef bint gives_way(self) noexcept:
+        cdef bint is_idle = self.scope_template is not None and self.held_length == 0
+        return self.state == READ_HEAD and self.may_begin() and (is_idle or self.is_slow())
 
     cdef int watch_client(self) except -1:
         raise NotImplementedError

@@ -81,6 +81,9 @@ cdef class PrefaceConnection(Connection):
         self.expect_first_request()
         return 0
 
+    cdef bint gives_way(self) noexcept:
+        return self.is_slow()
+
     cdef int expire(self) except -1:
         if self.sink is None:
             return 0

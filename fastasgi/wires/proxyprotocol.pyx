@@ -99,6 +99,9 @@ cdef class ProxyProtocolConnection(Connection):
         self.expect_first_request()
         return 0
 
+    cdef bint gives_way(self) noexcept:
+        return self.is_slow()
+
     cdef int expire(self) except -1:
         if self.sink is None:
             return 0

@@ -1,6 +1,6 @@
 """An open WebSocket on any sink: its frames (RFC 6455), compression, keep-alive and closing handshake.
 
-Must not know: how it was opened, the order of ASGI messages, transports.
+Must not know: how it was opened, the order of ASGI messages, sockets.
 """
 
 from fastasgi.asgi.exchange cimport Exchange

@@ -62,6 +62,11 @@ class GunicornServer(Server):
         if self.context is not None:
             self.context.drain()
 
+    @property
+    def may_be_last(self) -> bool:
+        """True: whether gunicorn stops all workers, or this one alone, is not known here."""
+        return True
+
     def on_max_requests(self) -> None:
         """Stop, and tell gunicorn's side of the worker."""
         super().on_max_requests()

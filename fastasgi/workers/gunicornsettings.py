@@ -40,7 +40,7 @@ NOT_SUPPORTED = {
 
 # Parameters of Config for what gunicorn does here: it listens, and looks after processes
 GUNICORNS_OWN = (
-    *("bind", "host", "port", "uds", "uds_permissions", "fd"),
+    *("bind", "host", "port", "uds", "uds_permissions", "fd", "reuse_port"),
     *("workers", "preload", "pid_file", "process_name", "cpu_affinity", "user", "group", "umask"),
     *("reload", "reload_dirs", "reload_delay", "reload_includes", "reload_excludes"),
     *("limit_worker_rss", "limit_worker_lifetime", "timeout_worker_healthcheck", "timeout_worker_startup"),

@@ -14,7 +14,7 @@ from eachwire import HTTP1, Wire, each_wire
 from serving import WAIT_S
 from wire import in_each_loop
 
-from fastasgi import Config, Server, shutdown
+from fastasgi import Config, shutdown
 from fastasgi.application import lifespan
 
 
@@ -57,9 +57,7 @@ class App:
 class Served:
     """A server whose requests have all the time of the world, and whose port is known before it listens."""
 
-    def __init__(
-        self, app: App, wire: Wire = HTTP1, server_type: type[Server] | None = None, **settings: Any
-    ) -> None:
+    def __init__(self, app: App, wire: Wire = HTTP1, **settings: Any) -> None:
         self.app = app
         self.wire = wire
         self.ready = asyncio.Event()
@@ -74,7 +72,7 @@ class Served:
             timeout_notify=10 * WAIT_S,
             **settings,
         )
-        self.server = (server_type or wire.server_type)(config)
+        self.server = wire.server_type(config)
         self.sockets = config.bind_sockets() + config.bind_sockets()
         self.ports = [sock.getsockname()[1] for sock in self.sockets]
         self.requests: list[asyncio.Task[list[Response]]] = []
@@ -358,36 +356,3 @@ async def test_a_start_that_ignores_cancellation_is_given_up(
     assert set(app.events) == {"ignored"}
     assert served.refuses()
     app.release.set()
-
-
-@each_wire
-@in_each_loop
-@pytest.mark.parametrize("way", ["cancel", "anyio"])
-async def test_cancelled_between_its_listeners_it_stops_what_has_begun(wire: Wire, way: str) -> None:
-    class CancelledAsItListens(wire.server_type):
-        async def _listen(self, *arguments: Any) -> None:
-            is_last = bool(self.servers)
-            if is_last:
-                await served.request()
-                cancel()
-            await super()._listen(*arguments)
-            if is_last:
-                await asyncio.sleep(0)
-
-    served = Served(App(), wire, CancelledAsItListens)
-    ended = {"cancel": ["answered"], "anyio": ["request cancelled"]}[way]
-    async with nothing_left(served, "startup", *ended, "shutdown"):
-        if way == "cancel":
-            task = asyncio.create_task(served.serve())
-
-            def cancel() -> None:
-                task.cancel()
-                asyncio.get_running_loop().call_later(0.1, served.app.release.set)
-
-            with pytest.raises(asyncio.CancelledError):
-                await task
-        else:
-            async with anyio.create_task_group() as group:
-                cancel = group.cancel_scope.cancel
-                group.start_soon(served.serve)
-        assert not served.server.started

@@ -232,10 +232,11 @@ async def test_an_application_goes_on_in_its_context_wherever_it_is_woken(wire: 
 async def test_the_rest_of_a_body_is_dropped_with_its_client(
     wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
-    left = asyncio.Event()
+    begun, left = asyncio.Event(), asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         with outcome.set_by():
+            begun.set()
             await left.wait()
             assert await receive() == DISCONNECT
 
@@ -243,6 +244,7 @@ async def test_the_rest_of_a_body_is_dropped_with_its_client(
     async with served(app, wire) as server:
         client = await server.connect()
         await client.begin(length=10, body=b"abc")
+        await begun.wait()
         client.close()
         while server.context.registry.connection_count:
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Applications whose finalizers send: the collector may run them in any Python code that a write calls."""
+"""Applications whose finalizers send: the collector may run them in any Python code that the server calls."""
 
 import asyncio
 import contextlib
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from certificates import Authority
 from clientframes import TEXT, frame
 from forgotten import collector_off, forget
-from transports import wrap_transports
 from websocketwire import WebSocket, accept, open_websocket
 from wire import Client, in_each_loop, request, respond, served
 
@@ -29,34 +29,23 @@ SIZES = (10, 3000, 20_000)  # within one block, beyond its first size, and beyon
 FORGOTTEN = "forgotten "
 
 
-class CollectingTransport:
-    """Has the collector run in each call of a transport."""
-
-    def __init__(self, transport: Any) -> None:
-        self._transport = transport
-
-    def __getattr__(self, name: str) -> Any:
-        gc.collect()
-        return getattr(self._transport, name)
-
-    def get_extra_info(self, name: str) -> Any:
-        # Without a socket all that is written goes through the transport
-        return None if name == "socket" else self._transport.get_extra_info(name)
-
-
 def collecting_first(method: Any) -> Any:
     @functools.wraps(method)
-    def collect_and_call(*arguments: Any) -> Any:
+    def collect_and_call(*arguments: Any, **options: Any) -> Any:
         gc.collect()
-        return method(*arguments)
+        return method(*arguments, **options)
 
     return collect_and_call
 
 
 @pytest.fixture
 def busy_collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The collector runs wherever the server calls Python code of a transport or of ssl, and only there."""
-    wrap_transports(monkeypatch, CollectingTransport)
+    """The collector runs wherever the server calls Python code of the event loop or of ssl.
+
+    That is when a flush is left to the end of the loop's turn, and over TLS within each write.
+    """
+    for loop_type in (uvloop.Loop, asyncio.BaseEventLoop):
+        monkeypatch.setattr(loop_type, "call_soon", collecting_first(loop_type.call_soon))
     for name in ("read", "write", "unwrap", "do_handshake"):
         monkeypatch.setattr(ssl.SSLObject, name, collecting_first(getattr(ssl.SSLObject, name)))
     with collector_off():

@@ -14,10 +14,10 @@ from eachwire import Served, Wire, each_wire, served
 from exchanges import DISCONNECT, START
 from jumpingloop import in_jumping_loop
 from serving import LineRoute
+from watching import watch_sinks
 from wire import Connection, error_records, in_each_loop, in_loop, now, read_body, respond, shift_clock
 
 from fastasgi.logs.accesslog import AccessLog
-from fastasgi.sinks.socketsink import ServerProtocol
 
 HOLD_S = 2.0  # for which a disconnect that may be none is held back
 PATIENCE_S = 5.0  # in which an application may send to nobody
@@ -48,12 +48,11 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Set once a server that starts from now on has seen the end of a client's side."""
     ended = asyncio.Event()
 
-    class WatchedProtocol(ServerProtocol):
-        def eof_received(self) -> Any:
+    def watch(event: str, n: int) -> None:
+        if event == "end":
             ended.set()
-            return super().eof_received()
 
-    monkeypatch.setattr("fastasgi.server.ServerProtocol", WatchedProtocol)
+    watch_sinks(monkeypatch, watch)
     return ended
 
 

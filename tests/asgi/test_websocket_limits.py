@@ -564,7 +564,7 @@ async def test_an_abused_connection_leaves_no_object(name: str) -> None:
             "WebSocketConnection",
             "HTTP1Connection",
             "HTTP1Handshake",
-            "ServerProtocol",
+            "SocketSink",
         )
         names = [type(item).__name__ for item in gc.get_objects()]
         return {kind: names.count(kind) for kind in kinds}

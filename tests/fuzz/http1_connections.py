@@ -1,4 +1,4 @@
-"""Whole connections: ServerProtocols on transports in an event loop, with applications and clients."""
+"""Whole connections: sinks on sockets in an event loop, with applications and clients."""
 
 import asyncio
 import contextlib
@@ -25,23 +25,23 @@ from fuzz.http1_invariants import (
 from fuzz.http1_model import Stream, read_messages, read_stream
 from fuzz.http1_responses import read_responses
 from fuzz.http_applications import Call, DeliberateError, Stage
-from fuzz.memory_transport import MemoryTransport
 from fuzz.socket_peer import SocketPeer
 from serving import LineRoute
+from watchedsinks import WatchedAcceptor
 
 from fastasgi import Config
 from fastasgi.core.contracts import WorkerContext
 from fastasgi.logs.accesslog import AccessLog
-from fastasgi.sinks.socketsink import ServerProtocol
 from fastasgi.wires.opening import Opening
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 FILE_BYTES = 150_000
+READ_TURNS = 4  # in which a server reads what was sent, if it reads
 QUIET_TURNS = 8  # more than an application lets pass between two messages
 MAX_TURNS = 5000
 MAX_STEPS = 2000
-# What the largest send() of an application may leave behind in a transport whose peer takes nothing.
-MAX_UNSENT = 1_000_000
+# What the largest send() of an application may leave behind in a sink whose peer takes nothing.
+MAX_HELD = 1_000_000
 
 DEFAULTS: dict[str, Any] = {
     "headers": [("server", "fuzzed")],
@@ -72,18 +72,6 @@ COMPLETING = {"http": http_applications.COMPLETING, "websocket": websocket_appli
 FAILING = {"http": http_applications.FAILING, "websocket": websocket_applications.FAILING}
 ALL = {kind: COMPLETING[kind] + FAILING[kind] for kind in COMPLETING}
 
-Peer = MemoryTransport | SocketPeer
-
-
-class WatchedProtocol(ServerProtocol):
-    """Tells its SocketPeer when the connection is lost."""
-
-    peer: SocketPeer
-
-    def connection_lost(self, exception: Exception | None) -> None:
-        super().connection_lost(exception)
-        self.peer.is_lost = True
-
 
 class Errors(logging.Handler):
     """Errors that were logged with a traceback, other than those that applications raise on purpose."""
@@ -106,13 +94,19 @@ class Server:
     stage: Stage
     settings: dict[str, Any]
     context: WorkerContext
+    acceptor: WatchedAcceptor
+
+    def close(self) -> None:
+        """Forget the last case, and watch no socket any more."""
+        self.stage.reset(Random(0), STEADY)
+        self.acceptor.close()
 
 
 @dataclass
 class Client:
     """What a fuzzed client has done, and the bytes it still has to send."""
 
-    peer: Peer
+    peer: SocketPeer
     port: int
     parts: list[bytes]
     sent: bytearray = field(default_factory=bytearray)
@@ -139,7 +133,7 @@ class Connections:
     def close(self) -> None:
         """Close the loops; fails where connections or exchanges of ended cases are left."""
         while self._servers:
-            self._servers.popitem()[1].stage.reset(Random(0), STEADY)
+            self._servers.popitem()[1].close()
         for loop in self._loops:
             loop.close()
         self._folder.cleanup()
@@ -157,8 +151,8 @@ class Connections:
         outcomes = []
         for pieces in ([data], parts):
             server.stage.reset(Random(seed), STEADY)
-            uses_socket = rng.random() < 0.3
-            outcomes.append(loop.run_until_complete(self._run_steady(server, pieces, uses_socket)))
+            waits = rng.random() < 0.5
+            outcomes.append(loop.run_until_complete(self._run_steady(server, pieces, waits)))
         stream = whole_requests(data, server.settings)
         last = last_request(server.stage.calls, server.settings)
         if last < len(stream.requests):
@@ -178,10 +172,13 @@ class Connections:
             assert outcomes[0][1:] == outcomes[1][1:]
 
     async def _run_steady(
-        self, server: Server, parts: list[bytes], uses_socket: bool
+        self, server: Server, parts: list[bytes], waits: bool
     ) -> tuple[list[Call], bytes, bool]:
-        """The calls that have seen a whole request; what the client got; whether that had an end."""
-        [client] = [await self._connect(server, 0, parts, None, uses_socket)]
+        """The calls that have seen a whole request; what the client got; whether that had an end.
+
+        The first part waits on the socket when the connection is accepted, or not.
+        """
+        client = await self._connect(server, 0, parts, None, waits)
         await self._feed_all(client)
         await self._settle(server, [client])
         has_ended = client.peer.has_ended
@@ -196,38 +193,34 @@ class Connections:
         server = self._make_server(rng, loop) if shuts_down else self._server(rng, loop)
         server.stage.reset(Random(rng.random()), rng.choice([COMPLETING, ALL]))
         loop.run_until_complete(self._run_chaos(rng, server, streams, shuts_down))
+        if shuts_down:
+            server.close()
 
     async def _run_chaos(
         self, rng: Random, server: Server, streams: Sequence[list[bytes]], shuts_down: bool
     ) -> None:
-        uses_socket = len(streams) == 1 and rng.random() < 0.3
         clients = []
         for number, parts in enumerate(streams):
             room = rng.choice([None, None, 0, 1000, 100_000])
-            clients.append(await self._connect(server, number, parts, room, uses_socket))
+            clients.append(await self._connect(server, number, parts, room, rng.random() < 0.5))
         for _ in range(MAX_STEPS):
             sending = [client for client in clients if client.parts]
             if not sending:
                 break
             await self._step(rng, server, rng.choice(sending), clients, shuts_down)
-            assert all(unsent_bytes(client.peer) < MAX_UNSENT for client in clients)
+            assert all(client.peer.held_bytes < MAX_HELD for client in clients)
         await self._settle(server, clients)
         for client in clients:
             client.peer.take(None)
         await self._settle(server, clients)
         for client in clients:
-            client.was_reset = client.peer.is_aborted
+            client.was_reset = client.peer.is_reset
         await self._end(server, clients, resets=rng.random() < 0.3)
         for client in clients:
             self._check_client(server, client)
 
     def _check_client(self, server: Server, client: Client) -> None:
-        # A socket pair has no address; its client is the only one.
-        calls = [
-            call
-            for call in server.stage.calls
-            if call.scope["client"] is None or call.scope["client"][1] == client.port
-        ]
+        calls = [call for call in server.stage.calls if call.scope["client"][1] == client.port]
         sent, got = bytes(client.sent), bytes(client.peer.output)
         responses = check_conversation(sent, calls, got, server.settings, client.was_reset)
         if not client.is_disturbed and not client.was_reset:
@@ -237,8 +230,10 @@ class Connections:
         self, rng: Random, server: Server, client: Client, clients: list[Client], shuts_down: bool
     ) -> None:
         kind = rng.random()
-        if kind < 0.8:
-            await self._feed(client)
+        if kind < 0.6:
+            await self._feed(client, is_read_alone=True)
+        elif kind < 0.8:
+            await self._feed(client, is_read_alone=False)
         elif kind < 0.93:
             await self._turn(clients, rng.randint(1, 3))
         elif kind < 0.97:
@@ -250,8 +245,7 @@ class Connections:
         elif kind < 0.99:
             client.parts.clear()
             client.is_disturbed = True
-            if client.peer.reads:
-                await self._call(client.peer.feed_eof if rng.random() < 0.5 else client.peer.reset)
+            await self._call(client.peer.feed_eof if rng.random() < 0.5 else client.peer.leave)
         elif shuts_down:
             for other in clients:
                 other.is_disturbed = True
@@ -283,22 +277,19 @@ class Connections:
             access_log=rng.choice([None, log]),
         )
         context.opener = Opening(context, config)
-        return Server(stage, settings, context)
+        return Server(stage, settings, context, WatchedAcceptor(context, None))
 
     async def _connect(
-        self, server: Server, port: int, parts: list[bytes], room: int | None, uses_socket: bool
+        self, server: Server, port: int, parts: list[bytes], room: int | None, waits: bool
     ) -> Client:
-        loop = asyncio.get_running_loop()
-        peer: Peer
-        if uses_socket:
-            peer, protocol = await SocketPeer.connect(loop, lambda: WatchedProtocol(server.context), room)
-            protocol.peer = peer
-        else:
-            peer = await self._call(MemoryTransport, loop, ServerProtocol(server.context), room, port)
-        return Client(peer, port, list(parts))
+        client = Client(SocketPeer(room), port, list(parts))
+        if waits and client.parts:
+            self._send_part(client)
+        await self._call(client.peer.open, server.acceptor, port)
+        return client
 
     async def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call from the event loop, where no task is current, as transports call protocols."""
+        """Call from the event loop, where no task is current, as the poller is called."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def call() -> None:
@@ -310,32 +301,35 @@ class Connections:
         asyncio.get_running_loop().call_soon(call)
         return await future
 
-    async def _feed(self, client: Client) -> None:
-        if not client.peer.reads:
-            await self._turn([client])
-            if client.peer.has_ended:
-                client.parts.clear()
-            return
+    def _send_part(self, client: Client) -> None:
         part = client.parts.pop(0)
-        rest = await self._call(client.peer.feed, part)
+        rest = client.peer.feed(part)
         client.sent += part[: len(part) - len(rest)]
         if rest:
             client.parts.insert(0, rest)
+
+    async def _feed(self, client: Client, is_read_alone: bool) -> None:
+        """Send the next part, as far as the socket takes it. Read alone, the server has its time to do so."""
+        self._send_part(client)
+        if not client.peer.can_send:
+            client.parts.clear()
+        for _ in range(READ_TURNS if is_read_alone else 0):
+            if client.peer.read_bytes == len(client.sent):
+                break
             await self._turn([client])
 
     async def _feed_all(self, client: Client) -> None:
         for _ in range(MAX_TURNS):
             if not client.parts:
                 return
-            await self._feed(client)
+            await self._feed(client, is_read_alone=True)
         raise AssertionError("the server does not read on")
 
     async def _turn(self, clients: list[Client], count: int = 1) -> None:
         for _ in range(count):
             await asyncio.sleep(0)
             for client in clients:
-                if isinstance(client.peer, SocketPeer):
-                    client.peer.poll()
+                client.peer.poll()
 
     async def _settle(self, server: Server, clients: list[Client]) -> None:
         """Let the loop run until nothing more happens."""
@@ -371,7 +365,7 @@ class Connections:
     async def _end(self, server: Server, clients: list[Client], resets: bool) -> None:
         """Let the clients leave; all that belongs to their connections must end."""
         for client in clients:
-            await self._call(client.peer.reset if resets or not client.peer.reads else client.peer.feed_eof)
+            await self._call(client.peer.leave if resets else client.peer.feed_eof)
         context = server.context
         for _ in range(1000):
             await self._settle(server, clients)
@@ -379,9 +373,9 @@ class Connections:
                 break
             await self._call(self._tick, server, 30.0)
             await asyncio.sleep(0.001)
-            if all(isinstance(client.peer, SocketPeer) for client in clients):
-                # While reading is paused, a real transport does not hear that the peer has left.
-                await self._call(context.abort)
+            for client in clients:
+                # Of one that has only ended its side the server need not hear while reading is paused
+                await self._call(client.peer.leave)
         assert all(client.peer.is_lost for client in clients)
         assert context.registry.connection_count == 0
         assert context.registry.exchange_count == 0
@@ -401,9 +395,5 @@ def is_ours(kept: object) -> bool:
     return isinstance(module, str) and module in (
         "fastasgi.core.contracts", "fastasgi.core.task", "fastasgi.asgi.exchange", "fastasgi.asgi.http",
         "fastasgi.asgi.websocket", "fastasgi.wires.http1", "fastasgi.wires.websocket",
-        "fastasgi.sinks.socketsink",
+        "fastasgi.sinks.socketsink", "fastasgi.sinks.poller", "fastasgi.sinks.acceptor", "watchedsinks",
     ) and type(kept).__name__ not in ("Ready", "cython_function_or_method")  # fmt: skip
-
-
-def unsent_bytes(peer: Peer) -> int:
-    return peer.get_write_buffer_size() if isinstance(peer, MemoryTransport) else 0

@@ -13,15 +13,17 @@ PACE_S = 0.005  # between two requests of one client, so that the server has pro
 
 
 class Load:
-    """Clients that send GET after GET: half of them on kept connections, the others on a fresh one each time.
+    """Clients that send GET after GET: kept says whether on kept connections or on a fresh one each time.
 
-    A kept connection is given up only where its server has announced the close (RFC 9112 section 9.6), so
-    what goes wrong on an idle one is a failure too. `answers` counts bodies, `failures` counts what went
-    wrong, such as ``kept: closed`` and ``fresh: ConnectionRefusedError``. `slowest_s` is the longest time to
-    an answer.
+    By default half of them do the one and half the other. A kept connection is given up only where its server
+    has announced the close (RFC 9112 section 9.6), so what goes wrong on an idle one is a failure too.
+    `answers` counts bodies, `failures` counts what went wrong, such as ``kept: closed`` and
+    ``fresh: ConnectionRefusedError``. `slowest_s` is the longest time to an answer.
     """
 
-    def __init__(self, connect: Callable[[], socket.socket], clients: int = 6) -> None:
+    def __init__(
+        self, connect: Callable[[], socket.socket], clients: int = 6, *, kept: bool | None = None
+    ) -> None:
         self._connect = connect
         self._changed = threading.Condition()
         self._is_over = False
@@ -29,7 +31,7 @@ class Load:
         self.failures: collections.Counter[str] = collections.Counter()
         self.slowest_s = 0.0
         self._threads = [
-            threading.Thread(target=self._run, args=(number % 2 == 0,), daemon=True)
+            threading.Thread(target=self._run, args=(number % 2 == 0 if kept is None else kept,), daemon=True)
             for number in range(clients)
         ]
 

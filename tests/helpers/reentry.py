@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nestingloop import turn_until
-from wire import Client, Response, Served, request
+from wire import Client, Response, Served, loop_factory, request
 
 BODY = "http.response.body"
 OK = request("GET /ok HTTP/1.1")
@@ -49,3 +49,30 @@ class OnLine(logging.Handler):
             self._is_due = False
             self._act()
             self.acted.set()
+
+
+def run_on(loop: str, test: Callable[[], Any]) -> int:
+    """Run a test in such an event loop, and go on with that after each SystemExit, as Server.run() does.
+
+    Returns how many there were.
+    """
+    exits = 0
+    with asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
+        task = runner.get_loop().create_task(test())
+        runner.get_loop().call_later(20, task.cancel)
+        while not task.done():
+            try:
+                runner.get_loop().run_until_complete(task)
+            except SystemExit:
+                exits += 1
+        task.result()
+    return exits
+
+
+def exit_at_refusal() -> None:
+    """Have whoever logs the next refusal leave the loop there, inside the event of what is refused."""
+
+    def exit_now() -> None:
+        raise SystemExit(3)
+
+    OnLine("refused with 400", exit_now)

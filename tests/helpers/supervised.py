@@ -3,10 +3,14 @@
 import os
 import signal
 import socket
+import struct
 from pathlib import Path
+from typing import Any
 
 from load import WAIT_S
 from serving import ServerProcess, processes_in, wait_until
+
+from fastasgi.core.shares import ROW_SIZE
 
 APP = """
 import asyncio, os, time
@@ -47,9 +51,11 @@ def processor_time_s(pid: int) -> float:
 class Supervised(ServerProcess):
     """A supervisor in its folder, whose workers can be asked for."""
 
-    def __init__(self, folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, environment: dict[str, str] | None = None, **more: Any
+    ) -> None:
         self.folder = folder
-        super().__init__(folder, *arguments, environment=environment or ENVIRONMENT)
+        super().__init__(folder, *arguments, environment=environment or ENVIRONMENT, **more)
         self.pid = self.process.pid
 
     def workers(self) -> list[int]:
@@ -135,7 +141,24 @@ def connect_to(path: Path) -> socket.socket:
     return sock
 
 
+def suspend(pid: int) -> None:
+    """Stop a process by SIGSTOP, and wait until it stands."""
+    os.kill(pid, signal.SIGSTOP)
+    stat = Path(f"/proc/{pid}/stat")
+    wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", f"{pid} stands")
+
+
 def sockets_on(port: int) -> int:
     """How many TCP sockets listen on a port, in all processes."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port for row in rows)
+
+
+def rows_of(server: Supervised) -> list[bool]:
+    """Of each row of the workers' shared memory up to the last that was ever given: whether it is in use."""
+    for entry in Path(f"/proc/{server.pid}/fd").iterdir():
+        if entry.readlink().name.startswith("memfd:"):
+            data = entry.read_bytes()
+            (end,) = struct.unpack_from("=I", data)
+            return [any(data[row * ROW_SIZE :][:ROW_SIZE]) for row in range(1, end)]
+    raise AssertionError("no shared memory")

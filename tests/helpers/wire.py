@@ -41,7 +41,8 @@ def run_in(
     assert not problems, f"left to the event loop's exception handler: {problems}"
 
 
-def _factory(loop: str) -> Callable[[], asyncio.AbstractEventLoop]:
+def loop_factory(loop: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes an event loop of this kind, a value of the setting `loop`."""
     return Config(None, loop=loop, log_config=None).get_loop_factory()
 
 
@@ -50,7 +51,7 @@ def in_loop(test: Callable[..., Any]) -> Callable[..., None]:
 
     @functools.wraps(test)
     def run(**arguments: Any) -> None:
-        run_in(_factory("auto"), test, arguments)
+        run_in(loop_factory("auto"), test, arguments)
 
     return run
 
@@ -60,7 +61,7 @@ def in_each_loop(test: Callable[..., Any]) -> Callable[..., None]:
 
     @functools.wraps(test)
     def run(loop: str, **arguments: Any) -> None:
-        run_in(_factory(loop), test, arguments)
+        run_in(loop_factory(loop), test, arguments)
 
     signature = inspect.signature(test)
     loop = inspect.Parameter("loop", inspect.Parameter.POSITIONAL_OR_KEYWORD)

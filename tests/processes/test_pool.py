@@ -13,7 +13,8 @@ import pytest
 
 from fastasgi import Config
 from fastasgi.processes.messages import BEAT, HURRY, READY, RETIRE, STOP, SUCCEEDED
-from fastasgi.processes.pool import HANDSHAKE_S, STACKS_S, START_ALONE_S, WorkerPool
+from fastasgi.processes.pool import STACKS_S, START_ALONE_S, WorkerPool
+from fastasgi.processes.rows import Row, Rows
 from fastasgi.processes.slot import FIRST_BACKOFF_S, SERVED_BACKOFF_S, STEADY_S
 from fastasgi.processes.states import MOVES, State
 from fastasgi.processes.workerlimits import BEAT_S, FORCED_EXIT_S
@@ -58,23 +59,6 @@ class Worker:
         return b""
 
 
-class Sockets:
-    """In place of the listeners: which slots new connections go to, and how many slots have sockets."""
-
-    def __init__(self) -> None:
-        self.steered: list[int] = []
-        self.count = 0
-
-    def of_slot(self, index: int) -> list[socket.socket]:
-        return []
-
-    def steer(self, slots: list[int]) -> None:
-        self.steered = slots
-
-    def release(self, count: int) -> None:
-        self.count = count
-
-
 class Crew:
     """A pool whose processes are driven by a test, and whose clock stands unless the test moves it."""
 
@@ -82,18 +66,21 @@ class Crew:
         self.now = 1000.0
         self.started: list[Worker] = []
         self.events: list[str] = []
-        self.listeners = Sockets()
         self.selector = selectors.DefaultSelector()
+        self.rows = Rows()
+        self.refuses = False  # the system starts no process
         self.pool = WorkerPool(
             Config("app:app", workers=workers, **settings),
-            self.listeners,  # type: ignore[arg-type]
+            self.rows,
             self.selector,
             self._start,
             lambda: self.events.append("started"),
             lambda: self.events.append("renewal failed"),
         )
 
-    def _start(self, slot: int, sockets: list[socket.socket]) -> WorkerProcess:
+    def _start(self, slot: int, row: Row | None) -> WorkerProcess:
+        if self.refuses:
+            raise OSError("no process can be started")
         self.started.append(Worker(len(self.started), slot))
         return self.started[-1].process
 
@@ -103,7 +90,6 @@ class Crew:
         for key, _ in self.selector.select(0):
             key.data()
         self.pool.judge(self.now)
-        self.pool.end_removed(self.now)
         self.pool.fill(self.now)
         self.pool.renew(self.now)
 
@@ -120,6 +106,7 @@ class Crew:
             worker.control.close()
             worker.process.control.close()
         self.selector.close()
+        self.rows.close()
 
 
 @pytest.fixture
@@ -350,30 +337,25 @@ def test_a_worker_that_is_too_old_retires(serving: Callable[..., Crew]) -> None:
     assert one.started[0].state is State.RETIRING
 
 
-def test_a_slot_that_is_removed_keeps_its_worker_for_a_while(serving: Callable[..., Crew]) -> None:
+def test_the_worker_of_a_slot_that_is_removed_is_let_go(serving: Callable[..., Crew]) -> None:
     two = serving(2)
-    two.pool.steer()
-    assert two.listeners.steered == [0, 1]
     two.pool.resize(1)
-    two.pool.steer()
-    two.pool.release_sockets()
-    assert (two.listeners.steered, two.listeners.count) == ([0], 2)
-    two.turn(HANDSHAKE_S - 0.1)
-    assert two.started[1].state is State.SERVING
-    two.turn(0.1)
-    assert (two.started[1].state, two.started[1].heard()) == (State.LEAVING, SUCCEEDED)
-    two.end(two.started[1], 0)
-    two.pool.release_sockets()
-    assert two.listeners.count == 1
+    kept, removed = two.started
+    assert (kept.state, kept.heard()) == (State.SERVING, b"")
+    assert (removed.state, removed.heard()) == (State.LEAVING, SUCCEEDED)
+    two.end(removed, 0)
+    assert two.pool.processes() == [kept.process]
 
 
-def test_a_slot_that_comes_back_in_time_has_its_worker_again(serving: Callable[..., Crew]) -> None:
+def test_a_slot_that_comes_back_has_a_worker_of_its_own(serving: Callable[..., Crew]) -> None:
     two = serving(2)
     two.pool.resize(1)
     two.pool.resize(2)
-    two.turn(60.0)
-    assert len(two.started) == 2
-    assert {worker.state for worker in two.started} == {State.SERVING}
+    two.turn()
+    assert [worker.state for worker in two.started] == [State.SERVING, State.LEAVING, State.STARTING]
+    two.end(two.started[1], 0)
+    two.say(two.started[2], READY)
+    assert two.pool.processes() == [two.started[0].process, two.started[2].process]
 
 
 def test_all_workers_are_told_to_stop(serving: Callable[..., Crew]) -> None:
@@ -405,11 +387,44 @@ def test_all_workers_are_hurried_those_that_leave_too(serving: Callable[..., Cre
     assert other.signals == [signal.SIGTERM, signal.SIGKILL]
 
 
-def test_before_any_worker_is_ready_connections_wait_for_the_first(crew: Callable[..., Crew]) -> None:
-    two = crew(2)
-    two.pool.steer()
-    assert two.listeners.steered == [0]
-    two.say(two.started[0], READY)
-    two.end(two.started[0])
-    two.pool.steer()
-    assert two.listeners.steered == [0, 1]
+def row_of(worker: Worker) -> int:
+    assert worker.process.row is not None
+    return worker.process.row.number
+
+
+def test_each_process_has_a_row_of_its_own_until_it_has_ended(serving: Callable[..., Crew]) -> None:
+    two = serving(2)
+    first, second = two.started
+    two.say(first, RETIRE)
+    two.say(two.started[2], READY)
+    assert [row_of(worker) for worker in two.started] == [1, 2, 3]
+    two.say(second, RETIRE)
+    assert row_of(two.started[3]) == 4, "the first one has not ended"
+    two.end(first, -9)
+    two.say(two.started[2], RETIRE)
+    two.say(two.started[3], READY)
+    two.turn()
+    assert row_of(two.started[4]) == 1
+
+
+def test_a_worker_that_dies_while_it_serves_or_starts_gives_its_row_back(
+    serving: Callable[..., Crew],
+) -> None:
+    one = serving()
+    for _ in range(10):
+        one.end(one.started[-1], -9)
+        one.turn(SERVED_BACKOFF_S)
+        one.end(one.started[-1], 3)
+        one.turn(60.0)
+        one.say(one.started[-1], READY)
+    assert {row_of(worker) for worker in one.started} == {1}
+
+
+def test_what_could_not_be_started_has_no_row(serving: Callable[..., Crew]) -> None:
+    one = serving()
+    one.refuses = True
+    one.say(one.started[0], RETIRE)
+    one.turn(60.0)
+    one.refuses = False
+    one.turn(60.0)
+    assert [row_of(worker) for worker in one.started] == [1, 2]

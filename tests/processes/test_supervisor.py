@@ -97,7 +97,7 @@ def test_a_new_supervisor_gets_the_secrets_and_workers_do_not(monkeypatch: pytes
     try:
         running.replace()
         with pytest.raises(OSError, match=r"^$"):
-            spawn_worker(config, 0, [], running.environ, running.cwd, [])
+            spawn_worker(config, 0, None, [], running.environ, running.cwd, [])
     finally:
         running.listeners.close()
     replacement, worker = environments
@@ -190,7 +190,7 @@ def test_several_addresses(run: Callable[..., Supervised], tmp_path: Path) -> No
     assert server.version() == "v1"
     assert ask(connect_to(path)).endswith("v1")
     ports = listening_ports(server.pid)["127.0.0.1"]
-    assert len(ports) == 4, "two addresses, a socket for each worker"
+    assert len(ports) == 2, "two addresses, which both workers share"
     server.assert_ends()
     assert not path.exists()
 

@@ -12,16 +12,9 @@ from pathlib import Path
 import pytest
 from load import WAIT_S, Load
 from serving import processes_in, wait_until
-from supervised import APP, Supervised, hang, processor_time_s
+from supervised import APP, Supervised, hang, processor_time_s, rows_of, suspend
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-
-
-def suspend(pid: int) -> None:
-    """Stop a process by SIGSTOP, and wait until it stands."""
-    os.kill(pid, signal.SIGSTOP)
-    stat = Path(f"/proc/{pid}/stat")
-    wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", f"{pid} stands")
 
 
 # Workers that die or hang
@@ -68,14 +61,19 @@ def test_a_signal_to_all_processes_is_no_second_one(
     assert processes_in(server.folder) == []
 
 
-def test_what_the_application_starts_inherits_no_socket(run: Callable[..., Supervised]) -> None:
+@pytest.mark.parametrize("kind", [(), ("--preload",)], ids=["spawn", "fork"])
+def test_what_the_application_starts_inherits_no_socket_and_no_memory(
+    run: Callable[..., Supervised], kind: tuple[str, ...]
+) -> None:
     source = APP.replace("time.sleep(60)", "print(os.popen('ls -l /proc/self/fd').read(), flush=True)")
-    server = run("--workers", "1", source=source)
+    server = run("--workers", "1", *kind, source=source)
     server.wait_for_workers(1)
+    wait_until(lambda: rows_of(server) == [True], "a row in use")
     server.get("/block")
     server.assert_ends()
     assert "pipe:" in server.output
     assert "socket:" not in server.output
+    assert "memfd:" not in server.output
 
 
 def test_only_requests_in_a_killed_worker_fail(run: Callable[..., Supervised]) -> None:

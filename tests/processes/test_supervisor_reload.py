@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from load import WAIT_S, Load
 from serving import processes_in, wait_until
-from supervised import APP, ENVIRONMENT, Supervised, connect_to
+from supervised import APP, ENVIRONMENT, Supervised, connect_to, rows_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -171,6 +171,24 @@ def test_a_reload_follows_a_link_to_another_release(run: Callable[..., Supervise
         server.close()
 
 
+@pytest.mark.parametrize("end", ["reload", "kill"])
+def test_many_restarts_leave_no_row_behind(run: Callable[..., Supervised], end: str) -> None:
+    server = run("--workers", "2")
+    server.wait_for_workers(2)
+    for number in range(1, 6):
+        if end == "reload":
+            server.send(signal.SIGHUP)
+            server.wait_for_reload(2, number)
+        else:
+            os.kill(server.workers()[0], signal.SIGKILL)
+            server.wait_for_workers(2 + number)
+    wait_until(lambda: rows_of(server).count(True) == 2, lambda: rows_of(server))
+    assert len(rows_of(server)) <= 6, (
+        "rows are given again: of two workers, and of two more that have their last requests"
+    )
+    server.assert_ends()
+
+
 # A new supervisor
 
 
@@ -221,7 +239,7 @@ def test_a_new_supervisor_that_fails_leaves_all_as_it_was(
 
 
 def test_more_workers_with_a_new_supervisor_that_fails(run: Callable[..., Supervised]) -> None:
-    """Nothing waits on a socket that only the new one has."""
+    """Nothing waits for a worker that only the new one was to have."""
     server = run("--config", "c.toml", source=APP, environment={**ENVIRONMENT, "FASTASGI_WORKERS": "1"})
     assert server.wait() == 2, "no such file"
     (server.folder / "c.toml").write_text("[tool.fastasgi]\nworkers = 1\n")

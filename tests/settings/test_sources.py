@@ -138,7 +138,7 @@ def test_run_and_config_read_no_file_and_none_of_our_variables(
     monkeypatch.setattr("fastasgi.launch.run_config", lambda make_config: seen.append(make_config()))
     fastasgi.run("shop:app")
     for config in (*seen, Config("shop:app")):
-        assert (config.port, config.backlog) == (8000, 2048)
+        assert (config.port, config.backlog) == (8000, 4096)
     assert len(seen) == 1
 
 

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serving import HI_APP, WAIT_S, Start, listening_ports
+from serving import HI_APP, WAIT_S, ServerProcess, Start, listening_ports, wait_until
+from supervised import sockets_on
 
 from fastasgi.errors import BindError, ConfigError
 from fastasgi.system import sockets
 from fastasgi.system.sockets import (
     Bind,
     adopt_descriptor,
-    another_of,
     bind_tcp,
     bind_unix,
     describe,
@@ -308,34 +308,91 @@ def test_no_text_does_anything_else(text: str) -> None:
     assert "\0" not in f"{bind.path}{bind.host}"
 
 
-# Sockets that share an address
+# Several servers on one port
 
 
-def test_a_shared_socket_has_others_of_its_address() -> None:
-    [first] = bind_tcp("127.0.0.1", 0, is_shared=True)
-    with first, another_of(first) as second, another_of(second) as third:
-        assert first.getsockname() == second.getsockname() == third.getsockname()
-        for sock in (first, second, third):
-            sock.listen()
-
-
-@pytest.mark.parametrize("ours", [False, True])
-@pytest.mark.parametrize("theirs", [False, True])
-def test_a_port_in_use_is_found_in_spite_of_sharing(ours: bool, theirs: bool) -> None:
-    [sock] = bind_tcp("127.0.0.1", 0, is_shared=theirs)
+@pytest.mark.parametrize(("theirs", "ours"), [(False, False), (True, False), (False, True)])
+def test_a_port_is_in_use_unless_both_reuse_it(theirs: bool, ours: bool) -> None:
+    [sock] = bind_tcp("127.0.0.1", 0, reuse_port=theirs)
     with sock:
         sock.listen()
-        with pytest.raises(BindError, match="the port is in use; stop the other server"):
-            bind_tcp("127.0.0.1", sock.getsockname()[1], is_shared=ours)
+        with pytest.raises(BindError, match=r"the port is in use.*; stop the other server"):
+            bind_tcp("127.0.0.1", sock.getsockname()[1], reuse_port=ours)
 
 
-def test_a_second_server_with_workers_is_refused(start: Start) -> None:
-    first = start(HI_APP, "app:app", "--port", "0", "--workers", "1")
-    second = start(HI_APP, "app:app", "--port", str(first.port), "--workers", "1")
+def test_a_free_port_is_nobody_elses() -> None:
+    bound = [bind_tcp("127.0.0.1", 0, reuse_port=True)[0] for _ in range(50)]
+    assert len({sock.getsockname()[1] for sock in bound}) == 50
+    close(bound)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "by_whom"),
+    [
+        ([], [], ""),
+        (["--reuse-port"], [], ""),
+        ([], ["--reuse-port"], " by a server without --reuse-port or of another user"),
+    ],
+)
+def test_a_second_server_is_refused(start: Start, theirs: list[str], ours: list[str], by_whom: str) -> None:
+    first = start(HI_APP, "app:app", "--port", "0", "--workers", "1", *theirs)
+    second = start(HI_APP, "app:app", "--port", str(first.port), "--workers", "1", *ours)
     assert second.wait() == 3
-    assert second.log.startswith(f"Error: can't listen on 127.0.0.1:{first.port}: the port is in use; stop ")
+    said = (
+        f"Error: can't listen on 127.0.0.1:{first.port}: the port is in use{by_whom}; stop the other server "
+    )
+    assert second.log.startswith(said)
     assert len(second.errors) == 1
     assert get(("127.0.0.1", first.port)) == b"hi"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="takes root to be another user")
+def test_a_port_of_another_users_server_is_in_use() -> None:
+    [sock] = bind_tcp("127.0.0.1", 0, reuse_port=True)
+    with sock:
+        sock.listen()
+        port = sock.getsockname()[1]
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                os.setuid(65534)
+                bind_tcp("127.0.0.1", port, reuse_port=True)
+            except BindError as error:
+                code = 0 if "in use by a server without --reuse-port or of another user" in str(error) else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+SERVER_APP = """
+import os
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": os.environ["SERVER"].encode()})
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not spread connections")
+@pytest.mark.parametrize("kind", [(), ("--workers", "2")], ids=["alone", "workers"])
+def test_servers_share_a_port(start: Start, kind: tuple[str, ...]) -> None:
+    def serve(name: str, port: int) -> ServerProcess:
+        environment = {**os.environ, "SERVER": name}
+        server = start(
+            SERVER_APP, "app:app", "--port", str(port), "--reuse-port", *kind, environment=environment
+        )
+        wait_until(lambda: server.log.count("appears unsupported") == max(1, len(kind)), lambda: server.log)
+        return server
+
+    one = serve("one", 0)
+    two = serve("two", one.port)
+    wait_until(lambda: sockets_on(one.port) == 2, "one socket a server, however many workers it has")
+    assert {get(("127.0.0.1", one.port)) for _ in range(60)} == {b"one", b"two"}
+    one.end()
+    assert {get(("127.0.0.1", one.port)) for _ in range(20)} == {b"two"}
+    two.end()
 
 
 # The process
@@ -354,6 +411,29 @@ def get(address: tuple[str, int] | str) -> bytes:
     with contextlib.closing(connection):
         connection.request("GET", "/")
         return connection.getresponse().read()
+
+
+BLOCKING = """
+import socket, sys
+from fastasgi import Config, Server
+
+sock = socket.create_server(("127.0.0.1", 0))
+assert sock.getblocking()
+print("running on http://127.0.0.1:%d " % sock.getsockname()[1], file=sys.stderr, flush=True)
+Server(Config(app)).run(sockets=[sock])
+"""
+
+
+def test_a_socket_that_blocks_is_served(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(HI_APP + BLOCKING)
+    process = ServerProcess(tmp_path, command=(sys.executable, "main.py"))
+    try:
+        with socket.create_connection(("127.0.0.1", process.port), timeout=WAIT_S) as sock:
+            for _ in range(2):
+                sock.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+                assert sock.recv(4096).startswith(b"HTTP/1.1 200")
+    finally:
+        process.close()
 
 
 each_kind = pytest.mark.parametrize("kind", [(), ("--workers", "2")], ids=["alone", "workers"])

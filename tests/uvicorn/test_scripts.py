@@ -163,7 +163,7 @@ class TestMainSource:
         assert uvicorn.Config("__main__:app", workers=2, preload=True).preload
         config = uvicorn.Config("app:app", workers=2, loop="__main__:new")
         with pytest.raises(AppImportError, match=r"^a setting is defined in this program's main module"):
-            startmethods.spawn_worker(config, 0, [], {}, ".", [])
+            startmethods.spawn_worker(config, 0, None, [], {}, ".", [])
 
     @pytest.mark.parametrize("name", ["stall.serve", None])
     def test_a_main_module_is_read_again(

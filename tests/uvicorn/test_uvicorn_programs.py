@@ -94,7 +94,7 @@ def test_a_config_has_its_context(tmp_path: Path) -> None:
     config = loaded(**pair.settings)
     assert isinstance(config.ssl, ssl.SSLContext)
     assert config.ssl is config.tls.context_for("localhost")
-    assert config.http_protocol_class.__name__ == "TLSProtocol"
+    assert config.http_protocol_class.__name__ == "TLSSink"
 
 
 @in_loop
@@ -125,9 +125,9 @@ async def test_a_context_that_is_set_is_served_with(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "http_class", "ws_class"),
     [
-        ({}, "ServerProtocol", "ServerProtocol"),
-        ({"http": "httptools", "ws": "none"}, "ServerProtocol", None),
-        ({"interface": "wsgi"}, "ServerProtocol", None),
+        ({}, "SocketSink", "SocketSink"),
+        ({"http": "httptools", "ws": "none"}, "SocketSink", None),
+        ({"interface": "wsgi"}, "SocketSink", None),
     ],
 )
 def test_the_class_of_a_connection(settings: dict[str, Any], http_class: str, ws_class: str | None) -> None:

@@ -13,6 +13,7 @@ import pytest
 from gunicornprocess import APP, Gunicorn, Request, Start, exchange, read, write_module
 from load import Load
 from serving import wait_until
+from waiting import BLOCKING_APP, answers_to_waiting
 
 # Serving
 
@@ -32,6 +33,14 @@ def test_it_serves_and_stops_gracefully(start: Start) -> None:
     # The server's own lines are in gunicorn's form; nothing is warned of at the defaults
     gunicorn.wait_for(rf"^\[.*\] \[{worker}\] \[INFO\] Application startup complete\.$")
     assert not gunicorn.matches(r"\[(WARNING|ERROR)\]|Traceback")
+
+
+def test_clients_that_wait_when_it_is_stopped_are_served(start: Start) -> None:
+    gunicorn = start(app=BLOCKING_APP)
+    gunicorn.workers()
+    answers = answers_to_waiting(gunicorn.port, lambda: gunicorn.kill(signal.SIGTERM), gunicorn.folder)
+    assert [answer for answer in answers if not answer.endswith(b"hi")] == []
+    assert gunicorn.wait() == 0
 
 
 def test_several_binds(start: Start, tmp_path: Path) -> None:

@@ -1,12 +1,11 @@
-"""Memory and references that live across calls of log handlers, of a transport and of the ssl module.
+"""Memory and references that live across calls of log handlers and of the ssl module.
 
-Any of these may turn the event loop, see test_borrowed.
+Both may run Python code that turns the event loop, see test_borrowed.
 """
 
 import asyncio
 import contextlib
 import logging
-import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,11 @@ from certificates import Authority
 from clientframes import PING
 from exchanges import START
 from nestingloop import in_nesting_loop, turn_until
-from reentry import BODY, Act, OnLine, ask_within, assert_serves, leave
-from transports import wrap_transports
+from reentry import BODY, OnLine, ask_within, assert_serves, leave
 from websocketwire import accept, open_websocket
 from wire import Response, error_records, handshake, move_clock, post, read_body, request, respond, served
 
-from fastasgi.sinks.socketsink import ServerProtocol
-
-# --- Log handlers that turn the event loop ---
+# --- Log handlers ---
 
 
 @pytest.mark.parametrize("opening", [request(), handshake()], ids=["http", "websocket"])
@@ -147,87 +143,7 @@ async def test_others_are_served_while_an_error_is_logged(caplog: pytest.LogCapt
     assert len(error_records(caplog)) == 1
 
 
-# --- What lives across calls of a transport and of the ssl module ---
-
-
-class Hooks(dict[str, Act]):
-    """By the name of a transport's method: what is done, once, before any transport is asked for it."""
-
-    def wrap(self, transport: Any) -> "HookedTransport":
-        return HookedTransport(transport, self)
-
-
-class HookedTransport:
-    """Transports may be Python code, as asyncio's are, in which finalizers and signal handlers run."""
-
-    def __init__(self, transport: Any, hooks: Hooks) -> None:
-        self._transport = transport
-        self._hooks = hooks
-
-    def __getattr__(self, name: str) -> Any:
-        if name in self._hooks:
-            self._hooks.pop(name)()
-        return getattr(self._transport, name)
-
-
-@pytest.fixture
-def hooks(monkeypatch: pytest.MonkeyPatch) -> Hooks:
-    """Hooks of servers that start from now on."""
-    hooks = Hooks()
-    wrap_transports(monkeypatch, hooks.wrap)
-    return hooks
-
-
-async def authorized(scope: Any, receive: Any, send: Any) -> None:
-    """Answers with the path, the credentials and the body of the request."""
-    body = await read_body(receive)
-    credentials = dict(scope["headers"]).get(b"authorization", b"none")
-    await respond(send, b"%b of %b: %b" % (scope["path"].encode(), credentials, body))
-
-
-@pytest.mark.parametrize("method", ["GET", "POST"])
-@in_nesting_loop
-async def test_each_request_has_its_own_head(method: str, hooks: Hooks) -> None:
-    """Though another's is read before the first of a connection has its addresses."""
-
-    def ask_another() -> None:
-        answers.append(
-            ask_within(
-                other,
-                request(
-                    f"{method} /other HTTP/1.1", "authorization: other", "content-length: 5", body=b"other"
-                )
-                if method == "POST"
-                else request("GET /other HTTP/1.1", "authorization: other"),
-            )
-        )
-
-    answers: list[asyncio.Task[Response]] = []
-    async with served(authorized) as server:
-        client, other = await server.connect(), await server.connect()
-        await other.ask(request())  # has its addresses
-        hooks["get_extra_info"] = ask_another
-        response = await client.ask(request("GET /own HTTP/1.1", "authorization: own"))
-        assert response.body == b"/own of own: "
-        assert answers[0].result().body == b"/other of other: " + (b"other" if method == "POST" else b"")
-
-
-@in_nesting_loop
-async def test_pipelined_requests_are_answered_in_order(hooks: Hooks) -> None:
-    """Though others are, before the first of them has its addresses."""
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await asyncio.sleep(0)
-        await respond(send, scope["path"].encode())
-
-    answers: list[asyncio.Task[Response]] = []
-    async with served(app) as server:
-        client, other = await server.connect(), await server.connect()
-        await other.ask(request())
-        hooks["get_extra_info"] = lambda: answers.append(ask_within(other, request("GET /other HTTP/1.1")))
-        await client.write(b"".join(request(f"GET /{i} HTTP/1.1") for i in range(4)))
-        assert [(await client.response()).body for _ in range(4)] == [b"/0", b"/1", b"/2", b"/3"]
-        assert answers[0].result().body == b"/other"
+# --- The ssl module ---
 
 
 @in_nesting_loop
@@ -264,64 +180,3 @@ async def test_what_is_decrypted_stays_its_clients_over_tls(
         client.writer.write(data[300:])
         assert (await client.response()).body == b"c" * 500
         assert answers[0].result().body == b"o" * 500
-
-
-@in_nesting_loop
-async def test_what_is_read_stays_its_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """asyncio's loop is Python code: signal handlers may run between a read and the call that tells of it."""
-
-    class HookedProtocol(ServerProtocol):
-        def buffer_updated(self, n: int) -> None:
-            if not answers:
-                answers.append(None)
-                answers.append(ask_within(other, request("GET /other HTTP/1.1", "authorization: other")))
-            super().buffer_updated(n)
-
-    answers: list[Any] = []
-    monkeypatch.setattr("fastasgi.server.ServerProtocol", HookedProtocol)
-    async with served(authorized) as server:
-        client, other = await server.connect(), await server.connect()
-        response = await client.ask(request("GET /own HTTP/1.1", "authorization: own"))
-        assert response.body == b"/own of own: "
-        assert answers[1].result().body == b"/other of other: "
-
-
-@in_nesting_loop
-async def test_nothing_is_written_to_a_descriptor_that_has_become_anothers(hooks: Hooks) -> None:
-    def lose() -> None:
-        leave(server, client)
-        for _ in range(8):
-            pairs.extend(socket.socketpair())  # have the numbers of the connection's both ends
-        lost.set()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["path"] == "/ok":
-            await respond(send, b"ok")
-            return
-        await send({**START, "headers": [(b"content-length", b"1000000")]})
-        # The last is too large to be joined with others: the transport gets it, and is asked what it holds
-        for piece in (b"1" * 1000, b"2" * 1000, b"3" * 20_000):
-            await send({"type": BODY, "body": piece, "more_body": True})
-            await taken.wait()
-            taken.clear()
-        hooks["get_write_buffer_size"] = lose
-        with contextlib.suppress(OSError):
-            await send({"type": BODY, "body": b"secret" * 150, "more_body": True})
-
-    pairs: list[socket.socket] = []
-    taken, lost = asyncio.Event(), asyncio.Event()
-    async with served(app) as server:
-        client = await server.connect()
-        await client.write(request())
-        await client.reader.readuntil(b"\r\n\r\n")
-        for size in (1000, 1000, 20_000):
-            await client.reader.readexactly(size)
-            taken.set()
-        await lost.wait()
-        await assert_serves(server)
-        with contextlib.ExitStack() as stack:
-            for end in pairs:
-                stack.enter_context(end).setblocking(False)
-            for end in pairs:
-                with pytest.raises(BlockingIOError):
-                    end.recv(100)

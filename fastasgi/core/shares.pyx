@@ -1,0 +1,110 @@
+"""See shares.pxd for the contracts."""
+
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.math cimport exp2
+from libc.string cimport memset
+
+from fastasgi.core.clock cimport monotonic_ns
+
+# Of one row: two workers never write to the same line of a processor's cache
+ROW_SIZE = 64
+
+cdef enum:
+    SIZE = 64                           # ROW_SIZE
+    SILENT_NS = 3000000000              # a worker whose loop has not turned for so long is not counted on
+    HALF_NS = 1000000000                # after which a connection counts half among those that were accepted
+
+    # A worker is ahead of another one if it has a few open connections more, or as many and has got more than MUCH
+    # times as many of late, and a few. The first spreads connections that stay, the second those that do not
+    FEW_OPEN = 2
+    FEW_ACCEPTED = 4
+
+cdef double MUCH = 1.1
+
+
+cdef struct Header:                     # has the place of row 0
+    uint32_t end                        # no row from this one on was ever given to a worker
+
+
+cdef inline double accepted_by(const Row* row, int64_t now_ns) noexcept:
+    return row.accepted * exp2(<double>(row.accepted_ns - now_ns) / HALF_NS)
+
+
+cdef char* row_at(Py_buffer* memory, int row) except NULL:
+    if not 0 < row < memory.len // SIZE:
+        raise ValueError(f"there is no row {row} in {memory.len} bytes")
+    return <char*>memory.buf + row * SIZE
+
+
+cdef int set_row(object memory, int row, bint extends) except -1:
+    cdef Py_buffer view
+    PyObject_GetBuffer(memory, &view, PyBUF_WRITABLE)
+    try:
+        memset(row_at(&view, row), 0, SIZE)
+        if extends:
+            (<Header*>view.buf).end = max((<Header*>view.buf).end, <uint32_t>row + 1)
+    finally:
+        PyBuffer_Release(&view)
+    return 0
+
+
+def give_row(memory, int row) -> None:
+    """Clear a row for a worker that is about to start. One process alone gives the rows of a memory.
+
+    `memory` is a writable buffer, of zeros at first. Raises ValueError if it has no such row.
+    """
+    set_row(memory, row, True)
+
+
+def clear_row(memory, int row) -> None:
+    """Clear the row of a worker that has ended."""
+    set_row(memory, row, False)
+
+
+cdef class Shares:
+
+    def __cinit__(self, memory, int row):
+        PyObject_GetBuffer(memory, &self.memory, PyBUF_WRITABLE)
+        self.rows = <char*>self.memory.buf
+        self.own = <Row*>row_at(&self.memory, row)
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.memory)
+
+    cdef void set_accepts(self, bint accepts) noexcept:
+        self.beat()
+        self.own.accepts = accepts
+
+    cdef void beat(self) noexcept:
+        self.own.seen_ns = monotonic_ns()
+
+    cdef void count_accepted(self, int64_t now_ns) noexcept:
+        self.own.accepted = accepted_by(self.own, now_ns) + 1
+        self.own.accepted_ns = now_ns
+
+    cdef bint is_ahead(self, int64_t now_ns, int64_t since_ns) noexcept:
+        cdef int64_t connections = self.own.connections
+        cdef double accepted = (accepted_by(self.own, now_ns) - FEW_ACCEPTED) / MUCH
+        cdef int end = (<Header*>self.rows).end
+        cdef int i
+        cdef Row* row
+        since_ns = max(since_ns, now_ns - SILENT_NS)
+        for i in range(1, end):
+            row = <Row*>(self.rows + i * SIZE)
+            if row is self.own or not row.accepts or row.seen_ns < since_ns:
+                continue
+            if row.connections + FEW_OPEN < connections:
+                return True
+            if row.connections <= connections + FEW_OPEN and accepted_by(row, now_ns) < accepted:
+                return True
+        return False
+
+    cdef int accepting(self, int64_t now_ns) noexcept:
+        cdef int count = 0
+        cdef int end = (<Header*>self.rows).end
+        cdef int i
+        cdef Row* row
+        for i in range(1, end):
+            row = <Row*>(self.rows + i * SIZE)
+            count += row is self.own or (row.accepts and row.seen_ns > now_ns - SILENT_NS)
+        return count
