@@ -31,7 +31,7 @@ def check(workloads: Sequence[Workload]) -> None:
     for work in workloads:
         if work.database:
             raise UsageError(f"--workloads {work.name}: compare starts no PostgreSQL; choose another")
-        if work.kind in ("start", "idle"):
+        if not work.has_rate:
             raise UsageError(f"--workloads {work.name}: it has no rate to compare; choose another")
 
 

@@ -45,13 +45,15 @@ class Environment:
         self.node_modules = self.folder / "node" / "node_modules"
         self.generator = (str(self.python), "-m", "bench.generator")
         """The command of a load generator."""
+        self.peaks = (str(self.python), "-m", "bench.peaks")
+        """The command of the load generator for peaks."""
         self.notes: list[str] = []
         """What could not be installed, in a line each. The servers that need it are reported as missing."""
 
-    def place(self, port: int) -> Place:
-        """Where a turn on this port happens."""
+    def place(self, port: int, uds: Path) -> Place:
+        """Where a turn on this port, or this path for a Unix socket, happens."""
         node = shutil.which("node") or ""
-        return Place(port, self.programs, self.floor, node, self.key, self.certificate)
+        return Place(port, uds, self.programs, self.floor, node, self.key, self.certificate)
 
     def prepare(self) -> None:
         """Make, or bring up to date, everything but the builds of fastasgi. Raises BenchError.

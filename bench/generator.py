@@ -48,7 +48,8 @@ def prepare(job: dict[str, Any], recorder: Recorder) -> Environment:
     user_class = users.KINDS[job["kind"]]
     user_class.target = users.Target(job, recorder)
     scheme = "https" if job.get("tls") else "http"
-    environment = Environment(user_classes=[user_class], host=f"{scheme}://{job['host']}:{job['port']}")
+    host, port = job["address"]
+    environment = Environment(user_classes=[user_class], host=f"{scheme}://{host}:{port}")
     if issubclass(user_class, FastHttpUser):
         user_class.insecure = True
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from bench import websocket
+from bench.clients import Address
 from bench.errors import BenchError, UnsupportedError
 from bench.processes import last_line
 from bench.responses import ResponseCounter, ResponseError
@@ -42,26 +43,28 @@ def check_free(port: int) -> None:
             ) from None
 
 
-def connect(port: int, tls: bool) -> socket.socket:
+def connect(address: Address, tls: bool) -> socket.socket:
     """A connection with a deadline for each step. Raises OSError."""
-    client = socket.create_connection(("127.0.0.1", port), ANSWER_S)
-    if not tls:
-        return client
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    client = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
     try:
+        client.settimeout(ANSWER_S)
+        client.connect(address)
+        if not tls:
+            return client
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         return context.wrap_socket(client)
     except BaseException:
         client.close()
         raise
 
 
-def check_answer(port: int, work: Workload) -> None:
+def check_answer(address: Address, work: Workload) -> None:
     """Make one request of the workload.
 
     Raises OSError, ProbeError, or UnsupportedError for a refused handshake.
     """
-    with connect(port, work.tls) as client:
+    with connect(address, work.tls) as client:
         if work.kind == "websocket":
             client.sendall(websocket.build_handshake(work.path))
             answer = b""
@@ -90,7 +93,7 @@ def _read(client: socket.socket) -> bytes:
 
 
 def wait_until_up(
-    process: subprocess.Popen[str], port: int, work: Workload, log: Path, started: float
+    process: subprocess.Popen[str], address: Address, work: Workload, log: Path, started: float
 ) -> float:
     """Seconds from `started` (time.monotonic) to the first good answer of a server that is starting.
 
@@ -102,8 +105,8 @@ def wait_until_up(
         if code is not None:
             raise end_of(code, work, log)
         try:
-            check_answer(port, work)
-        except ConnectionRefusedError:
+            check_answer(address, work)
+        except (ConnectionRefusedError, FileNotFoundError):
             time.sleep(POLL_S)
         except OSError as error:
             reason = str(error)
@@ -119,7 +122,7 @@ def end_of(code: int, work: Workload, log: Path) -> BenchError:
     If the workload asks for a feature, wrong usage (exit code 2), or a message which says that something
     is not supported, is the server's word that it lacks the feature.
     """
-    if (work.tls or work.workers > 1) and (code == USAGE or "not supported" in last_line(log)):
+    if (work.tls or work.uds or work.workers > 1) and (code == USAGE or "not supported" in last_line(log)):
         return UnsupportedError(f"it refuses the settings: {last_line(log)}")
     how = f"exit code {code}" if code >= 0 else f"signal {-code}"
     return ProbeError(f"ended at its start with {how}: {last_line(log)}")

@@ -128,6 +128,12 @@ def describe_turn(work: Workload, server: Server, turn: dict[str, Any]) -> str:
         return f"{start} {turn['status']}: {turn['reason']}"
     if work.kind == "start":
         return f"{start} {turn['startup_s'] * 1e3:9.0f} ms to the first answer, {turn['memory_mib']:.0f} MiB"
+    if work.kind == "burst":
+        first = f"{turn['median_s'] * 1e3:.0f} ms, at worst {turn['worst_s'] * 1e3:.0f} ms"
+        standing = f"{turn['standing_during_s'] * 1e3:.0f} ms, {turn['standing_ratio']:.2f} times as before"
+        return f"{start} first answers within {first}; of standing connections 99 % within {standing}"
+    if work.kind == "overload":
+        return f"{start} {turn['goodput']:9.2f} of {turn['capacity']:.0f} a second answered in time"
     if work.kind == "idle":
         return f"{start} {turn['memory_mib']:9.0f} MiB, {turn['connection_kib']:.1f} KiB a connection"
     return (

@@ -26,6 +26,8 @@ class Place:
     """Where a turn happens: the port, and what the environment holds."""
 
     port: int
+    uds: Path
+    """The path of the Unix socket, for a workload with one."""
     programs: Path
     """The folder with the environment's commands."""
     floor: Path
@@ -58,8 +60,13 @@ class Server:
     """Whether the workload is one to compare it at; a server that is asked and can't, says so itself."""
 
 
+def _where(work: Workload, place: Place, option: str = "--uds") -> list[str]:
+    """The options for the address; `option` is that for a Unix socket."""
+    return [option, str(place.uds)] if work.uds else ["--port", str(place.port)]
+
+
 def _fastasgi(work: Workload, place: Place) -> list[str]:
-    command = [place.program("python"), "-m", "fastasgi", work.app, "--port", str(place.port)]
+    command = [place.program("python"), "-m", "fastasgi", work.app, *_where(work, place)]
     command += ["--no-access-log", "--log-level", "warning", "--timeout-keep-alive", str(KEEP_ALIVE_S)]
     if work.workers > 1:
         command += ["--workers", str(work.workers)]
@@ -67,7 +74,7 @@ def _fastasgi(work: Workload, place: Place) -> list[str]:
 
 
 def _uvicorn(work: Workload, place: Place) -> list[str]:
-    command = [place.program("uvicorn"), work.app, "--port", str(place.port), "--loop", "uvloop"]
+    command = [place.program("uvicorn"), work.app, *_where(work, place), "--loop", "uvloop"]
     command += ["--http", "httptools", "--no-access-log", "--log-level", "warning"]
     command += ["--timeout-keep-alive", str(KEEP_ALIVE_S), "--workers", str(work.workers)]
     return command + _ssl(work, place)
@@ -78,32 +85,33 @@ def _ssl(work: Workload, place: Place) -> list[str]:
 
 
 def _granian(work: Workload, place: Place) -> list[str]:
-    command = [place.program("granian"), "--interface", "asgi", "--loop", "uvloop", "--host", "127.0.0.1"]
-    command += ["--port", str(place.port), "--workers", str(work.workers)]
+    command = [place.program("granian"), "--interface", "asgi", "--loop", "uvloop"]
+    command += [*_where(work, place), "--workers", str(work.workers)]
     command += ["--no-access-log", "--log-level", "warning"]
-    if work.connections > MANY:
-        command += ["--backpressure", str(2 * work.connections)]
+    if work.expected_connections > MANY:
+        command += ["--backpressure", str(2 * work.expected_connections)]
     if work.tls:
         command += ["--ssl-keyfile", str(place.key), "--ssl-certificate", str(place.certificate)]
     return [*command, work.app]
 
 
 def _peregrine(work: Workload, place: Place) -> list[str]:
-    command = [place.program("peregrine"), "--protocol", "asgi", "--port", str(place.port)]
+    command = [place.program("peregrine"), "--protocol", "asgi", *_where(work, place, "--unix")]
     command += ["--workers", str(work.workers), "--keep-alive", str(1000 * KEEP_ALIVE_S)]
     command += ["--log-level", "warning"]
-    if work.connections > MANY:
-        command += ["--max-connections", str(2 * work.connections)]
+    if work.expected_connections > MANY:
+        command += ["--max-connections", str(2 * work.expected_connections)]
     if work.tls:
         command += ["--tls-key", str(place.key), "--tls-cert", str(place.certificate)]
     return [*command, work.app]
 
 
 def _h2corn(work: Workload, place: Place) -> list[str]:
-    command = [place.program("h2corn"), "--port", str(place.port), "--workers", str(work.workers)]
+    where = ["--bind", f"unix:{place.uds}"] if work.uds else ["--port", str(place.port)]
+    command = [place.program("h2corn"), *where, "--workers", str(work.workers)]
     command += ["--loop", "uvloop", "--no-access-log", "--timeout-keep-alive", str(KEEP_ALIVE_S)]
     command += ["--backlog", str(BACKLOG)]
-    if work.connections > MANY:
+    if work.expected_connections > MANY:
         command += ["--timeout-handshake", str(KEEP_ALIVE_S), "--timeout-request-header", str(KEEP_ALIVE_S)]
     if work.tls:
         command += ["--keyfile", str(place.key), "--certfile", str(place.certificate)]
@@ -130,7 +138,9 @@ def _daphne(work: Workload, place: Place) -> list[str]:
 
 
 # What server.js answers as the applications do.
-_NODE_ROUTES = frozenset(["/", "/echo", "/count", "/big", "/stream", "/json", "/items/5", "/db", "/fortunes"])
+_NODE_ROUTES = frozenset(
+    ["/", "/echo", "/count", "/big", "/stream", "/busy", "/slow", "/json", "/items/5", "/db", "/fortunes"]
+)
 
 
 def _node(work: Workload, place: Place) -> list[str]:
@@ -138,7 +148,8 @@ def _node(work: Workload, place: Place) -> list[str]:
         raise MissingError("node is not installed")
     if work.kind == "websocket" or work.route not in _NODE_ROUTES:
         raise UnsupportedError("Node's http module has no such part; the application would need a package")
-    command = [place.node, str(HERE / "apps" / "server.js"), str(place.port), str(work.workers)]
+    where = str(place.uds if work.uds else place.port)
+    command = [place.node, str(HERE / "apps" / "server.js"), where, str(work.workers)]
     return command + ([str(place.key), str(place.certificate)] if work.tls else [])
 
 

@@ -25,6 +25,23 @@ SHARES = (0.5, 0.9, 0.99, 0.999)
 FIXED = "—"
 # Of the kinds of workload without a rate, the columns: heading, key of a turn's value, its scale, decimals.
 VALUES = {
+    "burst": (
+        ("ms to the first answer, median", "median_s", 1e3, 1),
+        ("90 % within", "p90_s", 1e3, 1),
+        ("worst", "worst_s", 1e3, 1),
+        ("standing ones before, 99 % within, ms", "standing_before_s", 1e3, 1),
+        ("during", "standing_during_s", 1e3, 1),
+        ("ratio", "standing_ratio", 1, 2),
+        ("generator busy, %", "generator_busy", 100, 0),
+    ),
+    "overload": (
+        ("share of capacity answered within 1 s", "goodput", 1, 2),
+        ("capacity/s", "capacity", 1, 0),
+        ("requests", "arrivals", 1, 0),
+        ("connections", "opened", 1, 0),
+        ("lost", "lost", 1, 0),
+        ("generator late, 99 % within, ms", "lateness_p99_s", 1e3, 1),
+    ),
     "start": (("ms to the first answer", "startup_s", 1e3, 0), ("MiB then", "memory_mib", 1, 0)),
     "idle": (("KiB a connection", "connection_kib", 1, 1), ("MiB in all", "memory_mib", 1, 0)),
 }
@@ -224,8 +241,13 @@ def _value_table(results: dict[str, Any], name: str, kind: str) -> str:
                 f"{statistics.median(turn[key] for turn in turns) * scale:.{decimals}f}"
                 for _, key, scale, decimals in VALUES[kind]
             ]
+            limits = [turn["limit"] for turn in turns if "limit" in turn]
+            cells += [max(limits, key=limits.count)] if limits else []
             rows.append([described["title"], *cells])
-    return _table(["", *(heading for heading, *_ in VALUES[kind])], rows) if rows else ""
+    if not rows:
+        return ""
+    head = ["", *(heading for heading, *_ in VALUES[kind]), "limit"]
+    return _table(head[: max(map(len, rows))], rows)
 
 
 def _left_out(results: dict[str, Any], name: str) -> str:

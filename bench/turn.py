@@ -4,6 +4,7 @@ import json
 import os
 import selectors
 import subprocess
+import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import accounting, processes
+from bench.clients import Address
 from bench.environment import HERE, ROOT, Environment
 from bench.errors import BenchError, MissingError, UnsupportedError
 from bench.histogram import Histogram
@@ -21,6 +23,10 @@ from bench.workloads import Workload
 
 READY_S = 90.0
 FIGURES_S = 30.0
+# So long a peak takes at most, beside its warm-up and an overload's window.
+PEAK_S = 240.0
+# And so long it waits for the other workers when the first one of several answers.
+WORKERS_S = 1.0
 POLL_S = 0.05
 INHERITED = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH"})
 # Beside its connections a process has listeners, pipes, libraries, a database's connections.
@@ -49,11 +55,17 @@ class Setup:
     database: Any = None
     """The Database, if one runs."""
 
+    @property
+    def overload_s(self) -> float:
+        """The length of an overload: longer than other windows, since its queues take time to grow."""
+        return 2 * self.seconds
+
 
 def take_turn(setup: Setup, server: Server, work: Workload, cores: Cores) -> dict[str, Any]:
     """Status, reason and figures of one turn; what goes wrong with a server is in there and not raised."""
     try:
-        return {"status": "ok", **_measure(setup, server, work, cores)}
+        with tempfile.TemporaryDirectory() as folder:
+            return {"status": "ok", **_measure(setup, server, work, cores, Path(folder) / "socket")}
     except MissingError as error:
         return {"status": "missing", "reason": str(error)}
     except UnsupportedError as error:
@@ -62,14 +74,15 @@ def take_turn(setup: Setup, server: Server, work: Workload, cores: Cores) -> dic
         return {"status": "failed", "reason": str(error)}
 
 
-def _measure(setup: Setup, server: Server, work: Workload, cores: Cores) -> dict[str, Any]:
+def _measure(setup: Setup, server: Server, work: Workload, cores: Cores, uds: Path) -> dict[str, Any]:
     port = setup.port or free_port()
-    command = server.command(work, setup.environment.place(port))
+    address = str(uds) if work.uds else ("127.0.0.1", port)
+    command = server.command(work, setup.environment.place(port, uds))
     if work.database and setup.database is None:
         raise MissingError("PostgreSQL is not installed, or did not start (Debian: apt install postgresql)")
     if server.needs_fastasgi and setup.fastasgi is None:
         raise MissingError("fastasgi was not built")
-    allow_open_files(work.connections + SPARE_FILES)
+    allow_open_files(work.most_connections(setup.overload_s) + SPARE_FILES)
     check_free(port)
     log = setup.logs / f"{server.name}.log"
     log.write_text("")
@@ -77,12 +90,13 @@ def _measure(setup: Setup, server: Server, work: Workload, cores: Cores) -> dict
     with processes.Processes() as group:
         started = time.monotonic()
         process = group.start(command, cores.server, log, cwd=HERE / "apps", env=variables)
-        generators = Generators(setup, work, cores)
+        generators = Generators(setup, work, cores, address)
         if work.kind != "start":
             # They take a second to import locust; on other cores the server starts meanwhile.
             generators.start(group)
-        startup_s = wait_until_up(process, port, work, log, started)
-        if not accounting.tree_listens(process.pid, port):
+        startup_s = wait_until_up(process, address, work, log, started)
+        # Nobody else knows the folder of a Unix socket.
+        if not work.uds and not accounting.tree_listens(process.pid, port):
             raise ProbeError(f"another process answers on port {port}")
         if work.kind == "start":
             memory_mib = accounting.tree_memory_mib(process.pid)
@@ -91,7 +105,10 @@ def _measure(setup: Setup, server: Server, work: Workload, cores: Cores) -> dict
                 "memory_mib": memory_mib,
                 "cpu_s": accounting.tree_cpu(process.pid).total_s,
             }
-        return _load(setup, work, cores, generators, Watch(process, log), port)
+        watch = Watch(process, log)
+        if work.peak:
+            return _await_peak(setup, work, cores, generators, watch)
+        return _load(setup, work, cores, generators, watch)
 
 
 def _inherited() -> dict[str, str]:
@@ -119,17 +136,18 @@ def _variables(setup: Setup, server: Server, work: Workload) -> dict[str, str]:
 class Generators:
     """The load generators' processes, one on each of their cores."""
 
-    def __init__(self, setup: Setup, work: Workload, cores: Cores) -> None:
-        self._setup, self._work, self._cores = setup, work, cores
+    def __init__(self, setup: Setup, work: Workload, cores: Cores, address: Address) -> None:
+        self._setup, self._work, self._cores, self._address = setup, work, cores, address
         self._log = setup.logs / "generator.log"
         self.processes: list[subprocess.Popen[str]] = []
 
     def start(self, group: processes.Processes) -> None:
         """Start them in this group; they wait for their jobs. Raises OSError."""
         variables = {**_inherited(), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-        command = list(self._setup.environment.generator)
-        count = min(len(self._cores.generators), self._work.connections)
-        if self._work.kind in ("rated", "idle"):
+        environment, work = self._setup.environment, self._work
+        command = list(environment.peaks if work.peak else environment.generator)
+        count = min(len(self._cores.generators), work.connections)
+        if work.peak or work.kind in ("rated", "idle"):
             count = 1
         for core in self._cores.generators[:count]:
             process = group.start(
@@ -143,16 +161,15 @@ class Generators:
             )
             self.processes.append(process)
 
-    def begin(self, port: int) -> None:
+    def begin(self) -> None:
         """Give them their jobs. Raises CrashError."""
         for number, process in enumerate(self.processes):
-            self._tell(process, json.dumps(self._job(port, number)))
+            self._tell(process, json.dumps(self._job(number)))
 
-    def _job(self, port: int, number: int) -> dict[str, Any]:
+    def _job(self, number: int) -> dict[str, Any]:
         work, count = self._work, len(self.processes)
         return {
-            "host": "127.0.0.1",
-            "port": port,
+            "address": self._address,
             "kind": work.kind,
             "path": work.path,
             "connections": work.connections // count + (number < work.connections % count),
@@ -160,9 +177,12 @@ class Generators:
             "fixed": work.fixed,
             "depth": work.depth,
             "rate": work.rate_per_s,
+            "arrivals": work.arrivals,
+            "times_capacity": work.times_capacity,
             "tls": work.tls,
             "request": work.request.decode("latin-1"),
             "warmup_s": self._setup.warmup_s,
+            "window_s": self._setup.overload_s,
         }
 
     def _tell(self, process: subprocess.Popen[str], line: str) -> None:
@@ -216,6 +236,17 @@ class Watch:
                 f"the server crashed in the middle of the run with {how}: {processes.last_line(self.log)}"
             )
 
+    def check_processes(self, pids: set[int]) -> None:
+        """Raise CrashError if one of its processes has ended.
+
+        A master that replaces its workers hides a crash from everyone but their connections.
+        """
+        if gone := pids - set(accounting.tree_pids(self.process.pid)):
+            raise CrashError(
+                f"{len(gone)} of the server's {len(pids)} processes ended in the middle of the run: "
+                f"{processes.last_line(self.log)}"
+            )
+
     def sleep(self, seconds: float) -> None:
         """Let this time pass. Raises CrashError as soon as the server has ended."""
         ends = time.monotonic() + seconds
@@ -224,13 +255,42 @@ class Watch:
             self.check()
 
 
-def _load(
-    setup: Setup, work: Workload, cores: Cores, generators: Generators, watch: Watch, port: int
+def _await_peak(
+    setup: Setup, work: Workload, cores: Cores, generators: Generators, watch: Watch
 ) -> dict[str, Any]:
+    """The figures of a peak, which the generator takes by itself, and what limited them."""
+    root = watch.process.pid
+    if work.workers > 1:
+        watch.sleep(WORKERS_S)
+    pids = set(accounting.tree_pids(root))
+    before = _read_clocks(setup, work, cores, root)
+    generators.begin()
+    deadline_s = PEAK_S + setup.warmup_s + 2 * setup.overload_s
+    figures: dict[str, Any] = json.loads(generators.read_all(watch, deadline_s)[0])
+    clocks = _read_clocks(setup, work, cores, root) - before
+    watch.check_processes(pids)
+    if failure := figures.get("failure"):
+        raise CrashError(failure)
+    limit = limit_of(
+        work,
+        cores,
+        rate=0.0,
+        server_busy=clocks.cpu.total_s / clocks.elapsed_s / len(cores.server),
+        server_cores_used=clocks.server_cores_s / clocks.elapsed_s / len(cores.server),
+        generator_busy=figures.get("generator_busy", 0.0),
+        generator_cores_used=clocks.generator_cores_s / clocks.elapsed_s / len(cores.generators),
+        database_busy=0.0,
+        # The latencies of a peak are so long that the generator's own lateness is none of them.
+        lateness_s=0.0,
+    )
+    return figures | {"limit": limit}
+
+
+def _load(setup: Setup, work: Workload, cores: Cores, generators: Generators, watch: Watch) -> dict[str, Any]:
     """Drive the load for one window and take the figures."""
     root = watch.process.pid
     resting_mib = accounting.tree_memory_mib(root)
-    generators.begin(port)
+    generators.begin()
     generators.read_all(watch, READY_S + setup.warmup_s)
     pids = set(accounting.tree_pids(root))
     before = _read_clocks(setup, work, cores, root)
@@ -241,12 +301,7 @@ def _load(
     parts = [json.loads(line) for line in generators.read_all(watch, FIGURES_S)]
     # The load goes on until the generators' end: this is the memory of a server under load.
     memory_mib = accounting.tree_memory_mib(root)
-    if gone := pids - set(accounting.tree_pids(root)):
-        # A master that replaces its workers hides a crash from everyone but their connections.
-        raise CrashError(
-            f"{len(gone)} of the server's {len(pids)} processes ended in the middle of the run: "
-            f"{processes.last_line(watch.log)}"
-        )
+    watch.check_processes(pids)
     window = merge(parts)
     if window["refusal"]:
         raise UnsupportedError(window["refusal"])

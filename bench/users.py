@@ -41,7 +41,7 @@ class Target:
     """The server under load, and the recorder of what comes of it. One for all users of the process."""
 
     def __init__(self, job: dict[str, Any], recorder: Recorder) -> None:
-        self.host, self.port = job["host"], job["port"]
+        self.host, self.port = job["address"]
         self.tls: ssl.SSLContext | None = None
         if job.get("tls"):
             # The certificate is the bench's own; what is measured is the server.

@@ -1,6 +1,7 @@
 """The workloads: what is asked of a server, by how many users of which kind."""
 
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 # What Chrome sends for a page of a site that the user is logged in to.
@@ -23,6 +24,9 @@ BROWSER_HEADERS = {
     "Cookie": "session=eyJ1c2VyIjoxNzAxLCJyb2xlIjoiZWRpdG9yIn0.Zx81Qw.0kq2dV5mX7; theme=dark; consent=all",
 }
 
+# How long the application takes for a request to /slow.
+SLOW_S = 0.005
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -34,7 +38,9 @@ class Workload:
     app: str = "plain:app"
     """Module and name of the ASGI application, in bench/apps."""
     kind: str = "request"
-    """The kind of user, a key of users.KINDS; or `start`, which only starts the server."""
+    """The kind of user, a key of users.KINDS, or of peak, a key of peaks.KINDS; or `start`, which only starts
+    the server.
+    """
     connections: int = 64
     depth: int = 1
     """Requests that one connection has open at once."""
@@ -43,8 +49,14 @@ class Workload:
     body_bytes: int = 0
     rate_per_s: int = 0
     """Of kind `rated`: requests a second of all connections together."""
+    arrivals: int = 0
+    """Of kind `burst`: connections that are made at once, beside the others."""
+    times_capacity: float = 0.0
+    """Of kind `overload`: requests that arrive, as a multiple of what the server can answer."""
     workers: int = 1
     tls: bool = False
+    uds: bool = False
+    """The server listens on a Unix socket."""
     database: bool = False
     unit: str = "requests"
     expect: bytes = b"Hello, World!"
@@ -69,9 +81,40 @@ class Workload:
         return self.kind in ("request", "idle", "websocket")
 
     @property
+    def peak(self) -> bool:
+        """Whether the load is a short peak, which bench.peaks makes, instead of a steady one by locust."""
+        return self.kind in ("burst", "overload")
+
+    @property
+    def has_rate(self) -> bool:
+        """Whether the figure is a rate, with the CPU time and the latency of each request."""
+        return self.kind not in ("idle", "start") and not self.peak
+
+    @property
+    def expected_connections(self) -> int:
+        """How many connections there are at once, as far as a server could be told before."""
+        return self.connections + self.arrivals
+
+    def most_connections(self, window_s: float) -> int:
+        """How many there may be if no request of an overload, which lasts so long, is answered."""
+        return self.expected_connections + int(self.times_capacity * self.workers / SLOW_S * window_s)
+
+    @property
     def route(self) -> str:
         """The path without its query."""
         return urlsplit(self.path).path
+
+
+def _burst(name: str, arrivals: int, how: str = "", **options: Any) -> Workload:
+    title = f"{arrivals} new connections at once beside 64 busy ones, 130 µs of work a request, {how}"
+    return Workload(name, title.rstrip(", "), "/busy", kind="burst", arrivals=arrivals, **options)
+
+
+def _overload(times: int) -> Workload:
+    title = f"{times} times as many requests as can be answered, {SLOW_S * 1e3:.0f} ms of work each"
+    name = f"overload-{times}"
+    # So many connections are enough to keep a server busy while its capacity is measured.
+    return Workload(name, title, "/slow", kind="overload", connections=4, times_capacity=times)
 
 
 WORKLOADS = {
@@ -123,6 +166,14 @@ WORKLOADS = {
         ),
         Workload("tls", "hello over TLS 1.3", tls=True),
         Workload("rate-1000", "latency at 1000 requests a second", kind="rated", rate_per_s=1000, bare=True),
+        _burst("burst", 200),
+        _burst("burst-1000", 1000),
+        _burst("burst-tls", 200, "over TLS 1.3", tls=True),
+        _burst("burst-uds", 200, "on a Unix socket", uds=True),
+        _burst("burst-workers-2", 200, "with 2 workers", workers=2),
+        _overload(2),
+        _overload(3),
+        _overload(5),
         Workload("idle", "memory of 10 000 idle connections", kind="idle", connections=10_000),
         Workload("start", "time from the start to the first answer", kind="start", bare=True),
         # TechEmpower's two tests of one query, with their number of connections scaled to one core.

@@ -4,6 +4,7 @@ It makes what the Node application of `server.js` makes, byte for byte in the bo
 """
 
 import asyncio
+import time
 
 TEXT = (b"content-type", b"text/plain")
 BIG = b"x" * (1 << 20)
@@ -75,6 +76,25 @@ async def stream(receive, send):
     await send({"type": "http.response.body", "body": b""})
 
 
+def work(seconds):
+    """Keep the loop so long, as a framework and an application do."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+async def busy(receive, send):
+    """130 microseconds of work."""
+    work(130e-6)
+    await hello(receive, send)
+
+
+async def slow(receive, send):
+    """5 milliseconds of work."""
+    work(5e-3)
+    await hello(receive, send)
+
+
 async def echo_messages(receive, send):
     """Each message comes back."""
     await receive()
@@ -83,4 +103,11 @@ async def echo_messages(receive, send):
         await send({"type": "websocket.send", "text": message["text"]})
 
 
-ROUTES = {"/echo": echo, "/count": count, "/big": big, "/stream": stream}
+ROUTES = {
+    "/echo": echo,
+    "/count": count,
+    "/big": big,
+    "/stream": stream,
+    "/busy": busy,
+    "/slow": slow,
+}

@@ -1,4 +1,4 @@
-// The applications' work in Node: node server.js PORT WORKERS [KEY CERTIFICATE].
+// The applications' work in Node: node server.js PORT WORKERS [KEY CERTIFICATE]; PORT may be a Unix socket's path.
 // The bodies are those of plain.py, star.py, fast.py and techempower.py.
 'use strict';
 const http = require('http');
@@ -56,6 +56,12 @@ async function stream(response) {
   response.end();
 }
 
+// Keeps the loop so long, as a framework and an application do.
+function work(milliseconds) {
+  const end = performance.now() + milliseconds;
+  while (performance.now() < end);
+}
+
 function serve(request, response) {
   const [path, query] = request.url.split('?');
   switch (path) {
@@ -72,6 +78,8 @@ function serve(request, response) {
       return;
     }
     case '/big': return answerText(response, BIG);
+    case '/busy': work(0.13); return answerText(response, 'Hello, World!');
+    case '/slow': work(5); return answerText(response, 'Hello, World!');
     case '/stream': return stream(response);
     case '/json': return answerJSON(response, { message: 'Hello, World!' });
     case '/db': return randomRow().then((row) => answerJSON(response, row));
@@ -93,5 +101,6 @@ if (Number(workers) > 1 && cluster.isPrimary) {
     ? https.createServer({ key: fs.readFileSync(key), cert: fs.readFileSync(certificate) }, serve)
     : http.createServer(serve);
   server.keepAliveTimeout = 75000;
-  server.listen(Number(port), '127.0.0.1', 2048);
+  if (port.startsWith('/')) server.listen(port, 2048);
+  else server.listen(Number(port), '127.0.0.1', 2048);
 }

@@ -4,6 +4,8 @@ import asyncio
 import http.client
 import importlib
 import shutil
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,37 @@ COUNT_TURNS = """
       return write.apply(this, arguments);
     };
 """
+
+
+@linux
+@pytest.mark.skipif(not shutil.which("node"), reason="no Node")
+def test_node_works_as_long_as_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "bench" / "apps")
+    plain = importlib.import_module("plain")
+    messages: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        messages.append(message)
+
+    socket_path = tmp_path / "socket"
+    command = ["node", str(ROOT / "bench" / "apps" / "server.js"), str(socket_path), "1"]
+    with processes.Processes() as group:
+        group.start(command, (CORE,), tmp_path / "log")
+        wait_until(socket_path.exists)
+        for path, least_s in (("/busy", 130e-6), ("/slow", 5e-3)):
+            messages.clear()
+            started = time.perf_counter()
+            asyncio.run(plain.app({"type": "http", "path": path}, None, send))
+            assert time.perf_counter() - started >= least_s
+            started = time.perf_counter()
+            request = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(WAIT_S)
+                client.connect(str(socket_path))
+                client.sendall(request)
+                answer = client.recv(65536)
+            assert time.perf_counter() - started >= least_s
+            assert answer.endswith(b"\r\n\r\n" + messages[-1]["body"])
 
 
 @linux

@@ -31,6 +31,7 @@ from bench.command import build_parser, main
         ),
         (["prepare", "--environment", "/dev/null/x"], "--environment /dev/null/x: Not a directory; choose"),
         (["compare", "HEAD", "-w", "hello,start"], "--workloads start: it has no rate to compare"),
+        (["compare", "HEAD", "-w", "burst"], "--workloads burst: it has no rate to compare"),
         (["compare", "HEAD", "-w", "hello,te-db"], "--workloads te-db: compare starts no PostgreSQL"),
     ],
 )

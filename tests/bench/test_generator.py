@@ -47,7 +47,7 @@ def start_generator(group: processes.Processes, port: int, log: Path, **job: Any
         stdout=subprocess.PIPE,
     )
     assert process.stdin is not None
-    job = {"host": "127.0.0.1", "port": port, "kind": "request", "joins": False, "warmup_s": 0} | job
+    job = {"address": ["127.0.0.1", port], "kind": "request", "joins": False, "warmup_s": 0} | job
     job = {"connections": 1, "request": WORKLOADS["hello"].request.decode()} | job
     process.stdin.write(json.dumps(job) + "\n")
     process.stdin.flush()

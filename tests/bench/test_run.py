@@ -11,6 +11,7 @@ from benchparts import FakeEnvironment, fake_server, linux, plan
 from bench import accounting, run, summary
 from bench import results as store
 from bench.servers import SERVERS
+from bench.workloads import WORKLOADS
 
 
 @linux
@@ -21,6 +22,23 @@ def test_the_results_name_the_python_of_the_environment(tmp_path: Path) -> None:
     environment.python.chmod(0o755)
     found = run.carry_out(plan(fake_server(), rounds=1), environment, tmp_path)
     assert found["machine"]["python"] == "3.99.1"
+
+
+def test_a_line_tells_a_peaks_figures() -> None:
+    fake = fake_server()
+    burst = {
+        "status": "ok",
+        "median_s": 0.0204,
+        "worst_s": 0.04,
+        "standing_during_s": 0.02,
+        "standing_ratio": 2,
+    }
+    line = run.describe_turn(WORKLOADS["burst"], fake, burst)
+    assert "first answers within 20 ms, at worst 40 ms" in line
+    assert "99 % within 20 ms, 2.00 times as before" in line
+    overload = {"status": "ok", "goodput": 0.754, "capacity": 199.6}
+    line = run.describe_turn(WORKLOADS["overload-2"], fake, overload)
+    assert "0.75 of 200 a second answered in time" in line
 
 
 @linux

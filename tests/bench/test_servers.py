@@ -30,7 +30,13 @@ def test_every_server_makes_a_command_for_every_workload_or_says_why_not(tmp_pat
     for program in programs:
         (tmp_path / program).touch()
     place = Place(
-        free_port(), tmp_path, tmp_path / "floor", "/usr/bin/node", tmp_path / "key", tmp_path / "certificate"
+        free_port(),
+        tmp_path / "socket",
+        tmp_path,
+        tmp_path / "floor",
+        "/usr/bin/node",
+        tmp_path / "key",
+        tmp_path / "certificate",
     )
     for server in SERVERS.values():
         for work in WORKLOADS.values():
@@ -39,7 +45,7 @@ def test_every_server_makes_a_command_for_every_workload_or_says_why_not(tmp_pat
                     command = server.command(work, place)
                 except UnsupportedError:
                     continue
-                assert str(place.port) in " ".join(command)
+                assert str(place.uds if work.uds else place.port) in " ".join(command)
                 assert not work.tls or str(place.certificate) in " ".join(command)
 
 

@@ -140,6 +140,26 @@ def test_a_quantile_needs_ten_answers_beyond_it() -> None:
     assert [bool(cell) for cell in rows["fastasgi"][3:7]] == [True, True, True, False]
 
 
+def test_peaks_have_tables_of_their_own_and_no_ratios() -> None:
+    burst = {"median_s": 0.0201, "p90_s": 0.03, "worst_s": 0.04, "standing_before_s": 0.0111}
+    burst |= {"standing_during_s": 0.0222, "standing_ratio": 2.0, "generator_busy": 0.25}
+    overload = {"goodput": 0.754, "capacity": 199.6, "arrivals": 4000, "opened": 300, "lost": 2}
+    overload |= {"lateness_p99_s": 0.0031}
+    turns = []
+    for name, figures in (("burst", burst), ("overload-2", overload)):
+        for number in range(3):
+            turn = {"workload": name, "server": "fastasgi", "round": number, "status": "ok"}
+            turn["limit"] = "server" if number else "other processes"
+            turns.append(turn | {key: value * (1 + number) for key, value in figures.items()})
+    text = check_summary(results_of(*turns))
+    # The medians are the second round's.
+    rows = rows_of(text, WORKLOADS["burst"].title)
+    assert rows["fastasgi"] == ["40.2", "60.0", "80.0", "22.2", "44.4", "4.00", "50", "server"]
+    rows = rows_of(text, WORKLOADS["overload-2"].title)
+    assert rows["fastasgi"] == ["1.51", "399", "8000", "600", "4", "6.2", "server"]
+    assert "fastasgi against" not in text
+
+
 def test_shared_cores_are_told_and_no_others() -> None:
     results = results_of(good_turn("fastasgi", 1000))
     work = results["workloads"]["hello"]
@@ -188,7 +208,7 @@ def test_a_whole_run_has_a_summary_that_can_be_committed() -> None:
                 turns += [good_turn(server.name, 123456.7 + number, number, name) for number in range(3)]
         turns += [good_turn("uvicorn", 1, 3, name) | {"status": "failed", "reason": reason}]
         for turn in turns:
-            turn |= {"startup_s": 1.0, "connection_kib": 1.0}
+            turn |= {key: 1234.5 for columns in summary.VALUES.values() for _, key, *_ in columns}
     results = results_of(*turns)
     results["servers"] = {name: run._describe_server(server, {}) for name, server in SERVERS.items()}
     assert len(check_summary(results).encode()) <= summary.MAX_BYTES

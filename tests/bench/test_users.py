@@ -40,7 +40,7 @@ RATED = """
 
     latencies = []
     users.now, users.Link = now, Link
-    users.RatedUser.target = Target({"host": "", "port": 0, "rate": 500, "request": "GET"}, Counting())
+    users.RatedUser.target = Target({"address": ("", 0), "rate": 500, "request": "GET"}, Counting())
     user = users.gevent.spawn(users.RatedUser.work, users.RatedUser(None))
     while len(latencies) < 20:
         users.gevent.sleep(0.01)

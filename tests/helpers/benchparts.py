@@ -3,9 +3,14 @@
 It imports `bench`, which tests/bench/conftest.py puts on the path.
 """
 
+import asyncio
+import contextlib
 import os
+import ssl
 import sys
 import textwrap
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,7 @@ import pytest
 from bench import accounting, run
 from bench import results as store
 from bench.accounting import CPUTime
+from bench.clients import Address
 from bench.environment import Environment
 from bench.machine import Cores
 from bench.servers import SERVERS, Place, Server
@@ -74,12 +80,12 @@ GENERATOR = """
     print("ready", flush=True)
     sys.stdin.readline()
     if MODE in ("crash", "replace"):
-        socket.create_connection((job["host"], job["port"])).sendall(b"LOAD")
+        socket.create_connection(job["address"]).sendall(b"LOAD")
     answer = b""
     while MODE == "replace" and not answer:
         # Only another process answers after LOAD.
         try:
-            with socket.create_connection((job["host"], job["port"])) as client:
+            with socket.create_connection(job["address"]) as client:
                 client.sendall(b"GET")
                 answer = client.recv(65536)
         except OSError:
@@ -199,3 +205,50 @@ def full_results() -> dict[str, Any]:
         }
     )
     return results_of(*turns)
+
+
+@contextlib.contextmanager
+def answering(
+    answer: Callable[[], Awaitable[bytes]], uds: Path | None = None, tls: ssl.SSLContext | None = None
+) -> Iterator[Address]:
+    """The address of a server, in a thread, that gives each request what `answer` returns.
+
+    An empty answer ends the connection.
+    """
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # The client ends the connection when it likes, and the test this task.
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                data = await answer()
+                if not data:
+                    break
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def listen() -> Address:
+        if uds is not None:
+            await asyncio.start_unix_server(serve, uds)
+            return str(uds)
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls, backlog=2048)
+        host, port = server.sockets[0].getsockname()
+        return host, port
+
+    async def end() -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        loop.stop()
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield asyncio.run_coroutine_threadsafe(listen(), loop).result(WAIT_S)
+    finally:
+        asyncio.run_coroutine_threadsafe(end(), loop)
+        thread.join(WAIT_S)
+        loop.close()
