@@ -40,6 +40,7 @@ cdef class Acceptor:
         # Other workers go first
         int64_t yields_until_ns         # 0 if they do not
         int insists                     # how many that wait are accepted before others may go first again
+        int64_t shared_at_ns            # when this worker last took its share of what waited
         int in_vain                     # how often in a row those have not even woken that were let go first
         int timer                       # descriptor of a timer of the system's; NONE if there is none
         bint has_timer                  # `timer` was made, or can't be
@@ -78,6 +79,7 @@ cdef class Listener:
     cdef:
         Acceptor acceptor
         object socket                   # socket.socket
+        object copy                     # socket.socket, of the same socket: what is accepted on
         object sockname                 # the address of all its connections; None if each has its own
         int descriptor                  # NONE once it accepts no more
         bint is_tcp                     # it can defer connections

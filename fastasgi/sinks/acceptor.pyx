@@ -87,7 +87,7 @@ cdef class Acceptor:
         if self.timer >= 0:
             close(self.timer)
 
-    def listen(self, sock) -> "Listener":
+    def listen(self, sock) -> Listener:
         """Accept on a listening socket from now on.
 
         TCP_NODELAY is set here, since connections inherit it: what an event produces is written at once, so that
@@ -96,9 +96,10 @@ cdef class Acceptor:
         cdef Listener listener = Listener.__new__(Listener)
         listener.acceptor = self
         listener.socket = sock
+        listener.copy = sock.dup()      # whoever has made the socket may close it, and its number be given to another
         listener.sockname = sock.getsockname()
-        listener.descriptor = sock.fileno()
-        sock.setblocking(False)     # whoever has made it may have left it as it was
+        listener.descriptor = listener.copy.fileno()
+        listener.copy.setblocking(False)
         if sock.family in (sockets.AF_INET, sockets.AF_INET6):
             with contextlib.suppress(OSError):      # another protocol than TCP, which has no such option
                 sock.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
@@ -273,7 +274,7 @@ cdef class Acceptor:
             if listener.is_tcp:
                 self.defers = seconds > 0
                 with contextlib.suppress(OSError):
-                    listener.socket.setsockopt(sockets.IPPROTO_TCP, TCP_DEFER_ACCEPT, seconds)
+                    listener.copy.setsockopt(sockets.IPPROTO_TCP, TCP_DEFER_ACCEPT, seconds)
         return 0
 
     cdef int64_t budget_ns(self, int64_t now_ns) noexcept:
@@ -302,9 +303,11 @@ cdef class Acceptor:
         cdef Shares shares = self.worker.registry.shares
         if shares is None or not shares.is_ahead(now_ns, 0):
             return False
-        self.insists = waiting_at(listener.descriptor) // shares.accepting(now_ns) if listener.is_tcp else 0
-        if self.insists:
-            return False
+        if listener.is_tcp and now_ns - self.shared_at_ns > YIELD_NS:
+            self.shared_at_ns = now_ns
+            self.insists = waiting_at(listener.descriptor) // shares.accepting(now_ns)
+            if self.insists:
+                return False
         self.yields_until_ns = now_ns + YIELD_NS
         if not self.has_timer:
             self.has_timer = True
@@ -451,6 +454,7 @@ cdef class Listener:
             self.descriptor = NONE
             self.has_more = False
             acceptor.listeners.remove(self)
+            self.copy.close()
             self.socket.close()
             if not acceptor.listeners and acceptor.worker.registry.shares is not None:
                 acceptor.worker.registry.shares.set_accepts(False)
