@@ -29,6 +29,12 @@ COUNT_TURNS = """
 """
 
 
+def listens(path: Path) -> bool:
+    """Whether a server answers at a Unix socket: its file is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 @linux
 @pytest.mark.skipif(not shutil.which("node"), reason="no Node")
 def test_node_works_as_long_as_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +49,7 @@ def test_node_works_as_long_as_python(tmp_path: Path, monkeypatch: pytest.Monkey
     command = ["node", str(ROOT / "bench" / "apps" / "server.js"), str(socket_path), "1"]
     with processes.Processes() as group:
         group.start(command, (CORE,), tmp_path / "log")
-        wait_until(socket_path.exists)
+        wait_until(lambda: listens(socket_path))
         for path, least_s in (("/busy", 130e-6), ("/slow", 5e-3)):
             messages.clear()
             started = time.perf_counter()
