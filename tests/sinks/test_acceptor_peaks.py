@@ -80,8 +80,8 @@ def test_a_burst_is_taken_in_at_once(how: str, start: Start, pair: Pair, tmp_pat
     """One connection a turn of the event loop would take as many turns as there are connections.
 
     A turn is what a standing connection waits for its answer. The standing ones go on being answered. With
-    TLS they may wait for all handshakes that have begun, which go on in one turn. Other tests may have half of
-    the machine, at one moment and not at the next.
+    TLS they may wait for all handshakes that have begun, which go on in one turn. Other tests may have half
+    of the machine, at one moment and not at the next.
     """
     found = {loop: burst(start, how, loop, pair, tmp_path) for loop in LOOPS}
     for figures in found.values():
