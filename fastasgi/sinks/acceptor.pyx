@@ -250,8 +250,8 @@ cdef class Acceptor:
         """To be called each second or more often: no longer defer connections, if few come."""
         cdef int64_t now_ns = monotonic_ns()
         if self.defers and now_ns - self.counted_since_ns > SECOND_NS:
-            if self.accept_count < DEFER_LEAST:
-                self.defer(0)
+            # Set again, too: the option is the socket's, and another worker may have taken it back
+            self.defer(DEFER_S if self.accept_count >= DEFER_LEAST else 0)
             self.accept_count = 0
             self.counted_since_ns = now_ns
 
