@@ -37,8 +37,8 @@ async def answer_soon() -> bytes:
 def test_what_is_answered_in_time_counts_as_a_share_of_the_capacity(times: float) -> None:
     with answering(answer_soon) as address:
         found = figures(address, times)
-    # Four connections, 50 requests a second on each at most.
-    assert 10 < found["capacity"] < 205
+    # Four connections, each with an answer in 20 ms at most: six within 0.1 s, one at its very beginning
+    assert 10 < found["capacity"] <= 245
     assert found["arrivals"] == pytest.approx(times * found["capacity"], abs=1)
     assert found["answers"] == found["arrivals"]
     assert found["goodput"] == pytest.approx(times, rel=0.1)
