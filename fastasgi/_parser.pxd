@@ -4,9 +4,9 @@ Knows the grammar and what makes a message ambiguous. Must not know: asyncio, AS
 Pointers are borrowed from the caller for the length of one call, and so are the spans in a RequestHead.
 """
 
-from cpython.object cimport PyObject
-from libc.stdint cimport int16_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int16_t, int64_t, uint32_t
 
+from fastasgi.codecs.headreader cimport HeadReader
 from fastasgi.codecs.text cimport Span
 
 
@@ -37,31 +37,13 @@ cdef struct RequestHead:
     const char* reason          # of a refused head: a static sentence for the log
 
 
-cdef enum Underscores:          # what happens to a field with "_" in its name
-    UNDERSCORES_ALLOW           # it is like any other
-    UNDERSCORES_DROP            # it is left out, though limits count it
-    UNDERSCORES_REFUSE          # 400
-
-
-cdef enum:
-    PAIR_BITS = 8
-
-
-cdef class HeadParser:
-    """Fastasgi's own strict grammar. One object serves all connections of a worker in turn."""
+cdef class HeadParser(HeadReader):
+    """Fastasgi's own strict grammar. max_head_bytes are of all lines, with blank ones before the head and its last."""
 
     cdef:
         # The result of the last parse(). A refused head has method, path, query and version as far as they are
         # understood; each of the others is empty, or -1
         RequestHead head
-        bint lent               # the result is in use further up the stack
-        Py_ssize_t max_request_line_bytes       # without its CRLF
-        Py_ssize_t max_head_bytes       # blank lines before it, request line, fields and the blank line together
-        int max_header_count
-        int underscores         # one of Underscores
-        # Owned, or NULL: the last header pairs with names that are meaningful or come often. A pair that comes again
-        # costs a comparison instead of two allocations. Names whose values may be secret are not among them.
-        PyObject* pairs[1 << PAIR_BITS]
     # Parses the head at `p`, before which skip_blank_lines() has skipped `blank_bytes`, at most max_head_bytes. Returns
     # how many bytes the head has; 0 if it needs more; -1 if it is refused, as soon as its beginning shows that.
     cdef Py_ssize_t parse(self, const char* p, const char* end, Py_ssize_t blank_bytes) except -2
@@ -81,15 +63,10 @@ cdef class LlhttpHeadParser(HeadParser):
     cdef object lines           # owns the bytes that the spans borrow, until the next parse()
 
 
-# The fields in which proxies tell of the client, in lower case: X-Forwarded-For, -Proto, -Host, -Port and -Prefix, and
-# Forwarded (RFC 7239).
-cdef tuple FORWARDED_NAMES
-
 # Whether a request line, of which all but the method may be malformed or missing, is a HEAD's: its answer has no body
 cdef bint is_of_head(const char* line, Py_ssize_t n) noexcept nogil
-# Whether this is a valid value of Host, perhaps an empty one
-cdef bint is_host(const uint8_t* p, const uint8_t* end) noexcept nogil
-cdef bint has_forwarded(const RequestHead* head) noexcept nogil     # whether a head has one of FORWARDED_NAMES
+# Whether a head has one of the FORWARDED_NAMES of fieldnames
+cdef bint has_forwarded(const RequestHead* head) noexcept nogil
 
 # Plain Python objects of a parsed head
 cdef str method_of(const RequestHead* head)              # interned if the method is a common one

@@ -7,20 +7,32 @@ Three layers: reading the grammar (request line, fields), deciding what the fiel
 from collections import namedtuple
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.list cimport PyList_New, PyList_SET_ITEM
-from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF, Py_XDECREF
-from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_New, PyTuple_SET_ITEM
-from cpython.unicode cimport PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
-from libc.stdint cimport INT64_MAX, int16_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp, memset
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport int16_t, uint8_t, uint32_t
+from libc.string cimport memchr, memcmp
 
+from fastasgi.codecs.fieldnames cimport (
+    CONNECTION,
+    CONTENT_LENGTH,
+    EXPECT,
+    HOST,
+    MEANINGFUL_NAMES,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    NameTable,
+    is_shared,
+    known_index,
+    name_table,
+    new_pair,
+    shared_pair,
+)
+from fastasgi.codecs.headreader cimport UNDERSCORES_ALLOW, UNDERSCORES_REFUSE, HeadReader, unlent_reader
 from fastasgi.codecs.scan cimport (
     SCAN_NAME_BYTES,
-    SCAN_PATH,
-    SCAN_QUERY,
     SCAN_REGNAME,
     SCAN_TOKEN,
     SCAN_VALUE,
@@ -30,139 +42,23 @@ from fastasgi.codecs.scan cimport (
     scan,
     scan_choose,
     scan_fold,
-    scan_hash,
-    scan_hex,
     scan_is,
     scan_is_blank,
     scan_lower,
     scan_name,
-    scan_same,
-    scan_sample,
     scan_with,
 )
+from fastasgi.codecs.target cimport decode_path, is_host, is_named_host, method_text, read_path, read_query
 from fastasgi.codecs.text cimport (
-    MAX_PORT, Span, equals_folded, is_digit, is_token, read_decimal, span, span_of, trim_left, trim_right, trimmed,
+    Span, equals_folded, is_token, read_length, span, span_of, trim_left, trim_right, trimmed,
 )
 
 import httptools
 
 
-# --- Interned field names ---
-
-# Names of fields that mean something for the message itself, in the order of KnownName
-cdef tuple MEANINGFUL = (
-    b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade",
-)
-# Names of fields whose values come again and again, from one client or from all, and are no secrets: see
-# HeadParser.pairs
-cdef tuple REPEATING = (
-    b"accept", b"accept-charset", b"accept-encoding", b"accept-language", b"access-control-request-headers",
-    b"access-control-request-method", b"alt-used", b"cache-control", b"cdn-loop", b"cf-ipcountry",
-    b"cf-visitor", b"content-encoding", b"content-language", b"content-type", b"device-memory", b"dnt",
-    b"downlink", b"dpr", b"early-data", b"ect", b"grpc-accept-encoding", b"grpc-encoding", b"grpc-timeout",
-    b"http2-settings", b"keep-alive", b"max-forwards", b"mcp-protocol-version", b"origin", b"pragma",
-    b"prefer", b"priority", b"proxy-connection", b"purpose", b"rtt", b"save-data",
-    b"sec-ch-prefers-color-scheme", b"sec-ch-ua", b"sec-ch-ua-arch", b"sec-ch-ua-bitness",
-    b"sec-ch-ua-full-version-list", b"sec-ch-ua-mobile", b"sec-ch-ua-model", b"sec-ch-ua-platform",
-    b"sec-ch-ua-platform-version", b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site",
-    b"sec-fetch-storage-access", b"sec-fetch-user", b"sec-gpc", b"sec-purpose", b"sec-websocket-extensions",
-    b"sec-websocket-version", b"service-worker", b"te", b"trailer", b"upgrade-insecure-requests",
-    b"user-agent", b"via", b"viewport-width", b"x-envoy-attempt-count", b"x-forwarded-host",
-    b"x-forwarded-port", b"x-forwarded-prefix", b"x-forwarded-proto", b"x-forwarded-scheme",
-    b"x-forwarded-server", b"x-grpc-web", b"x-http-method-override", b"x-requested-with", b"x-scheme",
-    b"x-user-agent",
-)
-cdef tuple OTHERS = (
-    b"accept-datetime", b"authorization", b"b3", b"baggage", b"cf-connecting-ip", b"cf-ray",
-    b"content-disposition", b"cookie", b"correlation-id", b"date", b"forwarded", b"from", b"idempotency-key",
-    b"if-match", b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since",
-    b"last-event-id", b"mcp-session-id", b"ping-from", b"ping-to", b"proxy-authorization", b"range",
-    b"referer", b"request-id", b"sec-websocket-key", b"sec-websocket-protocol", b"soapaction", b"traceparent",
-    b"tracestate", b"true-client-ip", b"warning", b"x-amz-cf-id", b"x-amzn-trace-id", b"x-api-key",
-    b"x-b3-sampled", b"x-b3-spanid", b"x-b3-traceid", b"x-client-ip", b"x-cloud-trace-context",
-    b"x-correlation-id", b"x-csrf-token", b"x-csrftoken", b"x-envoy-external-address", b"x-forwarded-for",
-    b"x-original-uri", b"x-real-ip", b"x-request-id", b"x-request-start", b"x-xsrf-token",
-)
-cdef tuple NAMES = MEANINGFUL + REPEATING + OTHERS
-cdef int repeating_end = len(MEANINGFUL) + len(REPEATING)
-
-cdef enum KnownName:
-    HOST
-    CONTENT_LENGTH
-    TRANSFER_ENCODING
-    CONNECTION
-    EXPECT
-    UPGRADE
-    MEANINGFUL_NAMES            # how many of the first names decide_field() looks at
-
-cdef enum:
-    SLOT_BITS = 10
-    SLOTS = 1 << SLOT_BITS
-    MAX_NAMES = 160
-
-FORWARDED_NAMES = (
-    b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-prefix",
-    b"forwarded",
-)
-
-cdef struct InternedName:
-    ScanName name
-    size_t length               # bytes of the name
-    bint is_forwarded           # the name is one of FORWARDED_NAMES
-    PyObject* object            # owned by NAMES
-    uint64_t padding            # to a cache line
-
-# A perfect hash: no two names share a slot. A slot holds an index of `interned`; free slots hold that of an
-# entry which no name equals.
-cdef InternedName interned[MAX_NAMES]
-cdef uint8_t slots[SLOTS]
-cdef uint64_t hash_multiplier = 0x1E3779B97F4A7C15
-
-
-cdef inline uint32_t slot_of(const ScanName* name, size_t length) noexcept nogil:
-    return <uint32_t>(scan_hash(name, length, hash_multiplier) >> (64 - SLOT_BITS))
-
-
-cdef inline int known_index(const ScanName* name, size_t length) noexcept nogil:
-    """The index of a folded name in NAMES, or -1. Its length distinguishes padding from NUL bytes of the input."""
-    cdef int index = slots[slot_of(name, length)]
-    if interned[index].length == length and scan_same(&interned[index].name, name, length):
-        return index
-    return -1
-
-
-cdef bint fill_slots(int count) noexcept nogil:
-    cdef int index
-    cdef uint32_t slot
-    memset(slots, count, sizeof(slots))
-    for index in range(count):
-        slot = slot_of(&interned[index].name, interned[index].length)
-        if slots[slot] != count:
-            return False
-        slots[slot] = <uint8_t>index
-    return True
-
-
-cdef int intern_names() except -1:
-    global hash_multiplier
-    cdef int index
-    cdef bytes name
-    if len(NAMES) >= MAX_NAMES:
-        raise SystemError("raise MAX_NAMES")
-    for index, name in enumerate(NAMES):
-        if len(name) > SCAN_NAME_BYTES:
-            raise SystemError(f"too long to be interned: {name!r}")
-        scan_fold(<const uint8_t*>PyBytes_AS_STRING(name), len(name), &interned[index].name)
-        interned[index].length = len(name)
-        interned[index].object = <PyObject*>name
-        interned[index].is_forwarded = name in FORWARDED_NAMES
-    while not fill_slots(<int>len(NAMES)):
-        hash_multiplier += <uint64_t>0x1E3779B97F4A7C16     # even, so that the multiplier stays odd
-    return 0
-
+cdef const NameTable* interned = name_table()
 
 scan_choose()
-intern_names()
 
 
 # --- Refusals ---
@@ -180,95 +76,6 @@ cdef inline bint reject(RequestHead* head, int status, const char* reason) noexc
     """Refuse a head. Returns the False that a function which decides, rather than reads, returns then."""
     refuse(head, status, reason)
     return False
-
-
-# --- Host and authority (RFC 3986 section 3.2) ---
-
-cdef const uint8_t* skip_ipv4(const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """The end of the IPv4 address at `p`, or NULL."""
-    cdef const uint8_t* octet
-    cdef int i
-    for i in range(4):
-        if i:
-            if p == end or p[0] != c".":
-                return NULL
-            p += 1
-        octet = p
-        while p < end and is_digit(p[0]):
-            p += 1
-        # dec-octet: no zero stands before other digits
-        if read_decimal(span(octet, p), 255) < 0 or (octet[0] == c"0" and p - octet > 1):
-            return NULL
-    return p
-
-
-cdef bint is_ipv6(const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """IPv6address: eight groups; "::" may once stand for one or more; the last two may be an IPv4 address."""
-    cdef int groups = 0
-    cdef int digits
-    cdef bint compressed = False
-    cdef const uint8_t* group
-    if end - p >= 2 and p[0] == c":" and p[1] == c":":
-        compressed = True
-        p += 2
-        if p == end:
-            return True
-    while True:
-        group = p
-        digits = 0
-        while p < end and scan_hex(p[0]) >= 0:
-            digits += 1
-            p += 1
-        if p < end and p[0] == c".":
-            return skip_ipv4(group, end) == end and (groups + 2 < 8 if compressed else groups + 2 == 8)
-        groups += 1
-        if digits == 0 or digits > 4 or groups > 8:
-            return False
-        if p == end:
-            return groups < 8 if compressed else groups == 8
-        if p[0] != c":":
-            return False
-        p += 1
-        if p < end and p[0] == c":":
-            if compressed:
-                return False
-            compressed = True
-            p += 1
-            if p == end:
-                return groups < 8
-
-
-cdef bint is_ipvfuture(const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """IPvFuture = "v" 1*HEXDIG "." 1*( unreserved / sub-delims / ":" )"""
-    cdef const uint8_t* dot = p + 1
-    if end - p < 4 or scan_lower[p[0]] != c"v":
-        return False
-    while dot < end and scan_hex(dot[0]) >= 0:
-        dot += 1
-    if dot == p + 1 or dot >= end - 1 or dot[0] != c".":
-        return False
-    p = dot + 1
-    while p < end and (scan_is(SCAN_REGNAME, p[0]) or p[0] == c":"):
-        p += 1
-    return p == end
-
-
-cdef bint is_host(const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """uri-host [ ":" port ] (RFC 9110 section 7.2). An empty host is a valid one: an empty reg-name."""
-    cdef const uint8_t* close
-    if p < end and p[0] == c"[":
-        close = <const uint8_t*>memchr(p, c"]", end - p)
-        if close is NULL or not (is_ipv6(p + 1, close) or is_ipvfuture(p + 1, close)):
-            return False
-        p = close + 1
-    else:
-        p = scan(SCAN_REGNAME, p, end)
-        while end - p >= 3 and p[0] == c"%" and scan_hex(p[1]) >= 0 and scan_hex(p[2]) >= 0:
-            p = scan(SCAN_REGNAME, p + 3, end)
-    if p == end:
-        return True
-    # The port, too, may be empty (RFC 3986 section 3.2.3)
-    return p[0] == c":" and (p + 1 == end or read_decimal(span(p + 1, end), MAX_PORT) >= 0)
 
 
 # --- The request line (RFC 9112 section 3) ---
@@ -333,7 +140,7 @@ cdef const uint8_t* read_authority(
     if p == end:
         return NULL
     # RFC 9110 section 4.2.1: an http URI without a host is invalid.
-    if p == host or host[0] == c":" or not is_host(host, p):
+    if not is_named_host(host, p):
         return refuse(head, 400, "the target's host is malformed")
     draft.authority = span(host, p)
     return p
@@ -344,8 +151,7 @@ cdef const uint8_t* read_target(
 ) noexcept nogil:
     """Read a target. The caller looks at what stands behind it."""
     cdef const uint8_t* path
-    head.query.p = ""
-    head.query.n = 0
+    head.query = span(p, p)
     head.path_is_plain = True
     draft.authority.p = NULL
     if p == end:
@@ -357,21 +163,13 @@ cdef const uint8_t* read_target(
         if p is NULL:
             return NULL
     path = p
-    p = scan(SCAN_PATH, p, end)
-    while p < end and p[0] == c"%":
-        head.path_is_plain = False
-        p = scan(SCAN_PATH, p + 1, end)
-    head.path = span(path, p)
+    p = read_path(p, end, &head.path, &head.path_is_plain)
     if p == path:
         # The path is empty: that happens only behind an authority, and another byte follows. It means "/" (RFC 9110
         # section 4.2.3), or to OPTIONS "*" (RFC 9112 section 3.2.4).
         head.path.p = "*" if p[0] == c" " and method_is(head, "OPTIONS", 7) else "/"
         head.path.n = 1
-    if p < end and p[0] == c"?":
-        path = p + 1
-        p = scan(SCAN_QUERY, path, end)
-        head.query = span(path, p)
-    return p
+    return read_query(p, end, &head.query)
 
 
 cdef const uint8_t* read_version(RequestHead* head, const uint8_t* p, const uint8_t* end) noexcept nogil:
@@ -424,9 +222,6 @@ cdef const uint8_t* read_request_line(
 
 # --- What the fields mean ---
 
-cdef enum:
-    MAX_LENGTH_DIGITS = 19      # digits of a Content-Length: as many as 2**63 - 1 has
-
 cdef bint decide_content_length(RequestHead* head, const uint8_t* p, const uint8_t* end) noexcept nogil:
     """What Content-Length means (RFC 9112 section 6.3). No list and no repetition is accepted, even of equal
     lengths."""
@@ -434,7 +229,7 @@ cdef bint decide_content_length(RequestHead* head, const uint8_t* p, const uint8
         return reject(head, 400, "Content-Length is repeated")
     if head.chunked:
         return reject(head, 400, "Content-Length with Transfer-Encoding")
-    head.content_length = read_decimal(span(p, end), INT64_MAX) if end - p <= MAX_LENGTH_DIGITS else -1
+    head.content_length = read_length(span(p, end))
     return head.content_length >= 0 or reject(head, 400, "Content-Length is malformed")
 
 
@@ -580,13 +375,13 @@ cdef const uint8_t* read_name(RequestHead* head, const uint8_t* name, const uint
     return refuse(head, 400, "a header name is malformed")
 
 
-cdef int find_known(const uint8_t* name, size_t n) noexcept nogil:
-    """The index of a valid name in NAMES, or -1."""
+cdef int find_folded(const uint8_t* name, size_t n) noexcept nogil:
+    """The index of a valid name, in any case, among the interned ones, or -1."""
     cdef ScanName folded
     if n > SCAN_NAME_BYTES:
         return -1
     scan_fold(name, n, &folded)
-    return known_index(&folded, n)
+    return known_index(interned, &folded, n)
 
 
 cdef inline const uint8_t* read_field(
@@ -597,7 +392,7 @@ cdef inline const uint8_t* read_field(
     cdef const uint8_t* name = p
     cdef const uint8_t* value
     cdef size_t n = scan_name(p, end, &folded)
-    cdef int known = known_index(&folded, n) if n else -1
+    cdef int known = known_index(interned, &folded, n) if n else -1
     if known >= 0:
         p += n
     else:
@@ -605,7 +400,7 @@ cdef inline const uint8_t* read_field(
         if p is NULL:
             return NULL
         if n == 0:
-            known = find_known(name, <size_t>(p - name))
+            known = find_folded(name, <size_t>(p - name))
     field.known = <int16_t>known
     field.name = <const char*>name
     field.name_length = <uint32_t>(p - name)
@@ -694,8 +489,8 @@ cdef const uint8_t* read_limited_line(
 ) noexcept nogil:
     """Read the request line within its limit. What lies behind the limit is not looked at."""
     cdef const uint8_t* limit = p + min(limits.request_line_bytes, end - p)
-    # More has come than a line may have, unless the line ends before
-    cdef bint too_long = limit != end and limit[0] != c"\r"
+    # More has come than a line may have, unless its CRLF begins at the limit, or one byte before
+    cdef bint too_long = limit != end and limit[0] != c"\r" and not (limit[0] == c"\n" and (limit - 1)[0] == c"\r")
     if too_long:
         end = limit
     elif end - limit > 2:
@@ -728,36 +523,14 @@ cdef Py_ssize_t read_head(
     return -1 if head.status else 0
 
 
-cdef class HeadParser:
-    def __cinit__(
-        self,
-        *,
-        Py_ssize_t max_request_line_bytes=8192,
-        Py_ssize_t max_head_bytes=65536,
-        int max_header_count=128,
-        str underscores="allow",
-    ):
-        if not 16 <= max_request_line_bytes <= 2**30:
-            raise ValueError(f"max_request_line_bytes is {max_request_line_bytes}: not within 16 and 2**30")
-        if not 16 <= max_head_bytes <= 2**30:
-            raise ValueError(f"max_head_bytes is {max_head_bytes}: not within 16 and 2**30")
-        if not 1 <= max_header_count <= 2**20:
-            raise ValueError(f"max_header_count is {max_header_count}: not within 1 and 2**20")
-        if underscores not in _UNDERSCORES:
-            raise ValueError(f"underscores is {underscores!r}: not one of {', '.join(_UNDERSCORES)}")
-        self.max_request_line_bytes = max_request_line_bytes
-        self.max_head_bytes = max_head_bytes
-        self.max_header_count = max_header_count
-        self.underscores = _UNDERSCORES.index(underscores)
+cdef class HeadParser(HeadReader):
+    def __cinit__(self):
         # One field more than the limit, since an HTTP/1.0 head may get its Host from the target
-        self.head.fields = <HeaderField*>PyMem_Calloc(max_header_count + 1, sizeof(HeaderField))
+        self.head.fields = <HeaderField*>PyMem_Calloc(self.max_header_count + 1, sizeof(HeaderField))
         if self.head.fields is NULL:
             raise MemoryError
 
     def __dealloc__(self):
-        cdef int i
-        for i in range(1 << PAIR_BITS):
-            Py_XDECREF(self.pairs[i])
         PyMem_Free(self.head.fields)
 
     def read(self, data):
@@ -774,14 +547,7 @@ cdef class HeadParser:
 
 
 cdef HeadParser unlent_parser(HeadParser parser):
-    if not parser.lent:
-        return parser
-    return type(parser)(
-        max_request_line_bytes=parser.max_request_line_bytes, max_head_bytes=parser.max_head_bytes,
-        max_header_count=parser.max_header_count, underscores=_UNDERSCORES[parser.underscores])
-
-
-_UNDERSCORES = ("allow", "drop", "refuse")      # in the order of Underscores
+    return unlent_reader(parser)
 
 
 cdef inline Limits limits_of(HeadParser parser, Py_ssize_t blank_bytes) noexcept:
@@ -854,7 +620,7 @@ cdef bint read_llhttp_field(
     field.name_length = <uint32_t>name_span.n
     field.value = value_span.p
     field.value_length = <uint32_t>value_span.n
-    field.known = <int16_t>find_known(name, <size_t>name_span.n)
+    field.known = <int16_t>find_folded(name, <size_t>name_span.n)
     if field.known < 0:
         if not keep_field(head, limits, field):
             return head.status == 0
@@ -932,7 +698,7 @@ cdef class LlhttpHeadParser(HeadParser):
 cdef bint has_forwarded(const RequestHead* head) noexcept nogil:
     cdef int i
     for i in range(head.field_count):
-        if head.fields[i].known >= 0 and interned[head.fields[i].known].is_forwarded:
+        if head.fields[i].known >= 0 and interned.names[head.fields[i].known].is_forwarded:
             return True
     return False
 
@@ -942,67 +708,11 @@ cdef bint is_of_head(const char* line, Py_ssize_t n) noexcept nogil:
 
 
 cdef str method_of(const RequestHead* head):
-    cdef const char* p = head.method.p
-    cdef Py_ssize_t n = head.method.n
-    if n == 3:
-        if memcmp(p, "GET", 3) == 0:
-            return "GET"
-        if memcmp(p, "PUT", 3) == 0:
-            return "PUT"
-    elif n == 4:
-        if memcmp(p, "POST", 4) == 0:
-            return "POST"
-        if memcmp(p, "HEAD", 4) == 0:
-            return "HEAD"
-    elif n == 5:
-        if memcmp(p, "PATCH", 5) == 0:
-            return "PATCH"
-    elif n == 6:
-        if memcmp(p, "DELETE", 6) == 0:
-            return "DELETE"
-    elif n == 7:
-        if memcmp(p, "OPTIONS", 7) == 0:
-            return "OPTIONS"
-    return PyUnicode_DecodeASCII(p, n, NULL)
-
-
-cdef Py_ssize_t unquote(const uint8_t* p, const uint8_t* end, uint8_t* out) noexcept nogil:
-    """Decode %xx, but no "%" without two hexadecimal digits. Returns the bytes written, at most end - p."""
-    cdef uint8_t* start = out
-    cdef int high
-    cdef int low
-    while p < end:
-        if p[0] == c"%" and end - p >= 3:
-            high = scan_hex(p[1])
-            low = scan_hex(p[2])
-            if high >= 0 and low >= 0:
-                out[0] = <uint8_t>(high << 4 | low)
-                out += 1
-                p += 3
-                continue
-        out[0] = p[0]
-        out += 1
-        p += 1
-    return out - start
+    return method_text(head.method)
 
 
 cdef str path_of(const RequestHead* head):
-    cdef uint8_t near[1024]
-    cdef uint8_t* buffer = near
-    cdef const uint8_t* p = <const uint8_t*>head.path.p
-    cdef Py_ssize_t n
-    if head.path_is_plain:
-        return PyUnicode_DecodeASCII(head.path.p, head.path.n, NULL)
-    if head.path.n > <Py_ssize_t>sizeof(near):
-        buffer = <uint8_t*>PyMem_Malloc(head.path.n)
-        if buffer is NULL:
-            raise MemoryError
-    try:
-        n = unquote(p, p + head.path.n, buffer)
-        return PyUnicode_DecodeUTF8(<const char*>buffer, n, "replace")
-    finally:
-        if buffer != near:
-            PyMem_Free(buffer)
+    return decode_path(head.path, head.path_is_plain)
 
 
 cdef bytes name_of(const HeaderField* field):
@@ -1010,7 +720,7 @@ cdef bytes name_of(const HeaderField* field):
     cdef uint8_t* out
     cdef uint32_t i
     if field.known >= 0:
-        return <bytes>interned[field.known].object
+        return <bytes>interned.names[field.known].object
     name = PyBytes_FromStringAndSize(NULL, field.name_length)
     out = <uint8_t*>PyBytes_AS_STRING(name)
     for i in range(field.name_length):
@@ -1018,56 +728,19 @@ cdef bytes name_of(const HeaderField* field):
     return name
 
 
-cdef tuple new_pair(const HeaderField* field):
-    cdef tuple pair = PyTuple_New(2)
-    cdef bytes part = name_of(field)
-    Py_INCREF(part)
-    PyTuple_SET_ITEM(pair, 0, part)
-    part = PyBytes_FromStringAndSize(field.value, field.value_length)
-    Py_INCREF(part)
-    PyTuple_SET_ITEM(pair, 1, part)
-    return pair
-
-
-cdef enum:
-    MAX_SHARED_BYTES = 192      # bytes of a value that is kept, at most
-
-
-cdef inline PyObject** pair_slot(HeadParser parser, const HeaderField* field) noexcept:
-    cdef uint64_t sample = scan_sample(<const uint8_t*>field.value, field.value_length)
-    return &parser.pairs[((sample >> (64 - PAIR_BITS)) + <uint64_t>field.known * 37) & ((1 << PAIR_BITS) - 1)]
-
-
-cdef inline bint pair_is(PyObject* pair, const HeaderField* field) noexcept:
-    cdef PyObject* value
-    if pair is NULL or PyTuple_GET_ITEM(<object>pair, 0) != interned[field.known].object:
-        return False
-    value = PyTuple_GET_ITEM(<object>pair, 1)
-    return (
-        PyBytes_GET_SIZE(<object>value) == <Py_ssize_t>field.value_length
-        and memcmp(PyBytes_AS_STRING(<object>value), field.value, field.value_length) == 0
-    )
-
-
 cdef list headers_of(HeadParser parser):
     cdef const RequestHead* head = &parser.head
     cdef list headers = PyList_New(head.field_count)
     cdef const HeaderField* field = head.fields
-    cdef PyObject** slot
+    cdef PyObject** shared = parser.shared.pairs
     cdef tuple pair
     cdef int i
     for i in range(head.field_count):
-        if <unsigned int>field.known < <unsigned int>repeating_end and field.value_length <= MAX_SHARED_BYTES:
-            slot = pair_slot(parser, field)
-            if not pair_is(slot[0], field):
-                pair = new_pair(field)
-                Py_INCREF(pair)
-                Py_XDECREF(slot[0])
-                slot[0] = <PyObject*>pair
-            Py_INCREF(<object>slot[0])
-            PyList_SET_ITEM(headers, i, <object>slot[0])
+        if is_shared(field.known, field.value_length):
+            PyList_SET_ITEM(headers, i, <object>shared_pair(
+                shared, interned, field.known, field.value, field.value_length))
         else:
-            pair = new_pair(field)
+            pair = new_pair(name_of(field), field.value, field.value_length)
             Py_INCREF(pair)
             PyList_SET_ITEM(headers, i, pair)
         field += 1

@@ -389,6 +389,13 @@ typedef struct {
     uint64_t word[SCAN_NAME_BYTES / 8];
 } ScanName;
 
+/* Takes the `n` bytes at `p`, at most 32, as they are. */
+static inline void scan_pad(const uint8_t *p, size_t n, ScanName *name)
+{
+    memset(name, 0, sizeof *name);
+    memcpy(name, p, n);
+}
+
 /* Folds the `n` bytes at `p`, at most 32, all of them tchar. */
 static inline void scan_fold(const uint8_t *p, size_t n, ScanName *name)
 {

@@ -31,6 +31,7 @@ cdef extern from "codecs/scan.h" nogil:
     const uint8_t* scan_with(
         ScanImplementation implementation, ScanClass kind, const uint8_t* p, const uint8_t* end)
     size_t scan_name(const uint8_t* p, const uint8_t* end, ScanName* name)
+    void scan_pad(const uint8_t* p, size_t n, ScanName* name)
     void scan_fold(const uint8_t* p, size_t n, ScanName* name)
     bint scan_same(const ScanName* a, const ScanName* b, size_t n)
     uint64_t scan_sample(const uint8_t* p, size_t n)

@@ -4,7 +4,7 @@ Must not know: which protocol a text belongs to. Everything is inline.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t
 
 from fastasgi.codecs.scan cimport SCAN_TOKEN, scan_is_blank, scan_lower, scan_table
 
@@ -17,6 +17,7 @@ cdef struct Span:
 cdef enum:
     MAX_PORT = 65535
     MAX_PORT_DIGITS = 5         # the digits of a node-port (RFC 7239 section 6)
+    MAX_LENGTH_DIGITS = 19      # the digits of a Content-Length: as many as 2**63 - 1 has
 
 
 cdef inline Span span(const void* p, const void* end) noexcept nogil:
@@ -97,3 +98,8 @@ cdef inline int64_t read_decimal(Span digits, int64_t most) noexcept nogil:
 cdef inline int read_port(Span digits) noexcept nogil:
     """The port that up to five digits stand for; -1 if they stand for none."""
     return <int>read_decimal(digits, MAX_PORT) if digits.n <= MAX_PORT_DIGITS else -1
+
+
+cdef inline int64_t read_length(Span digits) noexcept nogil:
+    """The bytes that the digits of a Content-Length stand for (RFC 9110 section 8.6); -1 if they stand for none."""
+    return read_decimal(digits, INT64_MAX) if digits.n <= MAX_LENGTH_DIGITS else -1

@@ -6,8 +6,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memset
 
-from fastasgi._parser cimport FORWARDED_NAMES, is_host
 from fastasgi.codecs.address cimport Address, address_text, read_address
+from fastasgi.codecs.fieldnames cimport FORWARDED_NAMES
+from fastasgi.codecs.target cimport is_named_host
 from fastasgi.codecs.text cimport Span, equals_folded, read_port, span, span_of, trimmed
 from fastasgi.trust.peers cimport TrustedPeers
 
@@ -98,7 +99,7 @@ cdef int set_host(dict scope, bytes host, bytes port) except -1:
     cdef object number = port_of(port) if port else None
     cdef object server = scope["server"]
     cdef int usual = 443 if scope["scheme"] in ("https", "wss") else 80
-    if host and is_named_host(host):
+    if host and names_host(host):
         name, own_port = split_host(host)
         told = own_port if number is None else number
         scope["server"] = (name.decode("ascii").strip("[]"), usual if told is None else told)
@@ -108,7 +109,7 @@ cdef int set_host(dict scope, bytes host, bytes port) except -1:
         if server is not None and server[1] is not None:
             scope["server"] = (server[0], number)
         host = dict(scope["headers"]).get(b"host", b"")
-        if not is_named_host(host):
+        if not names_host(host):
             return 0
     if number is not None:
         name, _ = split_host(host)
@@ -141,10 +142,10 @@ cdef int replace_host(list headers, bytes host) except -1:
     return 0
 
 
-cdef bint is_named_host(bytes host):
+cdef bint names_host(bytes host):
     """Whether this is a valid value of Host with a name in it."""
     cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(host)
-    return len(host) > 0 and p[0] != c":" and is_host(p, p + PyBytes_GET_SIZE(host))
+    return is_named_host(p, p + PyBytes_GET_SIZE(host))
 
 
 cdef tuple split_host(bytes host):

@@ -311,12 +311,14 @@ def test_broken_escapes_are_kept_as_by_urllib(parts: list[bytes]) -> None:
 
 
 @both_parsers
-def test_request_line_of_the_greatest_length(llhttp: bool) -> None:
+@pytest.mark.parametrize("length", range(96, 101))
+def test_request_line_of_the_greatest_length(length: int, llhttp: bool) -> None:
     limits = {"max_request_line_bytes": 100, "llhttp": llhttp}
-    line = b"GET /%b HTTP/1.1" % (b"a" * 86)
-    assert len(line) == 100
-    assert parse(line + b"\r\nHost: a", **limits).raw_path == b"/" + b"a" * 86
-    assert outcome(line + b"\r", **limits) is None
+    path = b"/" + b"a" * (length - 14)
+    line = b"GET %b HTTP/1.1" % path
+    assert len(line) == length
+    assert parse(line + b"\r\nHost: a", **limits).raw_path == path
+    assert [outcome((line + b"\r\nHost")[:n], **limits) for n in range(length + 6)] == [None] * (length + 6)
 
 
 @both_parsers
