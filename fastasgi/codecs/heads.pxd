@@ -36,13 +36,17 @@ cdef struct ResponseHead:               # a response's head, without the applica
 
 
 cdef class DefaultFields:
-    """The server's own fields, which every final response begins with, as lines. One object serves a whole worker."""
+    """The server's own fields, which every final response begins with. One object serves a whole worker."""
 
     cdef:
         bytes lines                     # all lines
         bytes server_line               # "server: ...\r\n"; empty if there is none
         bytes date_line                 # "date: ...\r\n" of `second`; empty if there is none
         bytes other_lines               # the lines of all other fields
+        # The same fields as (name, value), the names in lower case
+        list server_pairs               # one, or none, or as many as the settings have
+        tuple date_pair                 # None if there is none
+        list other_pairs
         bint is_dated                   # the fields have a Date
         long second                     # the second that date_line names, counted from the epoch
     # Sets the second that Date names. Whether it is another one than before. To be called before the first response.

@@ -55,9 +55,13 @@ cdef bint check_value(const char* p, Py_ssize_t n) noexcept nogil:
 cdef class DefaultFields:
 
     def __init__(self, fields, *, bint dated):
+        fields = list(fields)
         lines = [(name.lower(), b"%b: %b\r\n" % (name, value)) for name, value in fields]
         self.server_line = b"".join([line for name, line in lines if name == b"server"])
         self.other_lines = b"".join([line for name, line in lines if name != b"server"])
+        pairs = [(bytes(name).lower(), bytes(value)) for name, value in fields]
+        self.server_pairs = [pair for pair in pairs if pair[0] == b"server"]
+        self.other_pairs = [pair for pair in pairs if pair[0] != b"server"]
         self.is_dated = dated
         self.renew(0)
 
@@ -66,7 +70,9 @@ cdef class DefaultFields:
             return False
         self.second = second
         # RFC 9110 section 6.6.1
-        self.date_line = b"date: %b\r\n" % formatdate(second, usegmt=True).encode() if self.is_dated else b""
+        date = formatdate(second, usegmt=True).encode()
+        self.date_line = b"date: %b\r\n" % date if self.is_dated else b""
+        self.date_pair = (b"date", date) if self.is_dated else None
         self.lines = self.server_line + self.date_line + self.other_lines
         return True
 
