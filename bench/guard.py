@@ -27,7 +27,7 @@ MAX_GROWTH = 0.03
 
 @dataclass(frozen=True)
 class Change:
-    """A codec's instructions a step, as recorded and as counted now; either may be lacking."""
+    """A codec's instructions, as recorded and as counted now; either may be lacking."""
 
     name: str
     recorded: float | None
@@ -63,7 +63,7 @@ def run_micro(python: Path, fastasgi: Path, what: str, prefix: tuple[str, ...] =
 
 
 def count_instructions(python: Path, fastasgi: Path) -> dict[str, float]:
-    """Instructions a step of each guarded codec, those of the loop taken off.
+    """Instructions that each guarded codec takes, those of the loop taken off.
 
     Raises BenchError, MissingError.
     """
@@ -73,11 +73,12 @@ def count_instructions(python: Path, fastasgi: Path) -> dict[str, float]:
         out = Path(folder) / "counts"
         callgrind = ("valgrind", "--tool=callgrind", "--dump-before=getppid", f"--callgrind-out-file={out}")
         run_micro(python, fastasgi, "count", callgrind)
-        names = [codec.name for codec in micro.guarded()]
+        codecs = micro.guarded()
         # A dump holds what ran since the one before; those with even numbers end a codec's loops.
-        totals = [read_total(Path(f"{out}.{number}")) for number in range(2, 2 * len(names) + 3, 2)]
-    empty, *counted = [total / micro.COUNTED_LOOPS for total in totals]
-    return {name: round(total - empty, 1) for name, total in zip(names, counted, strict=True)}
+        empty, *totals = [read_total(Path(f"{out}.{number}")) for number in range(2, 2 * len(codecs) + 3, 2)]
+    loop = empty / micro.COUNTED_LOOPS
+    steps = [total / micro.counted_loops(codec) - loop for codec, total in zip(codecs, totals, strict=True)]
+    return {codec.name: round(step / codec.batch, 1) for codec, step in zip(codecs, steps, strict=True)}
 
 
 def read_total(dump: Path) -> int:
@@ -133,10 +134,10 @@ def compare(recorded: dict[str, float], counted: dict[str, float]) -> list[Chang
 def describe(change: Change) -> str:
     """A line for the terminal."""
     if change.counted is None:
-        return f"{change.name:22} FAILED: it is recorded, but not counted any more: record anew"
+        return f"{change.name:26} FAILED: it is recorded, but not counted any more: record anew"
     if change.recorded is None:
-        return f"{change.name:22} {change.counted:10.1f} instructions, not recorded yet"
-    line = f"{change.name:22} {change.counted:10.1f} instructions, recorded {change.recorded:.1f}: "
+        return f"{change.name:26} {change.counted:10.1f} instructions, not recorded yet"
+    line = f"{change.name:26} {change.counted:10.1f} instructions, recorded {change.recorded:.1f}: "
     line += f"{change.growth:+.1%}"
     if change.fails:
         line += f"  FAILED: more than {MAX_GROWTH:.0%}"

@@ -1,6 +1,6 @@
 """Runs micro-benchmarks in this process: ``python -m bench.micro time`` or ``python -m bench.micro count``.
 
-``time`` prints a JSON object: for each codec its least nanoseconds a step, or why there are none. ``count``
+``time`` prints a JSON object: for each codec its least nanoseconds, or why there are none. ``count``
 runs the guarded codecs for callgrind, each between two calls of getppid, on which callgrind writes what it
 has counted.
 """
@@ -11,10 +11,10 @@ import os
 import sys
 import time
 
-from bench import micro_frames, micro_http1
+from bench import micro_frames, micro_hpack, micro_http1, micro_http2
 from bench.codec import Codec, Step
 
-CODECS = [*micro_http1.CODECS, *micro_frames.CODECS]
+CODECS = [*micro_http1.CODECS, *micro_http2.CODECS, *micro_hpack.CODECS, *micro_frames.CODECS]
 REPEATS = 7
 REPEAT_S = 0.05
 WARM_LOOPS = 200
@@ -54,7 +54,7 @@ def time_all() -> dict[str, float | str]:
     figures: dict[str, float | str] = {}
     for codec in CODECS:
         try:
-            figures[codec.name] = time_step(codec.make())
+            figures[codec.name] = time_step(codec.make()) / codec.batch
         except (ImportError, ValueError) as error:
             figures[codec.name] = str(error)
     return figures
@@ -65,19 +65,25 @@ def guarded() -> list[Codec]:
     return [codec for codec in CODECS if codec.guarded]
 
 
+def counted_loops(codec: Codec) -> int:
+    """How many steps of a codec are counted."""
+    return COUNTED_LOOPS // codec.batch
+
+
 def count_all() -> None:
     """Run the empty step and the guarded codecs, each framed by calls of getppid.
 
     Raises what a codec raises.
     """
-    steps = [nothing, *(codec.make() for codec in guarded())]
-    for step in steps:
+    codecs = guarded()
+    steps = [(nothing, COUNTED_LOOPS), *((codec.make(), counted_loops(codec)) for codec in codecs)]
+    for step, _ in steps:
         run_loops(step, WARM_LOOPS)
     gc.collect()
     gc.disable()
-    for step in steps:
+    for step, loops in steps:
         os.getppid()
-        run_loops(step, COUNTED_LOOPS)
+        run_loops(step, loops)
         os.getppid()
 
 
