@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import os
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -16,11 +17,9 @@ from fastasgi.processes.failures import exit_with, owned_process
 from fastasgi.processes.reload import watched_folders, watchfiles
 from fastasgi.settings.declaration import (
     SWITCH_WORDS,
-    NotOffered,
     Setting,
     choices_of,
     default_of,
-    descriptions_of,
     nearest,
     off_option_of,
     option_of,
@@ -35,8 +34,14 @@ class WrongUsage(click.ClickException):
     exit_code = USAGE
 
 
+WORDED_SWITCH = "ws_per_message_deflate"  # a switch whose option needs a word such as true in uvicorn
+
+
 class SettingOption(click.Option):
-    """The option of one setting. It takes any text, for Config to check, and is None if it isn't given."""
+    """The option of one setting. It takes any text, for Config to check, and is None if it isn't given.
+
+    ``words`` may follow the option of some switches: ``--http2``, ``--http2=only`` or ``--http2 only``.
+    """
 
     def __init__(self, field: dataclasses.Field[Any], described: Setting) -> None:
         self.group = described.group
@@ -46,16 +51,36 @@ class SettingOption(click.Option):
             "default": None,
             "help": f"{described.help} [default: {default_of(field, described)}]",
         }
-        if described.kind == "switch":
+        takes_word = described.choices or field.name == WORDED_SWITCH
+        self.words = (*described.choices, *SWITCH_WORDS) if described.kind == "switch" and takes_word else ()
+        if described.kind == "switch" and not self.words:
             names = f"{name}/{off_option_of(field.name, described)}"
             super().__init__([names, field.name], is_flag=True, **details)
             return
-        if described.choices:
+        if self.words:
+            metavar = f"[={'|'.join(described.choices or ('on', 'off'))}]"
+        elif described.choices:
             metavar = f"[{'|'.join(choices_of(described))}]"
         else:
             metavar = described.unit.upper() or _METAVARS[described.kind]
         is_repeated = described.kind in ("headers", "list", "paths")
         super().__init__([name, field.name], multiple=is_repeated, metavar=metavar, **details)
+        if self.words:
+            self.secondary_opts = [off_option_of(field.name, described)]
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Have the parser know the option's names."""
+        super().add_to_parser(parser, ctx)
+        if self.words:
+            parser.add_option(
+                obj=self, opts=self.secondary_opts, dest=self.name, action="store_const", const="off"
+            )
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The names and the help text."""
+        if not self.words:
+            return super().get_help_record(ctx)
+        return f"{self.opts[0]}{self.metavar} / {self.secondary_opts[0]}", self.help or ""
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
         """What a shell may complete a value to."""
@@ -78,25 +103,18 @@ _METAVARS = {
 }
 
 
-# A switch here; in uvicorn it needs a word such as true
-WORDED_SWITCH = "ws-per-message-deflate"
+def _with_words(args: list[str], words_of: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """The arguments, with each option that a word may follow joined to it; without a word it is on.
 
-
-def _without_words(args: list[str]) -> list[str]:
-    """The arguments, with the option that uvicorn's users write for its option and word."""
-    left: list[str] = []
+    So such an option never takes what follows it, the application perhaps, for its word.
+    """
+    joined: list[str] = []
     for argument in args:
-        option, equals, word = argument.partition("=")
-        if not equals and left:
-            option, word = left[-1], argument
-        is_on = SWITCH_WORDS.get(word.lower())
-        if option != f"--{WORDED_SWITCH}" or is_on is None:
-            left.append(argument)
-            continue
-        if not equals:
-            left.pop()
-        left.append(option if is_on else f"--no-{WORDED_SWITCH}")
-    return left
+        if joined and argument.lower() in words_of.get(joined[-1], ()):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return [f"{argument}=on" if argument in words_of else argument for argument in joined]
 
 
 class SettingsCommand(click.Command):
@@ -116,7 +134,7 @@ class SettingsCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments into the context. Raises WrongUsage."""
         try:
-            return super().parse_args(ctx, _without_words(args))
+            return super().parse_args(ctx, _with_words(args, self._words_of_options()))
         except click.NoSuchOption as error:
             raise WrongUsage(self._mend_of_option(ctx, error.option_name)) from None
         except click.BadOptionUsage as error:
@@ -125,11 +143,11 @@ class SettingsCommand(click.Command):
             message = " ".join(error.format_message().split())
             raise WrongUsage(f"{message.rstrip('.')}; see fastasgi --help") from None
 
+    def _words_of_options(self) -> dict[str, tuple[str, ...]]:
+        options = (param for param in self.params if isinstance(param, SettingOption) and param.words)
+        return {option.opts[0]: option.words for option in options}
+
     def _mend_of_option(self, ctx: click.Context, option: str) -> str:
-        name = option.removeprefix("--").removeprefix("no-").replace("-", "_")
-        described = descriptions_of(Config).get(name)
-        if isinstance(described, NotOffered):
-            return f"{option} is not supported by fastasgi: {described.instead}"
         params = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
         options = [each for param in params for each in (*param.opts, *param.secondary_opts)]
         # A letter is not enough to tell what was meant
@@ -139,7 +157,7 @@ class SettingsCommand(click.Command):
 
     def _mend_of_value(self, ctx: click.Context, option: str) -> str:
         param = next(each for each in self.get_params(ctx) if option in (*each.opts, *each.secondary_opts))
-        if isinstance(param, click.Option) and param.is_flag:
+        if isinstance(param, click.Option) and (param.is_flag or option in param.secondary_opts):
             return f"{option} takes no value: write {' or '.join((*param.opts, *param.secondary_opts))}"
         return f"{option} needs a value: write {option} {param.metavar}"
 

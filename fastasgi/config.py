@@ -4,7 +4,7 @@ The command line, the parameters of ``fastasgi.run`` and ``Config``, the environ
 ``docs/settings.md`` come from the fields of Config.
 """
 
-# ruff: noqa: RUF009  setting() and not_offered() make dataclass fields, as dataclasses.field() does
+# ruff: noqa: RUF009  setting() makes dataclass fields, as dataclasses.field() does
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ from fastasgi.logging import TRACE_LOG_LEVEL as TRACE_LOG_LEVEL
 from fastasgi.logging import LogConfig, check_access_log_format, checked_log_level, configure_logging
 from fastasgi.middleware.message_logger import MessageLoggerMiddleware as MessageLoggerMiddleware
 from fastasgi.middleware.message_logger import traced
-from fastasgi.settings.declaration import check_settings, not_offered, setting
+from fastasgi.settings.declaration import check_settings, setting
 from fastasgi.sinks.socketsink import SocketSink
 from fastasgi.sinks.tlssink import TLSSink
 from fastasgi.system.environment import load_environment
@@ -63,12 +63,13 @@ DEFAULT_TRUSTED = "127.0.0.1, ::1"
 DEFAULT_FORWARDED = "x-forwarded-for, x-forwarded-proto"
 HEAD_BYTES = 65536
 GRACE_TIMEOUT_S = 20.0
+HTTP2_DEFAULT_WINDOW, HTTP2_MOST_WINDOW = 65535, 2**31 - 1  # bytes: RFC 9113 sections 6.9.1 and 6.9.2
 RELOAD_GRACE_S = 1.0  # of timeout_graceful_shutdown with reload: a developer waits for the restart
 
-_APP, _LISTEN, _HTTP, _WEBSOCKET = "Application", "Listening", "HTTP", "WebSockets"
+_APP, _LISTEN, _HTTP, _HTTP2 = "Application", "Listening", "HTTP", "HTTP/2"
 _LOG, _LIMIT, _TIMEOUT = "Logging", "Limits", "Timeouts"
 _TLS, _PROCESS, _RELOAD = "TLS", "Processes", "Reload"
-_PROXY = "Proxies"
+_PROXY, _WEBSOCKET = "Proxies", "WebSockets"
 
 _NO_CLASS = "protocol classes are not taken, since connections are compiled: leave it out"
 
@@ -127,7 +128,15 @@ class Config:
         choices=get_args(HTTPProtocolType),
         takes_no_class=_NO_CLASS,
     )
-    http2: bool = not_offered(False)
+    http2: bool | str = setting(
+        "switch",
+        "on",
+        _HTTP2,
+        "HTTP/2: on serves it beside HTTP/1.1, to clients that choose it by ALPN in TLS, or without TLS "
+        "begin with its preface (prior knowledge); off serves HTTP/1.1 alone, only HTTP/2 alone. In Python "
+        "also True and False.",
+        choices=("on", "off", "only"),
+    )
     ws: str = setting(
         "text",
         "auto",
@@ -653,6 +662,58 @@ class Config:
         least=0,
         most=0o777,
         default_text="not changed",
+    )
+
+    http2_max_concurrent_streams: int = setting(
+        "whole",
+        100,
+        _HTTP2,
+        "Number of requests and WebSockets that one HTTP/2 connection may have open at the same time. "
+        "Further ones are refused, and clients try them again.",
+        least=1,
+        most=2**31 - 1,
+    )
+    http2_initial_stream_window_size: int = setting(
+        "whole",
+        256 * 1024,
+        _HTTP2,
+        "How much of a request's body an HTTP/2 client may send before the application has received any of "
+        "it.",
+        unit="bytes",
+        least=HTTP2_DEFAULT_WINDOW,  # a client may send so much before it has read the server's settings
+        most=HTTP2_MOST_WINDOW,
+    )
+    http2_initial_connection_window_size: int = setting(
+        "whole",
+        1024 * 1024,
+        _HTTP2,
+        "How much of all requests' bodies together an HTTP/2 client may send on a connection before "
+        "applications have received any of it.",
+        unit="bytes",
+        least=HTTP2_DEFAULT_WINDOW,
+        most=HTTP2_MOST_WINDOW,
+    )
+    http2_keep_alive_interval: float | None = setting(
+        "number",
+        None,
+        _HTTP2,
+        "Time after which an HTTP/2 client that has requests open, and from which nothing has come, gets a "
+        "ping; 0 disables pings.",
+        unit="seconds",
+        least=0,
+        is_limit=True,
+        default_text="no pings",
+    )
+    http2_keep_alive_timeout: float | None = setting(
+        "number",
+        20.0,
+        _HTTP2,
+        "Time that an HTTP/2 client has to answer a ping; then its connection is cut off. 0 disables the "
+        "limit.",
+        unit="seconds",
+        least=0,
+        is_limit=True,
+        optional=True,
     )
 
     ssl_handshake_timeout: float = setting(

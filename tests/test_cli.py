@@ -150,6 +150,7 @@ def test_help_shows_each_option_with_its_default() -> None:
     assert "[default: 127.0.0.1]" in text
     assert "--timeout-keep-alive SECONDS" in text
     assert "--access-log / --no-access-log" in text
+    assert "--http2[=on|off|only] / --no-http2" in text
 
 
 def test_help_has_a_section_for_each_group() -> None:
@@ -171,6 +172,31 @@ def test_version() -> None:
     result = invoke("--version")
     assert result.exit_code == 0
     assert result.output.startswith(f"Running fastasgi {fastasgi.__version__} with CPython 3.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "http2"),
+    [
+        (["app:app"], "on"),
+        (["--http2", "app:app"], "on"),
+        (["app:app", "--http2"], "on"),
+        (["--http2", "--no-access-log", "app:app"], "on"),
+        (["--http2=only", "app:app"], "only"),
+        (["--http2", "only", "app:app"], "only"),
+        (["--http2", "Off", "app:app"], "off"),
+        (["--http2=true", "app:app"], "on"),
+        (["--no-http2", "app:app"], "off"),
+        (["--http2", "app:app", "--no-http2"], "off"),
+        (["--no-http2", "app:app", "--http2=only"], "only"),
+    ],
+)
+def test_http2_takes_a_word_and_never_the_application(folder: Path, arguments: list[str], http2: str) -> None:
+    lines = invoke("--print-config", *arguments).stdout.split("\n")
+    [app] = [line.split() for line in lines if line.startswith("  app ")]
+    [given] = [line.split(maxsplit=2) for line in lines if line.startswith("  http2 ")]
+    assert app[1] == "app:app"
+    option = "--no-http2" if http2 == "off" else "--http2"
+    assert given[1:] == [http2, f"command line {option}" if len(arguments) > 1 else "default"]
 
 
 def test_the_command_is_a_click_command() -> None:
@@ -220,7 +246,9 @@ def test_a_mistake_is_one_line(folder: Path, arguments: list[str], code: int, li
         (["--no-acces-log", "app:app"], "no option '--no-acces-log': did you mean --no-access-log?"),
         (["-w", "4", "app:app"], "no option '-w': fastasgi --help lists them"),
         (["--a\nb", "app:app"], r"no option '--a\nb': fastasgi --help lists them"),
-        (["--http2", "app:app"], "--http2 is not supported by fastasgi: leave it out"),
+        (["--http2=h2", "app:app"], "http2 'h2': give on, off or only"),
+        (["--no-http2=on", "app:app"], "--no-http2 takes no value: write --http2 or --no-http2"),
+        (["--http2", "h2", "app:app"], "Got unexpected extra argument (app:app); see fastasgi --help"),
         (["app:app", "--port"], "--port needs a value: write --port INTEGER"),
         (["app:app", "--loop"], "--loop needs a value: write --loop [auto|uvloop|asyncio"),
         (["--reload=1", "app:app"], "--reload takes no value: write --reload or --no-reload"),

@@ -38,7 +38,7 @@ processes       errors core application system settings logging config shutdown 
 launch          errors system logging config server processes
 cli             errors settings config processes launch
 supervisors     errors config server processes
-workers         errors codecs logs asgi wires application system tls logging config server
+workers         errors codecs logs asgi application system tls logging config server
 main, __main__  config serverstate server launch cli supervisors
 fastasgi        asgi importer lifespan logging middleware config server launch cli supervisors
 """

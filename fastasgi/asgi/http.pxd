@@ -33,7 +33,7 @@ cdef class HTTPExchange(Exchange):
         bint body_complete              # the client has sent all of it
         bint body_received              # the application has the message with more_body False
         bint knows_of_loss              # the application has heard that the client left within its request's body
-        bint wants_call                 # the wire waits for want_body()
+        bint wants_call                 # the wire waits for want_body(), which also follows the end of the body
         bint expects_continue           # 100 Continue is due when the application asks for the body (RFC 9110 10.1.1)
 
         # Outbound
@@ -49,6 +49,7 @@ cdef class HTTPExchange(Exchange):
         bint has_server                 # the headers have a server field
         bint wants_close                # the application sent "connection: close"
         bint has_connection             # the application sent a connection field
+        bint takes_push                 # the wire has put_push()
         bint wants_trailers             # the start message promised trailers
         list trailers                   # checked (bytes, bytes) tuples of http.response.trailers, or None
         double started_at               # time.perf_counter of the head's arrival, if the access log is on
@@ -107,7 +108,6 @@ cdef class HTTPExchange(Exchange):
     cdef int cut_off(self, int status) except -1
     cdef int peer_has_ended(self) except -1     # the client has ended its sending side after the whole request
     cdef int switch_to(self, Connection successor) except -1     # the WebSocket is accepted: see put_switch()
-    cdef int abandon(self) except -1            # nobody waits for the response any more
     cdef int log_access(self, int status) except -1      # only the first call writes a line
     cdef int put_error(self, int status, bytes body) except -1   # answers in the application's place, and closes
 
@@ -125,6 +125,9 @@ cdef class HTTPExchange(Exchange):
     # the bytes that have come behind the handshake
     cdef Connection put_switch(self, list headers, Exchange websocket)
     cdef int hand_over(self, Connection successor) except -1
+    # Another request, a GET of this path with these fields, is to be answered before the client sends it, if that is
+    # allowed (ASGI extension "HTTP/2 Server Push")
+    cdef int put_push(self, str path, list headers) except -1
     # The response can't be completed. has_begun: a part of it is with the wire
     cdef int reset(self, bint has_begun) except -1
     cdef int ended(self) except -1              # the response is complete

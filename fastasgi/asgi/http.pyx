@@ -43,7 +43,8 @@ cdef str HTTP_TRAILERS = "http.response.trailers"
 cdef str HTTP_EARLY_HINT = "http.response.early_hint"
 cdef str HTTP_PATHSEND = "http.response.pathsend"
 cdef str HTTP_ZEROCOPYSEND = "http.response.zerocopysend"
-cdef str HTTP_DEBUG = "http.response.debug"
+cdef str HTTP_PUSH = "http.response.push"
+cdef str HTTP_DEBUG = "http.response.debug"     # ASGI extension "Debug": for test clients, and servers pass over it
 
 # Fields that a recipient needs before the body, or that frame the message
 cdef frozenset NO_TRAILERS = frozenset((
@@ -87,7 +88,7 @@ cdef class HTTPExchange(Exchange):
             self.knows_of_loss = self.gone and not self.body_complete and self.state != COMPLETE
             return {"type": HTTP_DISCONNECT}
         if self.body is None and (not self.body_complete or self.body_received):
-            if self.wants_call and not self.body_complete:
+            if self.wants_call:
                 self.ask_for_body()
             return None
         body = self.body if self.body is not None else b""
@@ -98,7 +99,7 @@ cdef class HTTPExchange(Exchange):
         self.body = None
         self.body_size = 0
         self.body_received = self.body_complete
-        if self.wants_call and not self.body_complete:
+        if self.wants_call:
             self.ask_for_body()
         return {"type": HTTP_REQUEST, "body": body, "more_body": not self.body_received}
 
@@ -158,8 +159,10 @@ cdef class HTTPExchange(Exchange):
             expected = HTTP_TRAILERS
         else:
             raise RuntimeError(f"ASGI message '{kind}' sent while a file is being sent.")
+        if kind == HTTP_PUSH and self.takes_push:
+            self.put_push(message["path"], checked_headers(message.get("headers", ())))
+            return self.sent()
         if kind == HTTP_DEBUG:
-            # ASGI extension "Debug": it is for test clients, and servers pass over it
             return READY
         raise RuntimeError(f"Expected ASGI message '{expected}', but got '{kind}'.")
 
@@ -209,8 +212,7 @@ cdef class HTTPExchange(Exchange):
             elif length == 17 and equals_folded(span_of(name), b"transfer-encoding", 17):
                 has_coding = True
             self.headers_size += length + len(value)
-        if has_coding:
-            # Codings are the server's business (ASGI HTTP specification, "Response Start")
+        if has_coding:      # codings are the server's business (ASGI HTTP specification, "Response Start")
             self.headers = [
                 pair for pair in self.headers
                 if not equals_folded(span_of(<bytes>(<tuple>pair)[0]), b"transfer-encoding", 17)]
@@ -315,10 +317,6 @@ cdef class HTTPExchange(Exchange):
     cdef int switch_to(self, Connection successor) except -1:
         self.state = COMPLETE
         return self.hand_over(successor)
-
-    cdef int abandon(self) except -1:
-        self.disconnected = self.gone = True
-        return self.give_up()
 
     cdef int begin_shutdown(self) except -1:
         # A request has its grace time. If it opens a WebSocket, it ends as WebSockets do
@@ -461,6 +459,9 @@ cdef class HTTPExchange(Exchange):
         raise NotImplementedError
 
     cdef int hand_over(self, Connection successor) except -1:
+        raise NotImplementedError
+
+    cdef int put_push(self, str path, list headers) except -1:
         raise NotImplementedError
 
     cdef int reset(self, bint has_begun) except -1:

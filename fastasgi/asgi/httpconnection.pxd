@@ -20,10 +20,11 @@ cdef class HTTPConnection(Connection):
 
     cdef int find_addresses(self) except -1
     # The scope of a request. Every container in it, also `headers`, is the request's own. tells_client: there are
-    # fields in which proxies tell of the client
+    # fields in which proxies tell of the client. scheme: what the request itself says, which is believed only of a
+    # trusted peer; or None
     cdef dict new_scope(
         self, str http_version, str method, str path, bytes raw_path, bytes query, list headers, bint tells_client,
-        dict extensions)
+        dict extensions, str scheme)
     # Whether a request is to be refused with 413, for TOO_LARGE
     cdef inline bint exceeds_body_limit(self, int64_t body_bytes) noexcept:
         return 0 < self.worker.limits.limit_request_body < body_bytes

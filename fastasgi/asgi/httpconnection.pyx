@@ -10,6 +10,8 @@ from fastasgi.asgi.websocket cimport WebSocketExchange, websocket_scope
 from fastasgi.core.contracts cimport ByteSink, WorkerContext
 from fastasgi.trust.forwarded cimport Forwarding
 
+MOST_LINE_BYTES, MOST_HEAD_BYTES, MOST_FIELDS = 2**20, 2**22, 32768
+
 TOO_LARGE = "the body is larger than limit_request_body"
 
 
@@ -38,7 +40,7 @@ cdef class HTTPConnection(Connection):
 
     cdef dict new_scope(
         self, str http_version, str method, str path, bytes raw_path, bytes query, list headers, bint tells_client,
-        dict extensions,
+        dict extensions, str scheme,
     ):
         cdef WorkerContext worker = self.worker
         cdef dict scope
@@ -59,8 +61,11 @@ cdef class HTTPConnection(Connection):
         scope["headers"] = headers
         scope["state"] = worker.state.copy() if worker.state else {}
         scope["extensions"] = extensions.copy()
-        if self.believes_forwarded and tells_client:
-            worker.forwarding.believe(scope)
+        if self.believes_forwarded:
+            if scheme == "http" or scheme == "https":
+                scope["scheme"] = scheme
+            if tells_client:
+                worker.forwarding.believe(scope)
         elif self.strips_forwarded:
             scope["headers"] = worker.forwarding.without_forwarded(headers)
         return scope
@@ -146,6 +151,17 @@ cdef class HTTPConnection(Connection):
             return successor.inherit(0, held, n)
         finally:
             PyMem_RawFree(held)
+
+
+def head_limits(config):
+    """The limits on a request's head, for the parsers of all versions of HTTP; those that are off get one that no
+    request comes near, since a head is kept in memory."""
+    return {
+        "max_request_line_bytes": config.limit_request_line or MOST_LINE_BYTES,
+        "max_head_bytes": config.limit_request_head or MOST_HEAD_BYTES,
+        "max_header_count": config.limit_request_fields or MOST_FIELDS,
+        "underscores": config.header_underscores or "allow",
+    }
 
 
 cdef dict scope_template(WorkerContext worker, str scheme, object client, object server):

@@ -305,7 +305,8 @@ cdef class WebSocketExchange(Exchange):
         cdef HTTPExchange request = self.request
         self.count_finished()
         self.feed_disconnect()
-        return request.abandon()
+        request.disconnected = request.gone = True
+        return request.give_up()
 
 
 cdef dict websocket_scope(dict scope):

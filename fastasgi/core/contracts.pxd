@@ -16,6 +16,7 @@ from fastasgi.trust.forwarded cimport Forwarding
 
 
 cdef class Opener
+cdef class Wire
 
 
 cdef class WorkerContext:
@@ -108,6 +109,7 @@ cdef class ByteSink:
         bint writing                    # a write is under way further up the stack
         bint blocked                    # the peer reads too slowly: whoever sends should wait for writable()
         bint closing                    # nothing more is accepted
+        bint takes_views                # see writelines(); the same for all of a kind
         int ending                      # the end that is to follow the write under way
         dict proxied_info               # what extra_info() says by a PROXY header, instead of the socket; or None
         bint hides_client               # the peer is a proxy, which does not say for whom it has connected
@@ -117,6 +119,7 @@ cdef class ByteSink:
         self.out_length = end - self.out
     cdef int put(self, const char* p, Py_ssize_t n) except -1           # copies
     cdef int put_object(self, bytes data, bytes tail) except -1  # keeps both until they are written; tail may be None
+    cdef int put_parts(self, list parts) except -1      # keeps them; they are those of writelines(), and the sink's
     # To be called after a put: writes now, at the end of the event, or, unless final, at the end of the loop's turn
     cdef int push(self, bint final) except -1
     cdef int flush(self) except -1
@@ -133,7 +136,8 @@ cdef class ByteSink:
     # --- What a kind of sink does ---
 
     cdef int write(self, const char* p, Py_ssize_t n) except -1  # copies what it can't write at once; n > 0
-    cdef int writelines(self, list parts) except -1      # parts: bytes objects
+    # parts: bytes objects, and memoryviews of bytes objects if takes_views is set
+    cdef int writelines(self, list parts) except -1
     cdef int end(self) except -1                # closes the connection after what was put
     cdef int end_gently(self) except -1         # ends our half after what was put; closes once the peer has closed
     cdef int abort(self) except -1              # closes the connection without waiting for the peer
@@ -162,6 +166,8 @@ cdef class Opener:
     cdef Connection open_behind_proxy(self, ByteSink sink)
     # To be called when TLS, if the sink has it, is established. alpn: the protocol agreed on (RFC 7301), or None
     cdef Connection open_wire(self, ByteSink sink, str alpn)
+    # The wire whose preface the first n bytes on a sink are, or may become; None if there is none
+    cdef Wire asked_wire(self, ByteSink sink, const char* p, Py_ssize_t n)
     # The answer, in the peer's own protocol, to n bytes without TLS on a sink that has TLS
     cdef bytes refuse_plain(self, Connection connection, const char* p, Py_ssize_t n)
 

@@ -206,13 +206,16 @@ cdef class ByteSink:
         return 0
 
     cdef int put_object(self, bytes data, bytes tail) except -1:
-        cdef list parts
+        return self.put_parts([data] if tail is None else [data, tail])
+
+    cdef int put_parts(self, list parts) except -1:
         if self.closing:
             return 0
         if self.writing:
-            self.put(PyBytes_AS_STRING(data), len(data))
-            return 0 if tail is None else self.put(PyBytes_AS_STRING(tail), len(tail))
-        parts = [data] if tail is None else [data, tail]
+            for part in parts:
+                part = bytes(part)
+                self.put(PyBytes_AS_STRING(part), len(<bytes>part))
+            return 0
         if self.out_length:
             parts.insert(0, PyBytes_FromStringAndSize(self.out, self.out_length))
             self.drop_out()
@@ -339,6 +342,9 @@ cdef class Opener:
         raise NotImplementedError
 
     cdef Connection open_wire(self, ByteSink sink, str alpn):
+        raise NotImplementedError
+
+    cdef Wire asked_wire(self, ByteSink sink, const char* p, Py_ssize_t n):
         raise NotImplementedError
 
     cdef bytes refuse_plain(self, Connection connection, const char* p, Py_ssize_t n):

@@ -11,7 +11,10 @@ cdef class Limits:
 
     cdef public:
         # Bytes or numbers
-        Py_ssize_t limit_request_body           # 0: no limit, as in all of these
+        Py_ssize_t http2_max_concurrent_streams
+        Py_ssize_t http2_initial_stream_window_size
+        Py_ssize_t http2_initial_connection_window_size
+        Py_ssize_t limit_request_body           # 0: no limit, as in those that follow
         Py_ssize_t limit_concurrency
         Py_ssize_t limit_connections
         Py_ssize_t ws_max_size
@@ -24,6 +27,8 @@ cdef class Limits:
         double ssl_handshake_timeout
         double ws_ping_interval                 # 0: no pings
         double ws_ping_timeout                  # 0: the answer to a ping may take any time
+        double http2_keep_alive_interval        # 0: no pings
+        double http2_keep_alive_timeout         # 0: the answer to a ping may take any time
         # Switches
         bint serves_websockets
         bint ws_per_message_deflate

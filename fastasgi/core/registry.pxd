@@ -11,6 +11,7 @@ cdef class Registry:
     cdef:
         object loop                     # asyncio.AbstractEventLoop
         set connections                 # of Connection
+        Py_ssize_t inner_count          # those of them that have no socket of their own, but are inside another one
         set suspended                   # of Exchange whose application call has not returned
         readonly Py_ssize_t exchange_count      # running application calls, suspended or not
         # Those of them whose response is not complete, or whose WebSocket the application has not closed
@@ -29,9 +30,11 @@ cdef class Registry:
         if self.request_count == self.max_requests and self.on_max_requests is not None:
             self.on_max_requests()
         return 0
+    cdef inline Py_ssize_t socket_count(self) noexcept:     # of connections that have a socket of their own
+        return len(self.connections) - self.inner_count
     cdef inline void tell_others(self) noexcept:
         if self.shares is not None:
-            self.shares.tell(len(self.connections))
+            self.shares.tell(self.socket_count())
     # To be called when a connection may be closed to make room, or was closed
     cdef inline int offer_room(self) except -1:
         if self.wants_room:

@@ -39,7 +39,7 @@ class Setting:
     group: str  # heading in the documentation
     help: str  # one or two sentences
     unit: str = ""
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()  # a switch that has some is one of these texts, and not True or False
     takes_import_string: bool = False  # it takes module:attribute besides its choices
     least: float | None = None
     most: float | None = None
@@ -57,14 +57,6 @@ class Setting:
     def is_in_python_only(self) -> bool:
         """Whether no text can stand for a value: a function, for example."""
         return self.kind == "object" and not self.on_command_line
-
-
-@dataclass(frozen=True, slots=True)
-class NotOffered:
-    """A setting of uvicorn's that is accepted only with one of these values, which ask for nothing."""
-
-    harmless: tuple[object, ...]
-    instead: str  # what to do rather
 
 
 def setting(
@@ -88,29 +80,17 @@ def setting(
     )
 
 
-def not_offered(default: T, *others: object, instead: str = "leave it out") -> T:
-    """A dataclass field for a setting of uvicorn's that must keep its default, or one of the others."""
-    described = NotOffered((default, *others), instead)
-    return dataclasses.field(default=default, metadata={"setting": described})
-
-
-def _described_fields(owner: Any) -> Iterator[tuple[dataclasses.Field[Any], Setting | NotOffered]]:
-    for field in dataclasses.fields(owner):
-        described = field.metadata.get("setting")
-        if isinstance(described, Setting | NotOffered):
-            yield field, described
-
-
 def settings_of(owner: Any) -> Iterator[tuple[dataclasses.Field[Any], Setting]]:
     """The fields of a dataclass that are settings, with their descriptions, in their order."""
-    for field, described in _described_fields(owner):
+    for field in dataclasses.fields(owner):
+        described = field.metadata.get("setting")
         if isinstance(described, Setting):
             yield field, described
 
 
-def descriptions_of(owner: Any) -> dict[str, Setting | NotOffered]:
-    """What is known of each parameter of a dataclass that is a setting, offered or not, by name."""
-    return {field.name: described for field, described in _described_fields(owner)}
+def descriptions_of(owner: Any) -> dict[str, Setting]:
+    """What is known of each setting of a dataclass, by name."""
+    return {field.name: described for field, described in settings_of(owner)}
 
 
 def option_of(name: str, described: Setting) -> str:
@@ -141,15 +121,9 @@ def settings_that_differ(one: Any, other: Any, names: tuple[str, ...]) -> list[s
 
 def check_settings(owner: Any) -> None:
     """Check each setting of a dataclass instance and bring it to its own type. Raises ConfigError."""
-    for field, described in _described_fields(owner):
-        value = getattr(owner, field.name)
-        if isinstance(described, Setting):
-            value = meant(described, _default_value(field), value)
-            setattr(owner, field.name, check(field.name, described, value))
-        elif value in (None, "", *described.harmless):
-            setattr(owner, field.name, field.default)
-        else:
-            raise ConfigError(f"{field.name} {value!r} is not supported by fastasgi: {described.instead}")
+    for field, described in settings_of(owner):
+        value = meant(described, _default_value(field), getattr(owner, field.name))
+        setattr(owner, field.name, check(field.name, described, value))
 
 
 def _default_value(field: dataclasses.Field[Any]) -> Any:
@@ -194,6 +168,8 @@ def check(name: str, described: Setting, value: Any) -> Any:
     if described.kind == "headers":
         return _check_headers(name, value)
     converted = _CONVERT[described.kind](value)
+    if described.kind == "switch" and described.choices:
+        converted = value if converted is None else "on" if converted else "off"
     if described.is_limit and converted == 0:
         return None if described.optional else converted
     if converted is None or not _within(described, converted):
@@ -252,7 +228,7 @@ def expected(described: Setting) -> str:
     if described.unit:
         text += f" of {described.unit}"
     if described.most is not None:
-        return f"{text} from {described.least:g} to {described.most:g}"
+        return f"{text} from {described.least:.10g} to {described.most:.10g}"
     if described.least is None:
         return text
     or_none = ", or 0 for no limit" if described.is_limit and described.least > 0 else ""

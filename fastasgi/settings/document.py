@@ -14,7 +14,8 @@ the environment, the environment over the file, and the file over the default.
   that can be checked without binding an address, otherwise like a server that
   [can't start](../README.md#exit-codes).
 
-On the **command line**, a switch has an opposite, as in `--no-access-log`.
+On the **command line**, a switch has an opposite, as in `--no-access-log`. One that is not only on or off
+takes a word too, as in `--http2=only`.
 
 In the **environment**, the variable is `FASTASGI_` and the name in Python, in capitals:
 `FASTASGI_TIMEOUT_KEEP_ALIVE=10`. `FASTASGI_APP` names the application. A switch is true, yes, on or 1,

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 from fastasgi.errors import ConfigError
 from fastasgi.settings.declaration import (
-    NotOffered,
     Setting,
     as_line,
     default_of,
@@ -30,7 +29,7 @@ from fastasgi.settings.declaration import (
 
 T = TypeVar("T")
 
-Descriptions = Mapping[str, Setting | NotOffered]  # of the parameters of owner, by name
+Descriptions = Mapping[str, Setting]  # of the settings of owner, by name
 
 PROJECT_FILE = "pyproject.toml"
 TABLE = "tool.fastasgi"
@@ -119,10 +118,11 @@ def _of_command_line(descriptions: Descriptions, options: Mapping[str, Any]) -> 
             continue
         described = descriptions.get(name)
         option = "APP"
-        if isinstance(described, Setting):
-            option = off_option_of(name, described) if value is False else option_of(name, described)
+        if described is not None:
             if isinstance(value, str):
                 value = from_text(described, value)
+            is_off = described.kind == "switch" and value in (False, "off")
+            option = off_option_of(name, described) if is_off else option_of(name, described)
         value = list(value) if isinstance(value, tuple) else value
         source[name] = Given(value, f"command line {option}", on_command_line=True)
     return source
@@ -143,7 +143,7 @@ def _of_environment(descriptions: Descriptions, environ: Mapping[str, str]) -> d
         _refuse_functions(name, described, origin)
         if name in COMMA_SEPARATED:
             text = text.replace(",", "\n")
-        value = from_text(described, text) if isinstance(described, Setting) else text
+        value = from_text(described, text) if described is not None else text
         source[name] = Given(value, origin)
     return source
 
@@ -249,10 +249,10 @@ def _of_table(descriptions: Descriptions, table: Mapping[str, Any], origin: str)
         _refuse_functions(name, described, origin)
         if name == "app" and not isinstance(value, str):
             raise ConfigError(f"{origin}: app {value!r}: give a text such as 'main:app'")
-        if isinstance(described, Setting) and described.kind == "octal" and not isinstance(value, str):
+        if described is not None and described.kind == "octal" and not isinstance(value, str):
             # 0o660 and 432 are one to a TOML reader: a forgotten 0o would set other permissions
             raise ConfigError(f"{origin}: {name} {value!r}: give octal digits in quotes, such as '660'")
-        if isinstance(described, Setting) and isinstance(value, str):
+        if described is not None and isinstance(value, str):
             _refuse_quotes(name, described, value, origin)
         source[name] = Given(value, origin)
     return source
@@ -267,17 +267,13 @@ def _refuse_quotes(name: str, described: Setting, text: str, origin: str) -> Non
             raise ConfigError(f"{origin}: {name} {text!r}: give {what} without quotes")
 
 
-def _refuse_functions(name: str, described: object, origin: str) -> None:
-    if isinstance(described, Setting) and described.is_in_python_only:
+def _refuse_functions(name: str, described: Setting | None, origin: str) -> None:
+    if described is not None and described.is_in_python_only:
         raise ConfigError(f"{origin}: {name} can be set in Python only: leave it out")
 
 
 def _mend_of_key(descriptions: Descriptions, wrong: str) -> str:
-    names = [
-        name
-        for name, described in descriptions.items()
-        if isinstance(described, Setting) and not described.is_in_python_only
-    ]
+    names = [name for name, described in descriptions.items() if not described.is_in_python_only]
     meant = nearest(wrong, ["app", *names])
     return f"did you mean {meant!r}?" if meant else "leave it out; fastasgi --print-config lists all"
 

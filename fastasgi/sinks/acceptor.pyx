@@ -347,7 +347,7 @@ cdef class Acceptor:
     cdef bint has_room(self) noexcept:
         """Whether limit_connections allows another connection."""
         cdef Py_ssize_t limit = self.worker.limits.limit_connections
-        return limit == 0 or len(self.worker.registry.connections) < limit
+        return limit == 0 or self.worker.registry.socket_count() < limit
 
     cdef int make_room(self, int64_t now_ns) except -1:
         """At the limit close the connection that has been idle for longest. resume() is called once there is room, or
@@ -392,13 +392,13 @@ cdef class Acceptor:
 
         The number of the last one does not tell it: that one may have filled a gap.
         """
-        self.scarce_from = max(1, len(self.worker.registry.connections) // 2)
+        self.scarce_from = max(1, self.worker.registry.socket_count() // 2)
         return 0
 
     cdef bint lacks_descriptors(self) except -1:
         """Whether the next connection would take a descriptor of the reserve."""
         cdef int fd
-        if len(self.worker.registry.connections) < self.scarce_from:
+        if self.worker.registry.socket_count() < self.scarce_from:
             self.scarce_from = PY_SSIZE_T_MAX
             return False
         fd = next_descriptor(self.poller.descriptor)
@@ -411,7 +411,7 @@ cdef class Acceptor:
         if now_ns - self.warned_at_ns > WARN_NS:
             self.warned_at_ns = now_ns
             self.worker.logger.warning("New connections wait: %s (%d are open)" % (
-                reason, len(self.worker.registry.connections)))
+                reason, self.worker.registry.socket_count()))
         if self.retry is None:
             self.retry = self.worker.loop.call_later(RETRY_NS / 1e9, self.retry_soon)
         return 0

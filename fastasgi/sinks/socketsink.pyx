@@ -3,7 +3,7 @@
 import asyncio
 import os
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
 from fastasgi.core.contracts cimport (
     END, END_GENTLY, NOT_ENDING, PEER_IS_GONE, ByteSink, Connection, WorkerContext,
@@ -11,6 +11,9 @@ from fastasgi.core.contracts cimport (
 from fastasgi.core.memory cimport READ_SIZE, ReadBuffer
 from fastasgi.sinks.addresses cimport own_endpoint
 from fastasgi.sinks.poller cimport CALLED, ENDED, READABLE, WRITABLE, Poller
+
+cdef extern from "Python.h":
+    Py_buffer* PyMemoryView_GET_BUFFER(object view) noexcept
 
 cdef extern from "<sys/uio.h>" nogil:
     struct iovec:
@@ -49,7 +52,7 @@ cdef class SocketSink(ByteSink):
 
     def __cinit__(self):
         self.socket = NONE
-        self.reads = True
+        self.reads = self.takes_views = True
 
     def __dealloc__(self):
         if self.socket >= 0:
@@ -205,7 +208,7 @@ cdef class SocketSink(ByteSink):
         for part in parts:
             if part:
                 self.pieces.append(part)
-                self.pieces_size += len(<bytes>part)
+                self.pieces_size += piece_size(part)
         if not holds:
             self.send_held()
         return self.look_at_held()
@@ -218,8 +221,8 @@ cdef class SocketSink(ByteSink):
         while self.pieces_size:
             count = 0
             for piece in self.pieces:
-                vector[count].iov_base = PyBytes_AS_STRING(piece)
-                vector[count].iov_len = len(<bytes>piece)
+                vector[count].iov_base = piece_start(piece)
+                vector[count].iov_len = piece_size(piece)
                 count += 1
                 if count == PIECES_MOST:
                     break
@@ -234,8 +237,8 @@ cdef class SocketSink(ByteSink):
             left -= n
             n += self.pieces_at
             count = 0
-            while n and n >= len(<bytes>self.pieces[count]):
-                n -= len(<bytes>self.pieces[count])
+            while n and n >= piece_size(self.pieces[count]):
+                n -= piece_size(self.pieces[count])
                 count += 1
             self.pieces_at = n
             del self.pieces[:count]
@@ -387,6 +390,16 @@ cdef class SocketSink(ByteSink):
         if self.drained is not None and not self.drained.done():
             self.drained.set_result(None)
         return 0
+
+
+cdef inline char* piece_start(object piece) noexcept:
+    if type(piece) is bytes:
+        return PyBytes_AS_STRING(piece)
+    return <char*>PyMemoryView_GET_BUFFER(piece).buf
+
+
+cdef inline Py_ssize_t piece_size(object piece) noexcept:
+    return PyBytes_GET_SIZE(piece) if type(piece) is bytes else PyMemoryView_GET_BUFFER(piece).len
 
 
 cdef int on_ready(object owner, unsigned what) except -1:

@@ -75,6 +75,9 @@ cdef class TLSHandshake(Connection):
 
 cdef class TLSSink(SocketSink):
 
+    def __cinit__(self):
+        self.takes_views = False
+
     cdef Connection secure(self):
         cdef TLSHandshake handshake = TLSHandshake.__new__(TLSHandshake)
         self.is_open = True

@@ -21,7 +21,8 @@ from fastasgi.tls.certificate import Certificate
 
 logger = logging.getLogger("fastasgi.error")
 
-# For TLS 1.2: forward secrecy and authenticated encryption only. The suites of TLS 1.3 have both.
+# For TLS 1.2: forward secrecy and authenticated encryption only, as HTTP/2 asks for (RFC 9113 section
+# 9.2.2). The suites of TLS 1.3 have both.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 UVICORN_CIPHERS = "TLSv1"  # uvicorn's default for long; by itself OpenSSL would read CBC suites out of it
 
@@ -32,7 +33,9 @@ VERSIONS = {
     int(ssl.PROTOCOL_TLSv1_2): ssl.TLSVersion.TLSv1_2,
 }
 
-ALPN = ["http/1.1"]
+# The protocols that are offered by ALPN (RFC 7301), the preferred one first, for each value of http2. With a
+# client that asks for others only, OpenSSL agrees on none and goes on.
+ALPN = {"on": ["h2", "http/1.1"], "off": ["http/1.1"], "only": ["h2"]}
 VERSION_NUMBERS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 
 POLL_S = 0.5  # between looks at the files; they are read once they have been the same for two looks
@@ -53,6 +56,7 @@ TLSFiles = dict[str, TLSFile]  # by their paths
 class TLSSettings(Protocol):
     """The settings of TLS."""
 
+    http2: Any  # a key of ALPN, once it has been checked
     ssl_keyfile: list[str] | str | os.PathLike[str] | None
     ssl_certfile: list[str] | str | os.PathLike[str] | None
     ssl_keyfile_password: str | None
@@ -344,7 +348,7 @@ def _usual_context(config: TLSSettings, files: TLSFiles) -> ssl.SSLContext:
     context.minimum_version = only or ssl.TLSVersion.TLSv1_2
     context.maximum_version = only or ssl.TLSVersion.MAXIMUM_SUPPORTED
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.set_alpn_protocols(ALPN)
+    context.set_alpn_protocols(ALPN[config.http2])
     ciphers = config.ssl_ciphers
     if ciphers is None or ciphers == UVICORN_CIPHERS:
         ciphers = CIPHERS

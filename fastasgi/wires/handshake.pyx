@@ -34,14 +34,25 @@ cdef Handshake read_handshake(list headers):
             extensions.append(value)
     if b"websocket" not in [token.strip() for token in b",".join(upgrades).lower().split(b",")]:
         return None
-    # RFC 6455 section 4.2.1
+    if not decide(handshake, versions, extensions).status:
+        if len(keys) != 1 or not is_key(keys[0]):
+            return refused(handshake, 400, "the handshake has no valid Sec-WebSocket-Key")
+        handshake.key = keys[0]
+    return handshake
+
+
+cdef Handshake read_connect(list headers):
+    return decide(
+        Handshake.__new__(Handshake), [value for name, value in headers if name == b"sec-websocket-version"],
+        [value for name, value in headers if name == b"sec-websocket-extensions"])
+
+
+cdef Handshake decide(Handshake handshake, list versions, list extensions):
+    """What all handshakes have to say, whatever version of HTTP they come in (RFC 6455 section 4.2.1)."""
     if not versions:
         return refused(handshake, 400, "the handshake has no Sec-WebSocket-Version")
     if versions != [b"13"]:
         return refused(handshake, 426, "the WebSocket version is not 13")
-    if len(keys) != 1 or not is_key(keys[0]):
-        return refused(handshake, 400, "the handshake has no valid Sec-WebSocket-Key")
-    handshake.key = keys[0]
     if extensions:
         try:
             handshake.deflate = negotiate_deflate(extensions, DEFLATE_SETTINGS)

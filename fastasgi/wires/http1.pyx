@@ -25,9 +25,7 @@ from fastasgi.wires.http1input cimport READ_CHUNKS, READ_HEAD, READ_LENGTH, READ
 from fastasgi.wires.websocket cimport WebSocketConnection, new_websocket
 
 from fastasgi.asgi.exchange import ClientDisconnected
-
-# These stand for "no limit", since a head is kept in memory
-MOST_LINE_BYTES, MOST_HEAD_BYTES, MOST_FIELDS = 2**20, 2**22, 32768
+from fastasgi.asgi.httpconnection import head_limits
 
 cdef enum:
     FILE_PIECE = 262144                 # bytes of a file that are read at once, if the kernel can't send it
@@ -50,12 +48,7 @@ cdef class HTTP1Wire(Wire):
     def __init__(self, config):
         Wire.__init__(self, alpn="http/1.1")
         parser = LlhttpHeadParser if config.http == "httptools" else HeadParser
-        self.parser = parser(
-            max_request_line_bytes=config.limit_request_line or MOST_LINE_BYTES,
-            max_head_bytes=config.limit_request_head or MOST_HEAD_BYTES,
-            max_header_count=config.limit_request_fields or MOST_FIELDS,
-            underscores=config.header_underscores or "allow",
-        )
+        self.parser = parser(**head_limits(config))
 
     cdef Connection open(self, WorkerContext worker, ByteSink sink):
         cdef HTTP1Connection connection = HTTP1Connection.__new__(HTTP1Connection)
@@ -314,7 +307,7 @@ cdef class HTTP1Connection(HTTP1Input):
             PyBytes_FromStringAndSize(head.path.p, head.path.n),
             PyBytes_FromStringAndSize(head.query.p, head.query.n),
             headers_of(parser), self.worker.forwarding is not None and has_forwarded(head),
-            EXTENSIONS_1_1 if head.minor_version else EXTENSIONS_1_0)
+            EXTENSIONS_1_1 if head.minor_version else EXTENSIONS_1_0, None)
 
     cdef dict refused_scope(self, const RequestHead* head):
         if self.worker.access_log is None or self.sink is None:

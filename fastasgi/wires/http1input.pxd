@@ -10,6 +10,7 @@ from fastasgi._parser cimport HeadParser, RequestHead
 from fastasgi.asgi.http cimport HTTPExchange
 from fastasgi.asgi.httpconnection cimport HTTPConnection
 from fastasgi.codecs.chunked cimport ChunkedDecoder
+from fastasgi.core.contracts cimport Wire
 
 
 cdef enum:                              # of HTTP1Input.state
@@ -32,6 +33,7 @@ cdef class HTTP1Input(HTTPConnection):
         bint start_is_due               # the exchange starts once this read has no more of its body
         bint reading_head               # held bytes are a part of a head, and its time runs
         Py_ssize_t blank_bytes          # bytes of empty lines before the next head, which count as its own
+        bint may_be_other               # the first bytes are due, which may be those of another wire
         bint peer_is_done               # the peer sends nothing more, and perhaps waits for answers
 
     # Whether the next request may begin: nobody is being answered, and the client reads
@@ -40,6 +42,8 @@ cdef class HTTP1Input(HTTPConnection):
     # Whether more is held than a head may have, so that nothing is to be read meanwhile
     cdef inline bint holds_much(self) noexcept:
         return self.held_length > self.parser.max_head_bytes
+    cdef int receive_first(self, char* p, Py_ssize_t n) except -1
+    cdef int give_to(self, Wire wire, char* p, Py_ssize_t n) except -1
     cdef bint is_worth_parsing(self, const char* p, Py_ssize_t n) noexcept
     cdef int process(self, char* p, Py_ssize_t n) except -1
     cdef int advance(self) except -1

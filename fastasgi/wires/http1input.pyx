@@ -9,7 +9,7 @@ from fastasgi._parser cimport HeadParser, RequestHead, is_of_head, skip_blank_li
 from fastasgi.asgi.http cimport DISCARD_LIMIT, HTTPExchange
 from fastasgi.asgi.httpconnection cimport TOO_LARGE, HTTPConnection
 from fastasgi.codecs.chunked cimport chunked_decode, chunked_reset
-from fastasgi.core.contracts cimport ByteSink
+from fastasgi.core.contracts cimport ByteSink, Wire, WorkerContext
 
 cdef enum:
     REQUESTS_A_TURN = 64                # pipelined requests answered before other connections have their turn
@@ -23,6 +23,8 @@ cdef class HTTP1Input(HTTPConnection):
         cdef char* block = NULL
         if self.state == READ_NOTHING:
             return 0
+        if self.may_be_other:
+            return self.receive_first(p, n)
         if self.beginning:
             return self.hold(p, n)
         if self.at < self.end:
@@ -38,6 +40,30 @@ cdef class HTTP1Input(HTTPConnection):
         finally:
             PyMem_RawFree(block)
         return 0
+
+    cdef int receive_first(self, char* p, Py_ssize_t n) except -1:
+        """Let another wire have the connection if the first bytes ask for it."""
+        cdef Wire wire
+        cdef char* block = NULL
+        if self.held_length:
+            self.hold(p, n)
+            p = block = self.detach_held(&n)
+        try:
+            wire = self.worker.opener.asked_wire(self.sink, p, n)
+            if wire is not None and n < len(wire.preface):
+                return self.hold(p, n)
+            self.may_be_other = False
+            return self.receive(p, n) if wire is None else self.give_to(wire, p, n)
+        finally:
+            PyMem_RawFree(block)
+
+    cdef int give_to(self, Wire wire, char* p, Py_ssize_t n) except -1:
+        cdef WorkerContext worker = self.worker
+        cdef ByteSink sink = self.sink
+        cdef double deadline = self.deadline
+        self.state = READ_NOTHING
+        self.leave_sink()
+        return wire.open(worker, sink).inherit(deadline, p, n)
 
     cdef bint is_worth_parsing(self, const char* p, Py_ssize_t n) noexcept:
         """Whether more bytes behind the held ones can change anything: a head is parsed again only if it has grown by a

@@ -4,23 +4,20 @@ module that knows all wires.
 Must not know: what is spoken, sinks.
 """
 
-from fastasgi.core.contracts cimport ByteSink, Connection, Opener, Wire, WorkerContext
+from fastasgi.core.contracts cimport ByteSink, Connection, Opener, WorkerContext
 from fastasgi.trust.peers cimport TrustedPeers
 from fastasgi.wires.http1 cimport HTTP1Wire
+from fastasgi.wires.http2 cimport HTTP2Wire
 
 
 cdef class Opening(Opener):
     cdef:
         WorkerContext worker
         HTTP1Wire http1                 # spoken if nothing asks for another wire
+        HTTP2Wire http2                 # None if it is not spoken
+        bint only_http2                 # HTTP/1.x is not spoken
         TrustedPeers proxy_peers        # peers whose connections begin with a PROXY header; None if there are none
         list wires                      # of Wire: those beside HTTP/1.x
-        Py_ssize_t longest_preface      # bytes; 0 if no wire has a preface
+        bint has_prefaces               # one of them is asked for by the first bytes
 
-
-cdef class PrefaceConnection(Connection):
-    """Holds the first bytes on a sink until they tell which wire is spoken."""
-
-    cdef Opening opening
-
-    cdef int hand_over(self, Wire wire, double deadline) except -1
+    cdef Connection open_http1(self, ByteSink sink)

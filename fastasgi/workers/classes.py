@@ -21,9 +21,9 @@ from fastasgi.workers.gunicornlogs import route_access_log, route_log
 from fastasgi.workers.gunicornserver import GunicornServer
 from fastasgi.workers.gunicornsettings import (
     GUNICORNS_OWN,
-    NOT_SUPPORTED,
     gunicorn_names,
     is_set,
+    not_supported,
     settings_of,
     tls_of,
     uses_tls,
@@ -63,9 +63,8 @@ class FastASGIWorker(Worker):  # type: ignore
         except ConfigError as error:
             raise RuntimeError(str(error)) from None
         cls._tls_files = None if tls is None else tls.files
-        for name, instead in NOT_SUPPORTED.items():
-            if is_set(cfg, name):
-                log.warning("%s %r is not supported by fastasgi: %s", name, getattr(cfg, name), instead)
+        for name, value, instead in not_supported(cfg):
+            log.warning("%s %r is not supported by fastasgi: %s", name, value, instead)
 
     # --- The start ---
 
@@ -122,7 +121,7 @@ class FastASGIWorker(Worker):  # type: ignore
     @functools.cached_property
     def config(self) -> Config:
         """The settings of the server. Raises ConfigError."""
-        settings = settings_of(self.cfg)
+        settings = settings_of(self.cfg, self.CONFIG_KWARGS)
         if self.cfg.max_requests:
             settings["limit_max_requests"] = self.max_requests  # includes max_requests_jitter
         known = {field.name for field in dataclasses.fields(Config) if field.init}

@@ -4,13 +4,14 @@ Knows gunicorn's configuration, whose objects are called cfg. Must not know: wor
 """
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
-from fastasgi.config import Config
+from fastasgi.asgi.httpconnection import MOST_FIELDS, MOST_LINE_BYTES
+from fastasgi.config import HTTP2_DEFAULT_WINDOW, Config
 from fastasgi.errors import ConfigError
 from fastasgi.logging import LOG_LEVELS
 from fastasgi.tls.contexts import TLS, TLSFiles
-from fastasgi.wires.http1 import MOST_FIELDS, MOST_LINE_BYTES
 
 # The arbiter kills what is left of a worker when graceful_timeout is over. The end of that time is for
 # requests that take longer, to be disconnected and cancelled, and for the application's own shutdown.
@@ -24,8 +25,8 @@ NOT_SUPPORTED = {
     "secure_scheme_headers": "X-Forwarded-Proto tells the scheme; see forwarded_headers for CONFIG_KWARGS",
     "forwarder_headers": "all headers are the application's business",
     "protocol": "every connection is read as HTTP; let the proxy speak HTTP",
-    "http_protocols": "every connection is served by HTTP/1.1",
-    "http2_cleartext": "every connection is served by HTTP/1.1",
+    "http2_cleartext": "HTTP/2 without TLS begins with its preface (prior knowledge), not with Upgrade: h2c",
+    "http2_max_frame_size": "frames of up to 16384 bytes are taken, as every client knows to send them",
     "ssl_version": "TLS 1.2 and later are served, unless ssl_version in CONFIG_KWARGS says 5",
     "do_handshake_on_connect": "handshakes are always done as soon as a client begins them",
     "suppress_ragged_eofs": "a client that leaves without a word has left",
@@ -37,6 +38,9 @@ NOT_SUPPORTED = {
     "asgi_disconnect_grace_period": "an application whose client has gone is told so, and not cancelled",
     "sendfile": "the application decides by the messages it sends",
 }
+
+# Values of those settings that mean nothing, where others do
+NOT_SUPPORTED_VALUES = {"http2_cleartext": ("upgrade", "both")}
 
 # Parameters of Config for what gunicorn does here: it listens, and looks after processes
 GUNICORNS_OWN = (
@@ -55,6 +59,15 @@ def is_set(cfg: Any, name: str) -> bool:
     return bool(setting.get() != type(setting)().get())
 
 
+def not_supported(cfg: Any) -> Iterator[tuple[str, Any, str]]:
+    """The settings that are set and mean nothing: name, value, and what to do or to know instead."""
+    for name, instead in NOT_SUPPORTED.items():
+        if is_set(cfg, name):
+            value = getattr(cfg, name)
+            if value in NOT_SUPPORTED_VALUES.get(name, (value,)):
+                yield name, value, instead
+
+
 def uses_tls(cfg: Any, config_kwargs: dict[str, Any]) -> bool:
     """Whether TLS is asked for, by gunicorn's settings or by CONFIG_KWARGS."""
     return bool(cfg.certfile or cfg.keyfile or {"ssl_certfile", "ssl_context_factory"} & config_kwargs.keys())
@@ -68,9 +81,9 @@ def tls_of(cfg: Any, config_kwargs: dict[str, Any], files: TLSFiles | None = Non
     """
     if not uses_tls(cfg, config_kwargs):
         return None
-    more = {name: value for name, value in config_kwargs.items() if name.startswith("ssl_")}
+    more = {name: value for name, value in config_kwargs.items() if re.match("ssl_|http2$", name)}
     try:
-        config = Config.with_tls_files(files, **{**settings_of(cfg), **more})
+        config = Config.with_tls_files(files, **{**settings_of(cfg, config_kwargs), **more})
     except ConfigError as error:
         raise ConfigError(gunicorn_names(error)) from None
     return config.tls
@@ -97,8 +110,29 @@ def _tls_settings_of(cfg: Any) -> dict[str, Any]:
     return settings
 
 
-def settings_of(cfg: Any) -> dict[str, Any]:
-    """Parameters of Config that say what gunicorn's settings say."""
+def _http2_settings_of(cfg: Any, config_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What gunicorn 25 and later say of HTTP/2, which is off unless they turn it on."""
+    begins_with_preface = is_set(cfg, "http2_cleartext") and cfg.http2_cleartext != "upgrade"
+    is_asked_for = is_set(cfg, "http_protocols") and "h2" in cfg.http_protocols
+    if not (is_asked_for and (begins_with_preface or uses_tls(cfg, config_kwargs))):
+        return {"http2": "off"}
+    settings: dict[str, Any] = {
+        "http2": "on",
+        "http2_max_concurrent_streams": cfg.http2_max_concurrent_streams,
+    }
+    if is_set(cfg, "http2_initial_window_size"):
+        window = max(cfg.http2_initial_window_size, HTTP2_DEFAULT_WINDOW)
+        settings["http2_initial_stream_window_size"] = window
+        settings["http2_initial_connection_window_size"] = max(
+            window, Config.http2_initial_connection_window_size
+        )
+    if is_set(cfg, "http2_max_header_list_size"):
+        settings["limit_request_head"] = cfg.http2_max_header_list_size
+    return settings
+
+
+def settings_of(cfg: Any, config_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of Config that say what gunicorn's settings say, beside those in CONFIG_KWARGS."""
     line_bytes = cfg.limit_request_line or MOST_LINE_BYTES
     field_bytes = cfg.limit_request_field_size or MOST_LINE_BYTES
     level = cfg.loglevel.lower()
@@ -133,4 +167,4 @@ def settings_of(cfg: Any) -> dict[str, Any]:
         settings["header_underscores"] = {"dangerous": "allow"}.get(cfg.header_map, cfg.header_map)
     if "websocket_max_message_size" in cfg.settings:
         settings["ws_max_size"] = cfg.websocket_max_message_size
-    return settings
+    return {**settings, **_http2_settings_of(cfg, config_kwargs)}

@@ -183,7 +183,7 @@ cdef class NetstringConnection(HTTPConnection):
         path, _, query = target.partition(b"?")
         headers = [(name.lower(), value) for name, _, value in [field.partition(b": ") for field in fields if field]]
         scope = self.new_scope(
-            "1.1", method.decode("latin-1"), unquote(path), path, query, headers, True, EXTENSIONS)
+            "1.1", method.decode("latin-1"), unquote(path), path, query, headers, True, EXTENSIONS, None)
         if opens_websocket:
             self.begin_websocket(exchange, scope, None)
         else:

@@ -24,6 +24,7 @@ from fastasgi.settings.document import markdown_table
 class Shop:
     loop: str = setting("text", "auto", "A", "A loop.", choices=("auto", "none"), takes_import_string=True)
     colour: str = setting("text", "red", "A", "A colour.", choices=("red", "blue"))
+    lamp: bool | str = setting("switch", "on", "A", "A lamp.", choices=("on", "off", "dim"))
     mask: int | str = setting("octal", 0o27, "B", "A mask.", least=0, most=0o777)
     names: list[str] | None = setting("list", None, "B", "Names.", default_text="all")
     rest_s: float = setting("number", 2.0, "B", "A rest.", unit="seconds", least=0)
@@ -44,6 +45,21 @@ def test_what_is_neither_a_choice_nor_an_import_string_is_refused(value: str) ->
     with pytest.raises(ConfigError) as caught:
         check("loop", DESCRIBED["loop"], value)
     assert str(caught.value) == f"loop {value!r}: give auto, none or module:attribute"
+
+
+@pytest.mark.parametrize(
+    ("value", "position"),
+    [(True, "on"), (0, "off"), ("yes", "on"), ("OFF", "off"), ("dim", "dim")],
+)
+def test_a_switch_with_choices_is_one_of_them(value: Any, position: str) -> None:
+    assert check("lamp", DESCRIBED["lamp"], value) == position
+
+
+@pytest.mark.parametrize("value", [2, "bright", ["on"], b"on"])
+def test_a_switch_with_choices_is_nothing_else(value: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check("lamp", DESCRIBED["lamp"], value)
+    assert str(caught.value) == f"lamp {value!r}: give on, off or dim"
 
 
 def test_an_import_string_is_no_choice_elsewhere() -> None:
@@ -74,7 +90,7 @@ def test_a_value_is_shown_on_one_line(name: str, value: Any, text: str) -> None:
 
 def test_a_default_is_shown_as_any_value() -> None:
     assert [default_of(field, described) for field, described in settings_of(Shop)] == [
-        *("auto", "red", "27", "all", "2", "not set")
+        *("auto", "red", "on", "27", "all", "2", "not set")
     ]
 
 
@@ -88,6 +104,7 @@ def test_the_table_has_a_part_for_each_group() -> None:
     table = markdown_table(Shop)
     assert [line for line in table.splitlines() if line.startswith("## ")] == ["## A", "## B"]
     assert "| `--loop` | `loop` | auto | A loop. Takes auto\\|none\\|module:attribute. |" in table
+    assert "| `--lamp` | `lamp` | on | A lamp. Takes on\\|off\\|dim. |" in table
     assert "| `--rest-s` | `rest_s` | 2 | A rest. Takes a number of seconds, 0 or more. |" in table
     assert "|  | `notify` | not set | A function. |" in table
 

@@ -69,9 +69,14 @@ TABLE = [
     Odd("http", "zttp", "zttp", "zttp"),
     Odd("http", Protocol, Refused(f"http {Protocol!r}{NO_CLASS}"), "connections are of this class"),
     Odd("http", "shop:Protocol", Refused(f"http 'shop:Protocol'{NO_CLASS}"), "connections are of this class"),
-    Odd("http2", None, False, "off"),
-    Odd("http2", 0, False, "off"),
-    Odd("http2", 1, Refused("http2 1 is not supported by fastasgi: leave it out"), "on, with zttp"),
+    Odd("http2", None, "off", "off"),
+    Odd("http2", False, "off", "off"),
+    Odd("http2", 0, "off", "off"),
+    Odd("http2", "", "on", "off"),
+    Odd("http2", True, "on", "on, with zttp"),
+    Odd("http2", 1, "on", "on, with zttp"),
+    Odd("http2", "false", "off", "on, with zttp"),
+    Odd("http2", 2, Refused("http2 2: give on, off or only"), "on, with zttp"),
     Odd("ws", None, "none", "none"),
     Odd("ws", "", "auto", FAILS),
     Odd("ws", Protocol, Refused(f"ws {Protocol!r}{NO_CLASS}"), "WebSockets are of this class"),
@@ -202,7 +207,7 @@ def test_defaults_are_uvicorns_but_for_those_told() -> None:
     ours = inspect.signature(Config).parameters
     differing = {name for name in theirs if theirs[name].default != ours[name].default}
     # Read beside the README; timeout_worker_healthcheck has its reasons there
-    assert differing - {"timeout_worker_healthcheck"} == {"backlog", "log_config"}
+    assert differing - {"timeout_worker_healthcheck"} == {"backlog", "http2", "log_config"}
 
 
 # What the values come to
@@ -340,7 +345,9 @@ async def test_a_server_without_limits_serves(value: int | None) -> None:
         (["--ws-per-message-deflate", "False"], "ws_per_message_deflate", False),
         (["--ws-per-message-deflate=true"], "ws_per_message_deflate", True),
         (["--ws-per-message-deflate"], "ws_per_message_deflate", True),
+        (["--ws-per-message-deflate", "--no-http2"], "ws_per_message_deflate", True),
         (["--no-ws-per-message-deflate"], "ws_per_message_deflate", False),
+        (["--http2", "--http", "zttp"], "http2", "on"),
         (["--http", "zttp"], "http", "zttp"),
         (["--loop", "zuvloop"], "loop", "zuvloop"),
         (["--workers", "0"], "workers", 1),

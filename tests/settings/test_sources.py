@@ -160,6 +160,7 @@ def test_run_and_config_read_no_file_and_none_of_our_variables(
         ("FASTASGI_HEADERS", "A: b, c\n\nD:e\n", "headers", ["A: b, c", "D:e"]),
         ("FASTASGI_RELOAD_DIRS", "a,b\nc", "reload_dirs", ["a,b", "c"]),
         ("FASTASGI_BIND", "[::1]:1, unix:x\nfd://3", "bind", ["[::1]:1", "unix:x", "fd://3"]),
+        ("FASTASGI_HTTP2", "Only", "http2", "only"),
         *[("FASTASGI_ACCESS_LOG", x, "access_log", True) for x in ("1", "true", "Yes", "ON")],
         *[("FASTASGI_ACCESS_LOG", x, "access_log", False) for x in ("0", "False", "no", "off")],
     ],
@@ -188,7 +189,7 @@ def test_an_empty_variable_is_not_set() -> None:
         ("FASTASGI_LOG_LEVEL", "loud", "log_level 'loud': give critical, error, .*"),
         ("FASTASGI_LOG_CONFIG", "none.ini", "log_config 'none.ini' can't be used: No such file or directory"),
         ("WEB_CONCURRENCY", "many", "workers 'many': give auto, or a whole number, 0 or more"),
-        ("FASTASGI_HTTP2", "1", "http2 '1' is not supported by fastasgi: .*"),
+        ("FASTASGI_HTTP2", "h2", "http2 'h2': give on, off or only"),
     ],
 )
 def test_a_wrong_variable_is_named(variable: str, text: str, line: str) -> None:
@@ -266,6 +267,8 @@ def test_any_other_file_has_our_table_or_the_settings_at_its_top_level() -> None
         ("timeout_notify = 2.5", "timeout_notify", 2.5),
         ("workers = 'auto'", "workers", "auto"),
         ("access-log = false", "access_log", False),
+        ("http2 = false", "http2", "off"),
+        ("http2 = 'only'", "http2", "only"),
         ("uds_permissions = '660'", "uds_permissions", 0o660),
         ("log_level = 'debug'", "log_level", "debug"),
         ("bind = [':0', 'unix:x']", "bind", [":0", "unix:x"]),
@@ -335,7 +338,7 @@ def test_a_wrong_key_is_named_with_its_file(text: str, line: str) -> None:
         ("log_config = 1", "log_config int can't be used: "),
         ("app_dir = 'none'", "app_dir 'none' is not a folder: "),
         ("health_path = 'x'", "health_path 'x': give a path that begins with a slash"),
-        ("http2 = true", "http2 True is not supported by fastasgi: leave it out"),
+        ("http2 = 2", "http2 2: give on, off or only"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_file(text: str, line: str) -> None:

@@ -28,7 +28,7 @@ async def test_a_request_is_served_and_the_application_told_how(
     context = authority.client(
         minimum_version=ssl.TLSVersion[version], maximum_version=ssl.TLSVersion[version]
     )
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(["http/1.1"])
     async with served(noting(scopes), **pair.settings) as running:
         connection = await exchange(running, context)
     assert connection.selected_alpn_protocol() == "http/1.1"
@@ -220,6 +220,33 @@ async def test_a_cipher_list_of_ones_own_is_kept_to(pair: Pair) -> None:
         assert await handshake_of(running, context) == ("TLSv1.2", name)
         context.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
         assert await handshake_of(running, context) is None
+
+
+@pytest.mark.parametrize(
+    ("http2", "asked", "agreed"),
+    [
+        ("on", ["h2", "http/1.1"], "h2"),
+        ("on", ["http/1.1", "h2"], "h2"),
+        ("on", ["http/1.1"], "http/1.1"),
+        ("on", ["other"], None),
+        ("on", [], None),
+        ("off", ["h2", "http/1.1"], "http/1.1"),
+        ("off", ["h2"], None),
+        ("only", ["http/1.1", "h2"], "h2"),
+        ("only", ["http/1.1"], None),
+    ],
+)
+@in_loop
+async def test_the_setting_http2_says_what_alpn_offers(
+    authority: Authority, pair: Pair, http2: str, asked: list[str], agreed: str | None
+) -> None:
+    context = authority.client()
+    if asked:
+        context.set_alpn_protocols(asked)
+    async with served(hello, http2=http2, **pair.settings) as running:
+        client = await running.connect(ssl=context, server_hostname="localhost")
+        assert client.writer.get_extra_info("ssl_object").selected_alpn_protocol() == agreed
+        client.close()
 
 
 # --- A PROXY header before it ---

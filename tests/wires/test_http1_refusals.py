@@ -175,7 +175,7 @@ HEADS = {
     "target without host": (b"GET http:///a HTTP/1.1\r\nhost: x\r\n\r\n", 400),
     "asterisk with GET": (b"GET * HTTP/1.1\r\nhost: x\r\n\r\n", 400),
     "bad method": (b"G(T / HTTP/1.1\r\nhost: x\r\n\r\n", 400),
-    "HTTP/2 preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    "almost HTTP/2's preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\n\n", 505),
     "CONNECT": (b"CONNECT x:443 HTTP/1.1\r\nhost: x:443\r\n\r\n", 501),
     "CONNECT with a path": (b"CONNECT / HTTP/1.1\r\nhost: x\r\n\r\n", 501),
     # Others

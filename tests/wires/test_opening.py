@@ -14,6 +14,8 @@ from proxywire import INET, v1, v2
 from scopes import Scopes
 from wire import CLOSE, Reads, echo, error_records, in_each_loop, in_loop, request, talk
 
+from fastasgi.tls.contexts import ALPN
+
 PREFACE = NetstringClient.preface
 CLIENT, SERVER = ("192.0.2.1", 56324), ("198.51.100.7", 443)
 ASKED = Request("POST", "/a?b", body=b"body")
@@ -231,7 +233,7 @@ async def test_a_first_request_is_answered_while_the_server_drains(wire: str, re
 @pytest.fixture
 def alpn(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Any:
     """What a client's context is that asks for these protocols; servers offer both wires."""
-    monkeypatch.setattr("fastasgi.tls.contexts.ALPN", ["netstrings", "http/1.1"])
+    monkeypatch.setitem(ALPN, "on", ["netstrings", "http/1.1"])
 
     def context(*protocols: str) -> ssl.SSLContext:
         context = authority.client()

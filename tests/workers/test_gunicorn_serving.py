@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 from gunicornprocess import APP, Gunicorn, Request, Start, exchange, read, write_module
+from http2load import HTTP2Load
 from load import Load
 from serving import wait_until
 from waiting import BLOCKING_APP, answers_to_waiting
+
+HTTP2 = ("--http-protocols", "h2,h1", "--http2-cleartext", "prior-knowledge")
 
 # Serving
 
@@ -175,9 +178,9 @@ def look(writing):
 
 
 def test_hup_under_load(start: Start) -> None:
-    gunicorn = start("-w", "2")
+    gunicorn = start("-w", "2", *HTTP2)
     old = gunicorn.workers(2)
-    with Load(gunicorn.connect) as load:
+    with Load(gunicorn.connect) as load, HTTP2Load(gunicorn.connect, 1) as http2_load:
         for worker in old:
             load.wait_for_answers(of=str(worker))
         (gunicorn.folder / "app.py").write_text(APP.replace('b"%d" % os.getpid()', 'b"new"'))
@@ -185,13 +188,15 @@ def test_hup_under_load(start: Start) -> None:
         for worker in old:
             gunicorn.wait_for(rf"Worker exiting \(pid: {worker}\)")
         load.wait_for_answers(of="new")
+        http2_load.wait_for_answers(of="new")
     assert not load.failures
+    assert not http2_load.failures
 
 
 def test_ttin_and_ttou_under_load(start: Start) -> None:
-    gunicorn = start()
+    gunicorn = start(*HTTP2)
     [first] = gunicorn.workers()
-    with Load(gunicorn.connect) as load:
+    with Load(gunicorn.connect) as load, HTTP2Load(gunicorn.connect, 1) as http2_load:
         load.wait_for_answers(of=str(first))
         gunicorn.kill(signal.SIGTTIN)
         [_, second] = gunicorn.workers(2)
@@ -199,7 +204,9 @@ def test_ttin_and_ttou_under_load(start: Start) -> None:
         gunicorn.kill(signal.SIGTTOU)
         gunicorn.wait_for(rf"Worker exiting \(pid: {first}\)")
         load.wait_for_answers(of=str(second))
+        http2_load.wait_for_answers(of=str(second))
     assert not load.failures
+    assert not http2_load.failures
 
 
 def test_the_arbiters_repeated_sigterm_breaks_nothing_off(start: Start) -> None:

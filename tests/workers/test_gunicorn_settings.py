@@ -4,8 +4,11 @@ import contextlib
 import http.client
 import os
 import re
+import shutil
 import signal
+import socket
 import ssl
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -122,6 +125,57 @@ def test_what_a_setting_becomes(name: str, value: Any, ours: str, expected: Any)
     assert getattr(config_of(FastASGIWorker, **{name: value}), ours) == expected
 
 
+CLEARTEXT = {"http_protocols": "h2,h1", "http2_cleartext": "prior-knowledge"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "uses_tls", "http2"),
+    [
+        ({}, True, "off"),
+        ({"http2_cleartext": "prior-knowledge"}, False, "off"),
+        ({"http_protocols": "h2,h1"}, True, "on"),
+        ({"http_protocols": "h1,h2"}, True, "on"),
+        ({"http_protocols": "h2"}, True, "on"),
+        ({"http_protocols": "h2,h1"}, False, "off"),
+        ({"http_protocols": "h2", "http2_cleartext": "upgrade"}, False, "off"),
+        ({"http_protocols": "h2", "http2_cleartext": "both"}, False, "on"),
+        ({"http_protocols": "h2", "http2_cleartext": True}, False, "on"),
+        (CLEARTEXT, False, "on"),
+        (CLEARTEXT, True, "on"),
+    ],
+)
+def test_http2_is_on_where_gunicorn_is_told_so(
+    tmp_path: Path, settings: dict[str, Any], uses_tls: bool, http2: str
+) -> None:
+    if uses_tls:
+        pair = Authority(tmp_path).issue()
+        settings = {**settings, "certfile": str(pair.cert), "keyfile": str(pair.key)}
+    assert config_of(FastASGIWorker, **settings).http2 == http2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "ours", "expected"),
+    [
+        ("http2_max_concurrent_streams", 7, "http2_max_concurrent_streams", 7),
+        ("http2_initial_window_size", 65535, "http2_initial_stream_window_size", 262144),
+        ("http2_initial_window_size", 16384, "http2_initial_stream_window_size", 65535),
+        ("http2_initial_window_size", 100_000, "http2_initial_stream_window_size", 100_000),
+        ("http2_initial_window_size", 100_000, "http2_initial_connection_window_size", 1048576),
+        ("http2_initial_window_size", 2**22, "http2_initial_connection_window_size", 2**22),
+        ("http2_max_header_list_size", 65536, "limit_request_head", 4094 + 8190 + 65536),
+        ("http2_max_header_list_size", 10_000, "limit_request_head", 10_000),
+        ("http2_max_header_list_size", 0, "limit_request_head", 0),
+    ],
+)
+def test_what_a_setting_of_http2_becomes(name: str, value: int, ours: str, expected: int) -> None:
+    assert getattr(config_of(FastASGIWorker, **CLEARTEXT, **{name: value}), ours) == expected
+
+
+def test_settings_of_http2_change_nothing_where_it_is_off() -> None:
+    config = config_of(FastASGIWorker, http2_max_header_list_size=100, http2_max_concurrent_streams=7)
+    assert (config.limit_request_head, config.http2_max_concurrent_streams) == (4094 + 8190 + 65536, 100)
+
+
 def config_of(worker_class: type[FastASGIWorker], **settings: Any) -> Config:
     """The settings of a worker with these settings of gunicorn's."""
     config = GunicornConfig()
@@ -136,8 +190,8 @@ NOT_DEFAULT = {
     "secure_scheme_headers": {"X-HTTPS": "1"},
     "forwarder_headers": "REMOTE_USER",
     "protocol": "uwsgi",
-    "http_protocols": "h2,h1",
     "http2_cleartext": "upgrade",
+    "http2_max_frame_size": 32768,
     "ssl_version": "TLSv1",
     "do_handshake_on_connect": True,
     "suppress_ragged_eofs": False,
@@ -175,6 +229,21 @@ def test_what_is_not_supported_is_warned_of_by_name() -> None:
     for name, value in NOT_DEFAULT.items():
         [line] = warnings(**{name: value})
         assert re.match(rf"{name} .* is not supported by fastasgi: \w", line), line
+
+
+def test_what_is_served_of_http2_is_not_warned_of() -> None:
+    assert (
+        warnings(
+            http_protocols="h2,h1",
+            http2_cleartext="prior-knowledge",
+            http2_max_concurrent_streams=10,
+            http2_initial_window_size=100_000,
+            http2_max_header_list_size=10_000,
+        )
+        == []
+    )
+    [line] = warnings(http2_cleartext="both")
+    assert line.startswith("http2_cleartext 'both' is not supported by fastasgi: HTTP/2 without TLS begins ")
 
 
 def test_a_warning_is_given_once_and_web_concurrency_is_gunicorns(start: Start) -> None:
@@ -224,6 +293,49 @@ def test_tls_is_served_by_gunicorns_settings(start: Start, tmp_path: Path) -> No
     authority.issue()
     gunicorn.wait_for("Certificates renewed", 2)
     assert tls_exchange(gunicorn.port, authority.client(client)) == "https 0304 True"
+    assert gunicorn.end() == 0
+    assert not gunicorn.matches("Traceback|WARNING")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more", "agreed"),
+    [
+        ((), {}, "http/1.1"),
+        (("--http-protocols", "h2,h1"), {}, "h2"),
+        ((), {"http2": "only"}, "h2"),
+        (("--http-protocols", "h2"), {"http2": False}, "http/1.1"),
+    ],
+)
+def test_what_is_agreed_on_by_alpn(
+    start: Start, tmp_path: Path, arguments: tuple[str, ...], more: dict[str, Any], agreed: str
+) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.issue()
+    gunicorn = start(
+        *("-k", "custom.Custom", "--certfile", str(pair.cert), "--keyfile", str(pair.key), *arguments),
+        conf=custom(repr(more)),
+    )
+    gunicorn.workers()
+    context = authority.client()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with (
+        socket.create_connection(("localhost", gunicorn.port), timeout=WAIT_S) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        assert connection.selected_alpn_protocol() == agreed
+    assert gunicorn.end() == 0
+    assert not gunicorn.matches("Traceback|WARNING")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_http2_without_tls(start: Start) -> None:
+    gunicorn = start("--http-protocols", "h2,h1", "--http2-cleartext", "prior-knowledge")
+    gunicorn.workers()
+    for option, version in (("--http2-prior-knowledge", "2"), ("--http1.1", "1.1")):
+        curl = ["curl", "-sS", option, "--noproxy", "*", "-o", os.devnull, "-w", "%{http_version}"]
+        url = f"http://127.0.0.1:{gunicorn.port}/pid"
+        answer = subprocess.run([*curl, url], capture_output=True, check=True, text=True)
+        assert answer.stdout == version
     assert gunicorn.end() == 0
     assert not gunicorn.matches("Traceback|WARNING")
 

@@ -1,4 +1,4 @@
-"""HTTP/1.x, for the settings of a worker: what stands for "no limit", since a head is kept in memory."""
+"""HTTP of any version, for the settings of a worker: what stands for "no limit" of a head in memory."""
 
 MOST_LINE_BYTES: int
 """The bytes of a request line, at most."""
