@@ -4,7 +4,7 @@
 #   make test     run the suite in four processes; PYTEST_ARGS="-k upload" for other arguments
 #   make lint     ruff, mypy --strict, cython-lint, clang-format, the C headers under strict warnings
 #   make asan     run the compiled modules' tests on an AddressSanitizer and UBSan build (Linux, gcc)
-#   make drill    run the tests of loops inside requests and of finalizers that send, DRILL times as long
+#   make drill    run the tests of nested loops, finalizers that send and long HTTP/2 connections, DRILL times as long
 #   make fuzz     run the fuzz targets on that build, FUZZ_SECONDS each
 #   make docs     write the settings table again from the settings
 #   make dist     build sdist and wheel, and try the wheel in an environment of its own
@@ -24,7 +24,7 @@ SERVE_ARGS ?= --host 127.0.0.1 --port 8000
 PYTEST_ARGS ?= -n 4 --dist worksteal
 FUZZ_SECONDS ?= 60
 DRILL ?= 20
-DRILL_TESTS := $(addprefix tests/asgi/test_,nesting.py finalizers.py)
+DRILL_TESTS := $(addprefix tests/asgi/test_,nesting.py finalizers.py) tests/wires/test_http2_citizens.py
 
 SOURCES := setup.py pyproject.toml $(shell find fastasgi -type f ! -name '*.so' ! -path '*/__pycache__/*')
 TESTS_COMPILED := $(wildcard tests/compiled/*.py tests/compiled/*.pyx)
@@ -35,7 +35,8 @@ ASAN_TESTS ?= tests/codecs tests/trust tests/logs/test_access_log.py tests/appli
 	$(addprefix tests/asgi/test_,exchange.py exchange_errors.py messages.py scope.py nesting.py finalizers.py leaving.py) \
 	$(addprefix tests/asgi/test_websocket,.py _receive.py _closing.py _shutdown.py) \
 	$(wildcard tests/asgi/test_borrowed*.py) $(addprefix tests/wires/test_,timeouts.py proxyprotocol.py) \
-	$(filter-out %_memory.py,$(wildcard tests/wires/test_http1_*.py))
+	$(filter-out %_memory.py,$(wildcard tests/wires/test_http1_*.py)) \
+	$(addprefix tests/wires/test_http2_,conformance.py state_machine.py)
 # Those of TLS import `cryptography`. What it never frees has names in whole stacks only, which takes ten minutes or more;
 # ASAN_TLS_OPTIONS=detect_leaks=0 looks for all but leaks; ASAN_MORE=detect_leaks=0 does so in all of them, as CPython 3.12
 # and later need it, whose interned strings are never freed.

@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from anyclient import Request
-from eachwire import Wire, ask, each_wire, served
+from eachwire import Wire, ask, each_wire, each_wire_in_turn, served
 from exchanges import BODY, DISCONNECT, MORE, OK, START, Oops, Outcome
 from starlette import requests
 from starlette.background import BackgroundTask
@@ -58,7 +58,8 @@ async def test_the_application_starts_inside_the_read_event_of_its_head(wire: Wi
         reads.events.append("response sent")
 
     assert await ask(app, wire) == OK
-    assert reads.events == ["read begins", "application", "response sent", "read ends"]
+    at = reads.events.index("application")
+    assert reads.events[at - 1 : at + 3] == ["read begins", "application", "response sent", "read ends"]
 
 
 @each_wire
@@ -77,7 +78,8 @@ async def test_an_application_that_waits_goes_on_inside_the_read_event(wire: Wir
         await waits.wait()
         await client.send(b"abc")
         await client.response()
-    assert reads.events == ["read begins", "read ends", "read begins", b"abc", "read ends"]
+    at = reads.events.index(b"abc")
+    assert reads.events[at - 2 : at + 2] == ["read ends", "read begins", b"abc", "read ends"]
 
 
 @each_wire
@@ -282,7 +284,7 @@ async def test_a_send_that_is_held_back_returns_when_the_client_leaves(
 
 
 @pytest.mark.parametrize("size", [2, 100_000])
-@each_wire
+@each_wire_in_turn
 @in_each_loop
 async def test_a_response_to_a_client_whose_reset_was_not_seen(
     wire: Wire, size: int, caplog: pytest.LogCaptureFixture

@@ -28,7 +28,7 @@ async def test_an_exception_before_the_start_is_a_500(
             await asyncio.sleep(0)
         raise Oops("why")
 
-    assert await answers(app, wire, Request(), Request()) == [INTERNAL_ERROR]
+    assert await answers(app, wire, Request(), *wire.lost) == [INTERNAL_ERROR]
     [record] = error_records(caplog)
     text = caplog.handler.format(record)
     assert "Exception in ASGI application" in text
@@ -185,15 +185,13 @@ async def test_an_exception_behind_the_start_message_is_a_500(
         await send({**START, "headers": [(b"x-secret", b"1"), (b"content-length", b"2")]})
         raise Oops
 
-    assert await answers(app, wire, Request(), Request()) == [INTERNAL_ERROR]
+    assert await answers(app, wire, Request(), *wire.lost) == [INTERNAL_ERROR]
     assert isinstance(traceback_of(caplog), Oops)
 
 
 @each_wire
 @in_each_loop
-async def test_an_exception_in_the_body_closes_the_connection(
-    wire: Wire, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_exception_in_the_body_cuts_it_off(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     """The client can tell that the body is not complete."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -205,7 +203,7 @@ async def test_an_exception_in_the_body_closes_the_connection(
     go_on = asyncio.Event()
     async with served(app, wire) as server:
         client = await server.connect()
-        await client.put(Request(), Request())
+        await client.put(Request(), *wire.lost)
         await client.until(b"ok")
         go_on.set()
         assert await client.responses() == [CUT_OFF]
@@ -238,7 +236,7 @@ async def test_an_application_that_returns_without_a_response(
     async def app(scope: Any, receive: Any, send: Any) -> None:
         pass
 
-    assert await answers(app, wire, Request(), Request()) == [INTERNAL_ERROR]
+    assert await answers(app, wire, Request(), *wire.lost) == [INTERNAL_ERROR]
     [record] = error_records(caplog)
     assert record.getMessage() == "ASGI callable returned without starting response."
 
@@ -254,7 +252,7 @@ async def test_an_application_that_returns_without_the_end_of_its_response(
             await send(message)
 
     expected = INTERNAL_ERROR if messages == [START] else CUT_OFF
-    assert await answers(app, wire, Request(), Request()) == [expected]
+    assert await answers(app, wire, Request(), *wire.lost) == [expected]
     [record] = error_records(caplog)
     assert record.getMessage() == "ASGI callable returned without completing response."
 
@@ -297,7 +295,7 @@ async def test_other_exceptions_get_an_answer_too(
 
     async with served(app, wire) as server:
         client = await server.connect()
-        await client.put(Request(), Request())
+        await client.put(Request(), *wire.lost)
         assert await client.responses() == [INTERNAL_ERROR]
         assert await server.ask() == INTERNAL_ERROR
     assert len(error_records(caplog)) == 2

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from anyclient import INTERNAL_ERROR, Request, Response
 from certificates import Authority
-from eachwire import Served, Wire, each_wire, served
+from eachwire import Served, Wire, each_wire, each_wire_in_turn, served
 from exchanges import DISCONNECT, START
 from jumpingloop import in_jumping_loop
 from serving import LineRoute
@@ -84,7 +84,7 @@ async def test_a_reset_is_told_at_once(wire: Wire, caplog: pytest.LogCaptureFixt
     assert error_records(caplog) == []
 
 
-@each_wire
+@each_wire_in_turn
 @in_each_loop
 async def test_an_end_before_the_response_is_told_after_the_hold(
     wire: Wire, caplog: pytest.LogCaptureFixture
@@ -108,7 +108,7 @@ async def test_an_end_before_the_response_is_told_after_the_hold(
 
 
 @pytest.mark.parametrize("order", ["piece first", "end first"])
-@each_wire
+@each_wire_in_turn
 @in_each_loop
 async def test_an_end_is_told_once_the_first_piece_has_left(wire: Wire, order: str) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -274,7 +274,7 @@ async def answer_late(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize("asked", [Request(), POST], ids=["GET", "POST"])
-@each_wire
+@each_wire_in_turn
 @in_each_loop
 async def test_a_client_that_ends_its_side_gets_its_answer(
     wire: Wire, transport: Any, asked: Request
@@ -284,7 +284,7 @@ async def test_a_client_that_ends_its_side_gets_its_answer(
     assert answers == [Response(200, body=f"answer to {asked.method} ".encode() + asked.body)]
 
 
-@each_wire
+@each_wire_in_turn
 @in_each_loop
 async def test_so_do_all_requests_before_the_end(wire: Wire, transport: Any) -> None:
     """The last head is not complete: nothing can come of it."""
@@ -296,7 +296,7 @@ async def test_so_do_all_requests_before_the_end(wire: Wire, transport: Any) -> 
     assert answers[1].body == b"answer to POST body"
 
 
-@each_wire
+@each_wire_in_turn
 @in_each_loop
 async def test_a_request_that_lacks_its_body_at_the_end_is_gone(wire: Wire) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -315,7 +315,7 @@ async def test_a_request_that_lacks_its_body_at_the_end_is_gone(wire: Wire) -> N
         await gone.wait()
 
 
-@each_wire
+@each_wire_in_turn
 @in_jumping_loop
 async def test_a_late_answer_is_written_all_the_same(wire: Wire) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -327,7 +327,7 @@ async def test_a_late_answer_is_written_all_the_same(wire: Wire) -> None:
         assert await talk_and_end(server, None, Request()) == [Response(200, body=b"late")]
 
 
-@each_wire
+@each_wire_in_turn
 @in_jumping_loop
 async def test_an_error_is_answered_too(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -341,7 +341,7 @@ async def test_an_error_is_answered_too(wire: Wire, caplog: pytest.LogCaptureFix
     assert record.exc_info is not None
 
 
-@each_wire
+@each_wire_in_turn
 @in_each_loop
 async def test_a_large_answer_is_whole(wire: Wire, transport: Any) -> None:
     body = b"x" * 5_000_000
@@ -355,7 +355,7 @@ async def test_a_large_answer_is_whole(wire: Wire, transport: Any) -> None:
     assert answers == [Response(200, body=body)]
 
 
-@each_wire
+@each_wire_in_turn
 @in_each_loop
 async def test_timeout_write_holds_for_who_takes_nothing_of_it(wire: Wire) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -371,7 +371,7 @@ async def test_timeout_write_holds_for_who_takes_nothing_of_it(wire: Wire) -> No
         await server.context.registry.wait_idle()
 
 
-@each_wire
+@each_wire_in_turn
 @in_each_loop
 async def test_a_reset_behind_the_end_is_told_at_once(wire: Wire, ended: asyncio.Event) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -444,7 +444,7 @@ async def test_one_that_was_given_up_is_one_line_too(
         assert access_lines() == ["GET / 499 0"]
 
 
-@each_wire
+@each_wire_in_turn
 @in_loop
 async def test_a_whole_response_has_its_own_status(wire: Wire, access_lines: Callable[[], list[str]]) -> None:
     async with served(answer_late, wire) as server:

@@ -28,7 +28,7 @@ async def test_the_whole_scope_of_each_request_of_a_connection(wire: Wire) -> No
         expected = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": "1.1",
+            "http_version": wire.version,
             "server": ("127.0.0.1", server.port),
             "client": client.address,
             "scheme": "http",
@@ -182,7 +182,7 @@ async def test_the_access_log_shows_the_request_whatever_became_of_its_scope(
         await client.ask("GET", "/a%20b?c")
         host, port = client.address
     lines = [record.getMessage() for record in caplog.records if record.name == "fastasgi.access"]
-    assert lines == [f'{host}:{port} - "GET /a%20b?c HTTP/1.1" 200']
+    assert lines == [f'{host}:{port} - "GET /a%20b?c HTTP/{wire.version}" 200']
 
 
 @each_wire

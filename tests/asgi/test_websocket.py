@@ -136,7 +136,7 @@ async def test_the_scope_is_complete(wire: Wire) -> None:
     assert scope == {
         "type": "websocket",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
-        "http_version": "1.1",
+        "http_version": wire.version,
         "scheme": "ws",
         "path": "/café/a/b",
         "raw_path": b"/caf%C3%A9/a%2Fb",

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from backpressure import KERNEL_BYTES, MIB, STALL_S, until_stalled
 from clientframes import BINARY, PING, PONG, TEXT, ClientDeflater, frame
+from eachwire import Wire, each_carrier
+from eachwire import served as served_on
 from serving import WAIT_S, ServerProcess
 from websocketwire import DEFLATE, WebSocket, accept, close_frame, echo, open_websocket
 from wire import handshake, in_each_loop, in_loop, move_clock, served
@@ -49,9 +51,10 @@ class Flood:
         "timeout_write",
     ],
 )
+@each_carrier
 @in_loop
-async def test_a_limit_of_0_is_none(setting: str) -> None:
-    async with served(echo, **{setting: 0}) as server:
+async def test_a_limit_of_0_is_none(wire: Wire, setting: str) -> None:
+    async with served_on(echo, wire, **{setting: 0}) as server:
         websocket = await open_websocket(server)
         for size in (0, 1, 20_000):
             await websocket.write(frame(BINARY, bytes(size)))
@@ -62,9 +65,10 @@ async def test_a_limit_of_0_is_none(setting: str) -> None:
 
 
 @pytest.mark.parametrize("size", [100, 20_000, 5 * MIB])
+@each_carrier
 @in_each_loop
-async def test_send_waits_for_a_client_that_does_not_read(size: int) -> None:
-    total = (64 if size > 1000 else 24) * MIB // size
+async def test_send_waits_for_a_client_that_does_not_read(wire: Wire, size: int) -> None:
+    total = max(int((4 if size > 1000 else 1.5) * wire.window) // size, 2)
     sent = 0
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -74,18 +78,17 @@ async def test_send_waits_for_a_client_that_does_not_read(size: int) -> None:
             sent += 1
             await send({"type": "websocket.send", "bytes": bytes(size)})
 
-    async with served(app) as server:
-        client = await server.connect(limit=1000)
-        await client.write(handshake())
-        websocket = WebSocket(client, await client.response())
-        assert await until_stalled(lambda: sent) * size < KERNEL_BYTES + size
+    async with served_on(app, wire) as server:
+        websocket = await open_websocket(server, limit=1000)
+        assert await until_stalled(lambda: sent) * size < wire.window + size
         for _ in range(total):
             assert len(await websocket.receive()) == size
         assert await websocket.closing() == (1000, "")
 
 
+@each_carrier
 @in_each_loop
-async def test_an_application_that_sends_without_end_lets_others_run() -> None:
+async def test_an_application_that_sends_without_end_lets_others_run(wire: Wire) -> None:
     """Though nothing holds it back, since the client reads."""
     turns = 0
 
@@ -103,15 +106,16 @@ async def test_an_application_that_sends_without_end_lets_others_run() -> None:
         running.cancel()
         await send({"type": "websocket.send", "text": str(turns)})
 
-    async with served(app) as server:
+    async with served_on(app, wire) as server:
         websocket = await open_websocket(server)
         for _ in range(10_000):
             assert await websocket.receive() == "x"
         assert int(await websocket.receive()) >= 5
 
 
+@each_carrier
 @in_each_loop
-async def test_only_the_last_ping_of_a_client_that_does_not_read_is_answered() -> None:
+async def test_only_the_last_ping_of_a_client_that_does_not_read_is_answered(wire: Wire) -> None:
     """RFC 6455 section 5.5.3. The others take no memory, and what else the client sends is received."""
     total = 100_000
     received = asyncio.Event()
@@ -122,11 +126,9 @@ async def test_only_the_last_ping_of_a_client_that_does_not_read_is_answered() -
         received.set()
         await receive()
 
-    async with served(app) as server:
-        client = await server.connect(limit=1000)
-        client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        await client.write(handshake())
-        websocket = WebSocket(client, await client.response())
+    async with served_on(app, wire) as server:
+        websocket = await open_websocket(server, limit=1000)
+        websocket.client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         pings = [frame(PING, b"%0125d" % n) for n in range(total)]
         for place in range(0, total, 1000):
             await websocket.write(*pings[place : place + 1000])
@@ -139,8 +141,9 @@ async def test_only_the_last_ping_of_a_client_that_does_not_read_is_answered() -
         assert len(answered) < total
 
 
+@each_carrier
 @in_loop
-async def test_a_client_that_neither_reads_nor_answers_a_ping_is_cut_off() -> None:
+async def test_a_client_that_neither_reads_nor_answers_a_ping_is_cut_off(wire: Wire) -> None:
     """Also where the server reads nothing of it any more, because it doesn't take the pongs."""
     raised = asyncio.Event()
 
@@ -153,16 +156,15 @@ async def test_a_client_that_neither_reads_nor_answers_a_ping_is_cut_off() -> No
             raised.set()
             raise
 
-    async with served(app, ws_ping_interval=0.1, ws_ping_timeout=0.1) as server:
-        client = await server.connect(limit=1000)
-        await client.write(handshake())
-        websocket = WebSocket(client, await client.response())
+    async with served_on(app, wire, ws_ping_interval=0.1, ws_ping_timeout=0.1) as server:
+        websocket = await open_websocket(server, limit=1000)
         await websocket.write(*[frame(PING)] * 10)
         await raised.wait()
 
 
+@each_carrier
 @in_loop
-async def test_a_slow_client_that_takes_something_is_not_cut_off() -> None:
+async def test_a_slow_client_that_takes_something_is_not_cut_off(wire: Wire) -> None:
     """The ping stands behind much that it has to read first."""
     total = 40
     finished = False
@@ -175,10 +177,8 @@ async def test_a_slow_client_that_takes_something_is_not_cut_off() -> None:
         finished = True
         await receive()
 
-    async with served(app, ws_ping_interval=0.4, ws_ping_timeout=0.4) as server:
-        client = await server.connect(limit=1000)
-        await client.write(handshake())
-        websocket = WebSocket(client, await client.response())
+    async with served_on(app, wire, ws_ping_interval=0.4, ws_ping_timeout=0.4) as server:
+        websocket = await open_websocket(server, limit=1000)
         for _ in range(total):
             received = await websocket.frame()
             while received.opcode == PING:
@@ -196,8 +196,11 @@ async def test_a_slow_client_that_takes_something_is_not_cut_off() -> None:
     [(0, 400_000), (1, 400_000), (MIB, 48), (3 * MIB, 16)],
     ids=["empty", "tiny", "1M", "3M"],
 )
+@each_carrier
 @in_loop
-async def test_the_socket_is_not_read_while_the_application_does_not_receive(size: int, count: int) -> None:
+async def test_the_socket_is_not_read_while_the_application_does_not_receive(
+    wire: Wire, size: int, count: int
+) -> None:
     go_on = asyncio.Event()
     received = 0
 
@@ -210,7 +213,7 @@ async def test_the_socket_is_not_read_while_the_application_does_not_receive(siz
             received += 1
 
     batch = 10_000 if size < 2 else 1
-    async with served(app) as server:
+    async with served_on(app, wire) as server:
         websocket = await open_websocket(server)
         flood = Flood(websocket, frame(BINARY, bytes(size)) * batch, count // batch)
         stalled = await until_stalled(lambda: flood.sent)
@@ -254,8 +257,9 @@ async def test_no_more_messages_wait_than_the_queue_takes(limit: int) -> None:
     assert taken == [*map(str, range(1, limit)), "0", 1002]
 
 
+@each_carrier
 @in_each_loop
-async def test_frames_behind_a_full_queue_are_received_in_order() -> None:
+async def test_frames_behind_a_full_queue_are_received_in_order(wire: Wire) -> None:
     """However the reading is paused and taken up again."""
     total = 3000
     received = []
@@ -267,7 +271,7 @@ async def test_frames_behind_a_full_queue_are_received_in_order() -> None:
             if len(received) % 7 == 0:
                 await asyncio.sleep(0)
 
-    async with served(app, ws_max_queue=3) as server:
+    async with served_on(app, wire, ws_max_queue=3) as server:
         websocket = await open_websocket(server)
         await websocket.write(*[frame(TEXT, b"%d" % i) for i in range(total)])
         assert await websocket.close() == (1000, "")
@@ -275,8 +279,9 @@ async def test_frames_behind_a_full_queue_are_received_in_order() -> None:
     assert received == [str(i) for i in range(total)]
 
 
+@each_carrier
 @in_loop
-async def test_many_frames_in_one_read_let_other_connections_have_their_turn() -> None:
+async def test_many_frames_in_one_read_let_other_connections_have_their_turn(wire: Wire) -> None:
     order = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -284,7 +289,7 @@ async def test_many_frames_in_one_read_let_other_connections_have_their_turn() -
         while (await receive())["type"] == "websocket.receive":
             order.append(scope["path"])
 
-    async with served(app) as server:
+    async with served_on(app, wire) as server:
         many = await open_websocket(server, target="/many")
         one = await open_websocket(server, target="/one")
         await many.write(frame(TEXT) * 20_000)
@@ -367,24 +372,26 @@ async def test_clients_that_leave_amid_traffic(ending: str, caplog: pytest.LogCa
 # --- Pings ---
 
 
+@each_carrier
 @in_each_loop
-async def test_a_client_that_answers_pings_stays() -> None:
-    async with served(echo, ws_ping_interval=0.05, ws_ping_timeout=5) as server:
+async def test_a_client_that_answers_pings_stays(wire: Wire) -> None:
+    async with served_on(echo, wire, ws_ping_interval=0.05, ws_ping_timeout=5) as server:
         websocket = await open_websocket(server)
         for _ in range(3):
             await websocket.write(frame(PONG, await websocket.next(PING)))
         assert await websocket.close() == (1000, "")
 
 
+@each_carrier
 @in_each_loop
-async def test_a_client_that_does_not_answer_a_ping_is_closed_with_1011() -> None:
+async def test_a_client_that_does_not_answer_a_ping_is_closed_with_1011(wire: Wire) -> None:
     received = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await accept(receive, send)
         received.append(await receive())
 
-    async with served(app, ws_ping_interval=0.05, ws_ping_timeout=0.05) as server:
+    async with served_on(app, wire, ws_ping_interval=0.05, ws_ping_timeout=0.05) as server:
         websocket = await open_websocket(server)
         await websocket.next(PING)
         assert await websocket.closed() == (1011, "keepalive ping timeout")
@@ -393,9 +400,10 @@ async def test_a_client_that_does_not_answer_a_ping_is_closed_with_1011() -> Non
     assert received == [{"type": "websocket.disconnect", "code": 1011, "reason": "keepalive ping timeout"}]
 
 
+@each_carrier
 @in_loop
-async def test_pings_come_at_their_interval() -> None:
-    async with served(echo, ws_ping_interval=20, ws_ping_timeout=20) as server:
+async def test_pings_come_at_their_interval(wire: Wire) -> None:
+    async with served_on(echo, wire, ws_ping_interval=20, ws_ping_timeout=20) as server:
         websocket = await open_websocket(server)
         await move_clock(server, 19)
         assert await websocket.ping(b"none yet") == b"none yet"
@@ -404,17 +412,19 @@ async def test_pings_come_at_their_interval() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"ws_ping_interval": 0}, {"ws_ping_interval": None}], ids=str)
+@each_carrier
 @in_loop
-async def test_no_pings(settings: dict[str, Any]) -> None:
-    async with served(echo, **settings) as server:
+async def test_no_pings(wire: Wire, settings: dict[str, Any]) -> None:
+    async with served_on(echo, wire, **settings) as server:
         websocket = await open_websocket(server)
         await move_clock(server, 10_000)
         assert await websocket.ping(b"first") == b"first"
 
 
+@each_carrier
 @in_loop
-async def test_without_a_timeout_nobody_is_cut_off() -> None:
-    async with served(echo, ws_ping_interval=1, ws_ping_timeout=0) as server:
+async def test_without_a_timeout_nobody_is_cut_off(wire: Wire) -> None:
+    async with served_on(echo, wire, ws_ping_interval=1, ws_ping_timeout=0) as server:
         websocket = await open_websocket(server)
         for n in range(1, 6):
             await move_clock(server, 10 * n)
@@ -425,8 +435,9 @@ async def test_without_a_timeout_nobody_is_cut_off() -> None:
         assert received.payload == b"here"
 
 
+@each_carrier
 @in_loop
-async def test_a_client_whose_pong_waits_behind_a_full_queue_is_not_cut_off() -> None:
+async def test_a_client_whose_pong_waits_behind_a_full_queue_is_not_cut_off(wire: Wire) -> None:
     go_on = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -435,7 +446,7 @@ async def test_a_client_whose_pong_waits_behind_a_full_queue_is_not_cut_off() ->
         while (await receive())["type"] == "websocket.receive":
             pass
 
-    async with served(app, ws_ping_interval=20, ws_ping_timeout=20, ws_max_queue=1) as server:
+    async with served_on(app, wire, ws_ping_interval=20, ws_ping_timeout=20, ws_max_queue=1) as server:
         websocket = await open_websocket(server, behind=frame(TEXT, b"a") * 3)
         for n in range(1, 6):
             await move_clock(server, 100 * n)

@@ -5,7 +5,7 @@ import logging
 from typing import Any
 
 import pytest
-from eachwire import Served, Wire, each_wire, served
+from eachwire import Served, Wire, each_wire, each_wire_in_turn, served
 from jumpingloop import in_jumping_loop
 from websocketapps import BODY_MESSAGE, CONNECT, START_MESSAGE, Recorder, disconnected
 from websocketwire import WebSocket, accept, close_frame, open_websocket
@@ -151,7 +151,7 @@ async def test_a_handshake_that_is_not_accepted_holds_nothing(
     assert error_records(caplog) == []
 
 
-@each_wire
+@each_wire_in_turn
 @in_jumping_loop
 async def test_a_handshake_during_the_end_gets_a_503(wire: Wire) -> None:
     """Idle connections may have one more request where another worker serves already."""

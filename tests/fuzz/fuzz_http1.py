@@ -7,7 +7,7 @@ from random import Random
 
 from fuzz.driver import main
 from fuzz.http1_codecs import check_chunked_body, check_heads
-from fuzz.http1_connections import Connections
+from fuzz.http1_connections import HTTP1Connections
 from fuzz.http1_inputs import make_stream, split
 
 
@@ -15,7 +15,7 @@ class HTTP1Target:
     """Heads and chunked bodies through the codecs, streams through connections."""
 
     def __init__(self) -> None:
-        self.connections = Connections()
+        self.connections = HTTP1Connections()
 
     def run_case(self, seed: int) -> None:
         rng = Random(seed)

@@ -175,6 +175,14 @@ async def hint(call: Call) -> None:
     await call.put(b"hinted")
 
 
+async def push(call: Call) -> None:
+    if "http.response.push" in call.scope["extensions"]:
+        for n in range(call.rng.choice([1, 3, 20])):
+            await call.send({"type": "http.response.push", "path": f"/pushed?{n}", "headers": []})
+    await call.start(200)
+    await call.put(b"pushed")
+
+
 async def await_disconnect(call: Call) -> None:
     await call.start(200)
     await call.put(b"x", more=True)
@@ -299,6 +307,7 @@ COMPLETING = [
     *STEADY, ignore, ignore_later, duplex, stream, large, send_path, send_descriptor, send_path_later, hint,
     race, cancel_each_other, work_on, break_rules,
 ]  # fmt: skip
+PUSHING = [push]  # the same, where a wire has server push
 FAILING = [
     await_disconnect, raise_early, raise_before_body, raise_midway, raise_in_place_midway, break_length,
     return_early, return_without_body, return_without_trailers, cancel_itself,

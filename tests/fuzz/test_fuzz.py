@@ -6,7 +6,9 @@ import pytest
 from fuzz.driver import run_cases
 from fuzz.fuzz_clienthello import ClientHelloTarget
 from fuzz.fuzz_frames import FramesTarget
+from fuzz.fuzz_hpack import HPACKTarget
 from fuzz.fuzz_http1 import HTTP1Target
+from fuzz.fuzz_http2 import HTTP2Target
 
 
 def test_http1() -> None:
@@ -29,6 +31,12 @@ def test_http1_cases(seed: int) -> None:
     assert run_cases(HTTP1Target(), [seed]) == 1
 
 
+def test_http2() -> None:
+    seeds = Random(1)
+    cases = 400
+    assert run_cases(HTTP2Target(), (seeds.getrandbits(48) for _ in range(cases))) == cases
+
+
 def test_frames() -> None:
     seeds = Random(1)
     cases = 400
@@ -39,3 +47,9 @@ def test_clienthello() -> None:
     seeds = Random(1)
     cases = 400
     assert run_cases(ClientHelloTarget(), (seeds.getrandbits(48) for _ in range(cases))) == cases
+
+
+def test_hpack() -> None:
+    seeds = Random(1)
+    cases = 400
+    assert run_cases(HPACKTarget(), (seeds.getrandbits(48) for _ in range(cases))) == cases

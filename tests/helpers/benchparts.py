@@ -208,25 +208,12 @@ def full_results() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def answering(
-    answer: Callable[[], Awaitable[bytes]], uds: Path | None = None, tls: ssl.SSLContext | None = None
+def listening(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    uds: Path | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Address]:
-    """The address of a server, in a thread, that gives each request what `answer` returns.
-
-    An empty answer ends the connection.
-    """
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # The client ends the connection when it likes, and the test this task.
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            while True:
-                await reader.readuntil(b"\r\n\r\n")
-                data = await answer()
-                if not data:
-                    break
-                writer.write(data)
-                await writer.drain()
-        writer.close()
+    """The address of a server, in a thread, that serves each connection so."""
 
     async def listen() -> Address:
         if uds is not None:
@@ -252,3 +239,28 @@ def answering(
         asyncio.run_coroutine_threadsafe(end(), loop)
         thread.join(WAIT_S)
         loop.close()
+
+
+@contextlib.contextmanager
+def answering(
+    answer: Callable[[], Awaitable[bytes]], uds: Path | None = None, tls: ssl.SSLContext | None = None
+) -> Iterator[Address]:
+    """The address of a server, in a thread, that gives each request what `answer` returns.
+
+    An empty answer ends the connection.
+    """
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # The client ends the connection when it likes, and the test this task.
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                data = await answer()
+                if not data:
+                    break
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    with listening(serve, uds, tls) as address:
+        yield address

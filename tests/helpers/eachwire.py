@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 import wire as rawwire
 from anyclient import Client, Request, Response
+from backpressure import KERNEL_BYTES
 from http1client import HTTP1Client
+from http2client import HTTP2Client
+from http2peer import WINDOW
 from netstringclient import NetstringClient
 from netstringwire import NetstringWire
 
@@ -20,7 +23,9 @@ from fastasgi.core.contracts import WorkerContext
 class Wire:
     """A wire: the client that speaks it, and the server that does so.
 
-    `extensions` are those of HTTP scopes on it, `settings` what its servers are made with.
+    `extensions` are those of HTTP scopes on it, and `version` is HTTP's. `settings` is what its servers are
+    made with. `lost` is what a client asks for in vain behind a request that fails. `window` says how many
+    bytes may be under way to a client that reads nothing, about.
     """
 
     name: str
@@ -28,12 +33,16 @@ class Wire:
     extensions: tuple[str, ...]
     server_type: type[Server] = Server
     settings: dict[str, Any] = field(default_factory=dict)
+    version: str = "1.1"
+    lost: tuple[Request, ...] = (Request(),)
+    window: int = KERNEL_BYTES
 
 
 ALWAYS = ("http.response.early_hint", "http.response.trailers")
 FILES = ("http.response.pathsend", "http.response.zerocopysend")
 
 HTTP1 = Wire("HTTP/1.1", HTTP1Client, ALWAYS + FILES)
+HTTP2 = Wire("HTTP/2", HTTP2Client, ALWAYS + FILES, version="2", lost=(), window=2 * WINDOW)
 LLHTTP = Wire("HTTP/1.1 by httptools", HTTP1Client, ALWAYS + FILES, settings={"http": "httptools"})
 
 
@@ -46,7 +55,8 @@ class NetstringServer(Server):
 
 NETSTRINGS = Wire("netstrings", NetstringClient, ALWAYS, NetstringServer)
 
-WIRES = [HTTP1, NETSTRINGS]
+WIRES_IN_TURN = [HTTP1, NETSTRINGS]
+WIRES = [*WIRES_IN_TURN, HTTP2]
 
 
 def _each(wires: list[Wire]) -> pytest.MarkDecorator:
@@ -54,6 +64,11 @@ def _each(wires: list[Wire]) -> pytest.MarkDecorator:
 
 
 each_wire = _each(WIRES)
+# For tests of connections on which one request is served at a time, and whose client may end its side alone.
+# What HTTP/2 does instead is in wires/test_http2_exchange.py
+each_wire_in_turn = _each(WIRES_IN_TURN)
+# For tests of what an open WebSocket does with its sink: on netstrings that is the same as on HTTP/1.1
+each_carrier = _each([HTTP1, HTTP2])
 each_wire_and_parser = _each([*WIRES, LLHTTP])  # for tests of what parsers of HTTP/1.1 heads may differ in
 
 

@@ -70,18 +70,27 @@ class Load:
             try:
                 answer = client.get()
             except (OSError, ValueError) as error:
-                name = str(error) if isinstance(error, ValueError) else type(error).__name__
-                failure = f"{'kept' if was_open else 'fresh'}: {name}"
+                failure = failure_of(error, was_open)
                 client.close()
-            with self._changed:
-                if answer is not None:
-                    self.answers[answer] += 1
-                    self.slowest_s = max(self.slowest_s, time.monotonic() - begin)
-                else:
-                    self.failures[str(failure)] += 1
-                self._changed.notify_all()
+            self._note(answer, failure, begin)
             time.sleep(PACE_S)
         client.close()
+
+    def _note(self, answer: str | None, failure: str | None, begin: float) -> None:
+        """Count what came of a request that has begun at this time."""
+        with self._changed:
+            if answer is not None:
+                self.answers[answer] += 1
+                self.slowest_s = max(self.slowest_s, time.monotonic() - begin)
+            else:
+                self.failures[str(failure)] += 1
+            self._changed.notify_all()
+
+
+def failure_of(error: Exception, was_open: bool) -> str:
+    """What `failures` counts, on a connection that was open already or not."""
+    name = str(error) if isinstance(error, ValueError) else type(error).__name__
+    return f"{'kept' if was_open else 'fresh'}: {name}"
 
 
 class _Client:

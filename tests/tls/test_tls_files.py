@@ -503,11 +503,14 @@ def peak_rss_kib(pid: int) -> int:
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc")
-def test_a_download_of_1_gib_takes_less_than_8_mib(authority: Authority, pair: Pair, start: Start) -> None:
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_a_download_of_1_gib_takes_less_than_8_mib(
+    authority: Authority, pair: Pair, start: Start, version: str
+) -> None:
     server = start(BIG, "--port", "0", *pair.arguments, "app:app")
 
     def download(mib: int) -> int:
-        curl = ["curl", "-sS", "-m", "60", "--cacert", str(authority.path), "-o", os.devnull]
+        curl = ["curl", "-sS", version, "-m", "60", "--cacert", str(authority.path), "-o", os.devnull]
         curl += ["-w", "%{size_download}", f"https://localhost:{server.port}/{mib}"]
         return int(subprocess.run(curl, capture_output=True, check=True).stdout)
 

@@ -7,53 +7,9 @@ from pathlib import Path
 
 import pytest
 from backpressure import MIB
+from memory import APP, GIB, Memory, linux_only
 from serving import ServerProcess
 from wire import request
-
-GIB = 2**30
-
-APP = """
-async def app(scope, receive, send):
-    if scope["path"] == "/upload":
-        size = 0
-        while True:
-            message = await receive()
-            size += len(message["body"])
-            if not message["more_body"]:
-                break
-        body = b"%d" % size
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": body})
-    elif scope["path"] == "/stream":
-        count, size = map(int, scope["query_string"].split(b","))
-        piece = bytes(size)
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        for _ in range(count):
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body"})
-    else:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.pathsend", "path": scope["query_string"].decode()})
-"""
-
-
-class Memory:
-    """The resident memory of a process."""
-
-    def __init__(self, pid: int) -> None:
-        self._folder = Path(f"/proc/{pid}")
-
-    def _bytes(self, name: str) -> int:
-        [line] = [x for x in (self._folder / "status").read_text().splitlines() if x.startswith(f"{name}:")]
-        return int(line.split()[1]) * 1024
-
-    @contextlib.contextmanager
-    def grows_by_less_than(self, most: int) -> Iterator[None]:
-        (self._folder / "clear_refs").write_text("5")  # resets the peak
-        before = self._bytes("VmRSS")
-        yield
-        growth = self._bytes("VmHWM") - before
-        assert growth < most, f"{growth / MIB:.1f} MiB"
 
 
 class BlockingClient:
@@ -84,7 +40,6 @@ def server(start: Callable[..., ServerProcess], request: pytest.FixtureRequest) 
     return start(APP, "app:app", "--port", "0", "--no-access-log", "--loop", request.param)
 
 
-linux_only = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
 by_uvloop = pytest.mark.parametrize("server", ["uvloop"], indirect=True)
 
 
