@@ -12,42 +12,8 @@ from typing import Any
 import h11
 import httpx
 import pytest
-from wire import Client, Served, in_each_loop, in_loop, read_body, respond, served
-
-BODY = bytes(range(256)) * 5000
-
-
-async def app(scope: Any, receive: Any, send: Any) -> None:
-    """What the paths do is in their names."""
-    path = scope["path"]
-    if path == "/echo":
-        body = await read_body(receive)
-        seen = [scope["method"], scope["http_version"], scope["query_string"].decode()]
-        await respond(send, body, headers=[(b"x-seen", json.dumps(seen).encode())])
-    elif path == "/stream":
-        await send({"type": "http.response.start", "status": 200})
-        for start in range(0, len(BODY), 10_000):
-            await send(
-                {"type": "http.response.body", "body": BODY[start : start + 10_000], "more_body": True}
-            )
-            await asyncio.sleep(0)
-        await send({"type": "http.response.body"})
-    elif path == "/whole":
-        await respond(send, BODY)
-    elif path == "/hints":
-        await send({"type": "http.response.early_hint", "links": [b"</a.css>; rel=preload"]})
-        await respond(send, b"page")
-    elif path == "/trailers":
-        await send({"type": "http.response.start", "status": 200, "trailers": True})
-        await send({"type": "http.response.body", "body": b"page"})
-        await send({"type": "http.response.trailers", "headers": [(b"x-sum", b"5")]})
-    elif path == "/empty":
-        await respond(send, b"", 204)
-    elif path == "/refuse":
-        await respond(send, b"no", 413)
-    else:
-        await respond(send, b"not found", 404)
-
+from clientsapp import BODY, app
+from wire import Client, Served, in_each_loop, in_loop, served
 
 # --- curl ---
 

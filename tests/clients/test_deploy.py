@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from load import Load
 from serving import WAIT_S, ServerProcess, Start
 from websockets.sync.client import connect
 
@@ -100,6 +102,7 @@ class Proxy:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.version = "1.1"  # of HTTP, in which it speaks to the server
         self.certificate = folder / "certificate.pem"
         self.sockets: dict[str, socket.socket] = {}
         self.process: subprocess.Popen[bytes] | None = None
@@ -203,27 +206,31 @@ def run_nginx(proxy: Proxy, upstream: str) -> None:
     proxy.run([nginx, *arguments], environment)
 
 
-def run_haproxy(proxy: Proxy, path: str, port: int) -> None:
+def run_haproxy(proxy: Proxy, name: str, path: str, port: int = 9) -> None:
+    """With the server's Unix socket, and the port of the one that TLS is passed on to; nobody has port 9."""
     haproxy = program("haproxy")
-    text = substituted(
-        "haproxy.cfg",
-        {
-            "bind :80\n": f"bind fd@{proxy.listen('http')[0]}\n",
-            "bind :443 ": f"bind fd@{proxy.listen('https')[0]} ",
-            "bind :8443\n": f"bind fd@{proxy.listen('passthrough')[0]}\n",
-            CERTIFICATE: str(proxy.certificate),
-            f"unix@{SOCKET}": f"unix@{path}",
-            "127.0.0.1:8001": f"127.0.0.1:{port}",
-            "    user haproxy\n    group haproxy\n": "",
-        },
-    )
+    values = {
+        "bind :80\n": f"bind fd@{proxy.listen('http')[0]}\n",
+        "bind :443 ": f"bind fd@{proxy.listen('https')[0]} ",
+        CERTIFICATE: str(proxy.certificate),
+        f"unix@{SOCKET}": f"unix@{path}",
+        "    user haproxy\n    group haproxy\n": "",
+    }
+    if name == "haproxy.cfg":
+        values["bind :8443\n"] = f"bind fd@{proxy.listen('passthrough')[0]}\n"
+        values["127.0.0.1:8001"] = f"127.0.0.1:{port}"
+    else:
+        proxy.version = "2"
+    text = substituted(name, values)
     (proxy.folder / "haproxy.cfg").write_text(text)
     proxy.run([haproxy, "-db", "-f", proxy.folder / "haproxy.cfg"])
 
 
-def start_on_unix_socket(start: Start, tmp_path: Path, configuration: str) -> tuple[ServerProcess, str]:
+def start_on_unix_socket(
+    start: Start, tmp_path: Path, configuration: str, *more: str
+) -> tuple[ServerProcess, str]:
     path = str(tmp_path / "app.sock")
-    server = start(APP, *command(configuration, "--uds", {SOCKET: path, "main:app": "app:app"}))
+    server = start(APP, *command(configuration, "--uds", {SOCKET: path, "main:app": "app:app"}), *more)
     server.wait_for("running on")
     return server, path
 
@@ -252,19 +259,25 @@ def check_websocket(proxy: Proxy, name: str) -> dict[str, Any]:
     return told
 
 
-@pytest.fixture(params=["nginx, unix socket", "nginx, TCP", "haproxy, unix socket"])
+@pytest.fixture(
+    params=["nginx, unix socket", "nginx, TCP", "haproxy, unix socket", "haproxy, HTTP/2, unix socket"]
+)
 def https_proxy(request: Any, proxy: Proxy, start: Start, tmp_path: Path) -> tuple[Proxy, ServerProcess]:
     """A proxy where TLS ends, and the server behind it."""
     if request.param == "nginx, TCP":
         server = start(APP, "--port", "0", "--timeout-keep-alive", "60", "app:app")
         run_nginx(proxy, f"127.0.0.1:{server.port}")
         return proxy, server
-    name = "nginx.conf" if request.param == "nginx, unix socket" else "haproxy.cfg"
+    name = {
+        "nginx, unix socket": "nginx.conf",
+        "haproxy, unix socket": "haproxy.cfg",
+        "haproxy, HTTP/2, unix socket": "haproxy-http2.cfg",
+    }[request.param]
     server, path = start_on_unix_socket(start, tmp_path, name)
     if name == "nginx.conf":
         run_nginx(proxy, f"unix:{path}")
     else:
-        run_haproxy(proxy, path, 9)  # nothing listens there
+        run_haproxy(proxy, name, path)
     return proxy, server
 
 
@@ -279,7 +292,7 @@ def test_requests_through_a_proxy(https_proxy: tuple[Proxy, ServerProcess]) -> N
     assert response.headers["x-size"] == str(len(body))
     check_request(json.loads(response.read()))
     server.end()
-    assert server.output.count(f'{CLIENT}:0 - "GET / HTTP/1.1" 200') == 3
+    assert server.output.count(f'{CLIENT}:0 - "GET / HTTP/{proxy.version}" 200') == 3
 
 
 def test_a_websocket_through_a_proxy(https_proxy: tuple[Proxy, ServerProcess]) -> None:
@@ -294,6 +307,26 @@ def test_a_streamed_response_passes_at_once(https_proxy: tuple[Proxy, ServerProc
     proxy.connection.close()
     response.close()
     server.wait_for("its client has gone")
+
+
+def test_a_worker_is_replaced_behind_haproxy_by_http2(proxy: Proxy, start: Start, tmp_path: Path) -> None:
+    """Its requests share a few connections, which get a GOAWAY under load: none may fail."""
+    name = "haproxy-http2.cfg"
+    server, path = start_on_unix_socket(start, tmp_path, name, "--workers", "1", "--no-access-log")
+    run_haproxy(proxy, name, path)
+
+    def connect_to_proxy() -> socket.socket:
+        plain = socket.create_connection(("127.0.0.1", proxy.port("https")), WAIT_S, (CLIENT, 0))
+        return unverified().wrap_socket(plain)
+
+    with Load(connect_to_proxy) as load:
+        load.wait_for_answers()
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("Reloaded")
+        load.wait_for_answers(200)
+    assert not load.failures
+    assert server.end() == 0
+    assert "Traceback" not in server.log
 
 
 def test_plain_http_is_sent_to_https(https_proxy: tuple[Proxy, ServerProcess]) -> None:
@@ -323,7 +356,7 @@ def passthrough(proxy: Proxy, start: Start, tmp_path: Path) -> tuple[Proxy, Serv
     """HAProxy that passes TLS on behind a PROXY header of version 2, and the server behind it."""
     values = {"8001": "0", CERTIFICATE: str(proxy.certificate), "main:app": "app:app"}
     server = start(APP, *command("haproxy.cfg", "--proxy-protocol", values))
-    run_haproxy(proxy, str(tmp_path / "nobody.sock"), server.port)
+    run_haproxy(proxy, "haproxy.cfg", str(tmp_path / "nobody.sock"), server.port)
     return proxy, server
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from http2load import HTTP2Load
 from load import WAIT_S, Load
 from serving import listening_ports, processes_in, wait_until
 from supervised import APP, ENVIRONMENT, Supervised, connect_to
@@ -113,6 +114,7 @@ def withdraw(server: Supervised) -> None:
 def test_no_request_fails(listening: Callable[..., tuple[Supervised, list[Connect]]], kind: str) -> None:
     server, connects = listening(kind)
     loads = [Load(connect, 4 if len(connects) == 1 else 2) for connect in connects]
+    loads += [HTTP2Load(connect, 1) for connect in connects]
     with contextlib.ExitStack() as stack:
         for load in loads:
             stack.enter_context(load)
@@ -129,3 +131,18 @@ def test_no_request_fails(listening: Callable[..., tuple[Supervised, list[Connec
     wait_until(lambda: not processes_in(server.folder), "the end of all processes")
     assert "Traceback" not in server.log
     assert "is killed" not in server.log
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_server_takes_before_it_ends_is_answered(run: Callable[..., Supervised], workers: int) -> None:
+    """By HTTP/2 there is no request that a client may not send any more, and does not know it."""
+    server = run("--workers", f"{workers}")
+    server.wait_for_workers(workers)
+    connect = functools.partial(connect_tcp, server.port)
+    with HTTP2Load(connect, 4) as load:
+        load.wait_for_answers()
+        server.send(signal.SIGTERM)
+        server.wait()
+        wait_until(lambda: load.failures, "a connection that is refused")
+    assert set(load.failures) == {"fresh: ConnectionRefusedError"}
+    assert "Traceback" not in server.log

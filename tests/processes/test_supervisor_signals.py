@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from http2load import HTTP2Load
 from load import WAIT_S, Load
 from serving import listening_ports, processes_in, wait_until
 from supervised import APP, ENVIRONMENT, Supervised, ask, processor_time_s, sockets_on
@@ -83,9 +84,11 @@ def test_workers_at_their_limits_fail_no_request(
 ) -> None:
     server = run("--workers", "2", *arguments, source=source)
     server.wait_for_workers(2)
-    with Load(server.connect) as load:
+    with Load(server.connect) as load, HTTP2Load(server.connect, 1) as http2_load:
         wait_until(lambda: len(load.answers) >= 5, "answers of five workers")
+        wait_until(lambda: len(http2_load.answers) >= 5, "answers of five workers by HTTP/2")
     assert not load.failures
+    assert not http2_load.failures
     server.assert_ends()
 
 
