@@ -1,7 +1,7 @@
 # The bench's targets. Its environment, .venv-bench, is its own; see bench/README.md.
 #
 #   make bench          every server at every workload: hours; BENCH_ARGS="-s fastasgi,uvicorn -w hello"
-#   make bench-quick    a few of both: under three minutes, once the environment is made
+#   make bench-quick    a few of both, h2load if it is installed: under three minutes, once the environment is made
 #   make bench-compare  this checkout against a commit: make bench-compare BASE=main
 #   make bench-micro    time the codecs alone
 #   make bench-guard    fail if a codec takes over 3 % more instructions than recorded (needs valgrind)

@@ -1,4 +1,4 @@
-"""What the micro-benchmarks measure: a library's codec at one input, in one process, without a socket."""
+"""What the micro-benchmarks measure: a library's codec, or a whole server, at one input, in one process."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +15,11 @@ class Codec:
     input: str
     """What is read or written; codecs with the same input are compared."""
     make: Callable[[], Step]
-    """Imports the library, checks that it does the work, and gives the step that does it once."""
+    """Imports the library, checks that it does the work, and gives the step that does it."""
     guarded: bool = False
-    """CI fails when the step takes more instructions than recorded; see guard.py."""
+    """CI fails when the work takes more instructions than recorded; see guard.py."""
+    batch: int = 1
+    """How often a step does the work; figures are of once."""
 
 
 def check(works: bool) -> None:

@@ -23,7 +23,7 @@ ROOT = HERE.parent
 REQUIREMENTS = HERE / "requirements.txt"
 # What the load generator, the applications, the codecs' benchmarks and a build of fastasgi need. The servers
 # name their own.
-LOAD_PACKAGES = ("locust", "gevent")
+LOAD_PACKAGES = ("locust", "gevent", "hpack")
 APP_PACKAGES = ("starlette", "fastapi", "jinja2", "asyncpg")
 MICRO_PACKAGES = ("httptools", "h11", "websockets", "wsproto", "gunicorn_h1c")
 BUILD_PACKAGES = ("Cython", "setuptools", "click")
@@ -47,6 +47,8 @@ class Environment:
         """The command of a load generator."""
         self.peaks = (str(self.python), "-m", "bench.peaks")
         """The command of the load generator for peaks."""
+        self.h2load = (str(self.python), "-m", "bench.h2load")
+        """The command of the load generator that is h2load."""
         self.notes: list[str] = []
         """What could not be installed, in a line each. The servers that need it are reported as missing."""
 

@@ -6,7 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from bench import websocket
+from bench import http2, websocket
 from bench.clients import Address
 from bench.errors import BenchError, UnsupportedError
 from bench.processes import last_line
@@ -43,16 +43,18 @@ def check_free(port: int) -> None:
             ) from None
 
 
-def connect(address: Address, tls: bool) -> socket.socket:
+def connect(address: Address, work: Workload) -> socket.socket:
     """A connection with a deadline for each step. Raises OSError."""
     client = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
     try:
         client.settimeout(ANSWER_S)
         client.connect(address)
-        if not tls:
+        if not work.tls:
             return client
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if work.http2:
+            context.set_alpn_protocols(["h2"])
         return context.wrap_socket(client)
     except BaseException:
         client.close()
@@ -62,17 +64,24 @@ def connect(address: Address, tls: bool) -> socket.socket:
 def check_answer(address: Address, work: Workload) -> None:
     """Make one request of the workload.
 
-    Raises OSError, ProbeError, or UnsupportedError for a refused handshake.
+    Raises OSError, ProbeError, or UnsupportedError for a refused handshake, or a server without HTTP/2.
     """
-    with connect(address, work.tls) as client:
+    with connect(address, work) as client:
         if work.kind == "websocket":
             client.sendall(websocket.build_handshake(work.path))
             answer = b""
             while websocket.read_handshake(answer) is None:
                 answer += _read(client)
             return
-        client.sendall(work.request)
-        counter, answer = ResponseCounter(), b""
+        counter: ResponseCounter | http2.StreamCounter
+        if work.http2:
+            _, request = http2.Requests(work.path, tls=work.tls).open(1)
+            client.sendall(http2.build_preface() + request)
+            counter = http2.StreamCounter()
+        else:
+            client.sendall(work.request)
+            counter = ResponseCounter()
+        answer = b""
         try:
             complete = False
             while not complete:
@@ -122,7 +131,9 @@ def end_of(code: int, work: Workload, log: Path) -> BenchError:
     If the workload asks for a feature, wrong usage (exit code 2), or a message which says that something
     is not supported, is the server's word that it lacks the feature.
     """
-    if (work.tls or work.uds or work.workers > 1) and (code == USAGE or "not supported" in last_line(log)):
+    if (work.tls or work.http2 or work.uds or work.workers > 1) and (
+        code == USAGE or "not supported" in last_line(log)
+    ):
         return UnsupportedError(f"it refuses the settings: {last_line(log)}")
     how = f"exit code {code}" if code >= 0 else f"signal {-code}"
     return ProbeError(f"ended at its start with {how}: {last_line(log)}")

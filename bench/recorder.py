@@ -29,9 +29,9 @@ class Recorder:
         self.received_bytes += received_bytes
         self.latencies.add(latency_s, count)
 
-    def failed(self, reason: str) -> None:
-        """A request had no good answer."""
-        self.failures[reason] += 1
+    def failed(self, reason: str, count: int = 1) -> None:
+        """`count` requests had no good answer."""
+        self.failures[reason] += count
 
     def refused(self, reason: str) -> None:
         """The server can't do this kind of work at all."""

@@ -75,7 +75,8 @@ def _fastasgi(work: Workload, place: Place) -> list[str]:
 
 def _uvicorn(work: Workload, place: Place) -> list[str]:
     command = [place.program("uvicorn"), work.app, *_where(work, place), "--loop", "uvloop"]
-    command += ["--http", "httptools", "--no-access-log", "--log-level", "warning"]
+    command += ["--http", "zttp", "--http2"] if work.http2 else ["--http", "httptools"]
+    command += ["--no-access-log", "--log-level", "warning"]
     command += ["--timeout-keep-alive", str(KEEP_ALIVE_S), "--workers", str(work.workers)]
     return command + _ssl(work, place)
 
@@ -90,6 +91,8 @@ def _granian(work: Workload, place: Place) -> list[str]:
     command += ["--no-access-log", "--log-level", "warning"]
     if work.expected_connections > MANY:
         command += ["--backpressure", str(2 * work.expected_connections)]
+    if work.http2:
+        command += ["--http", "2"]
     if work.tls:
         command += ["--ssl-keyfile", str(place.key), "--ssl-certificate", str(place.certificate)]
     return [*command, work.app]
@@ -118,7 +121,7 @@ def _h2corn(work: Workload, place: Place) -> list[str]:
     return [*command, work.app]
 
 
-# The next three are at one workload only, of one worker without TLS.
+# The next three are at workloads of one worker only.
 
 
 def _gunicorn(work: Workload, place: Place) -> list[str]:
@@ -129,6 +132,9 @@ def _gunicorn(work: Workload, place: Place) -> list[str]:
 def _hypercorn(work: Workload, place: Place) -> list[str]:
     command = [place.program("hypercorn"), "-k", "uvloop", "-b", f"127.0.0.1:{place.port}"]
     command += ["--keep-alive", str(KEEP_ALIVE_S), "--log-level", "warning", "--backlog", str(BACKLOG)]
+    command += ["--config", str(HERE / "apps" / "hypercorn.toml")]
+    if work.tls:
+        command += ["--keyfile", str(place.key), "--certfile", str(place.certificate)]
     return [*command, work.app]
 
 
@@ -149,7 +155,8 @@ def _node(work: Workload, place: Place) -> list[str]:
     if work.kind == "websocket" or work.route not in _NODE_ROUTES:
         raise UnsupportedError("Node's http module has no such part; the application would need a package")
     where = str(place.uds if work.uds else place.port)
-    command = [place.node, str(HERE / "apps" / "server.js"), where, str(work.workers)]
+    version = "2" if work.http2 else "1.1"
+    command = [place.node, str(HERE / "apps" / "server.js"), version, where, str(work.workers)]
     return command + ([str(place.key), str(place.certificate)] if work.tls else [])
 
 
@@ -171,9 +178,9 @@ SERVERS = {
         Server(
             "uvicorn",
             "uvicorn",
-            "uvloop, httptools, websockets",
+            "uvloop, httptools, websockets; zttp for HTTP/2",
             _uvicorn,
-            ("uvicorn", "uvloop", "httptools", "websockets"),
+            ("uvicorn", "uvloop", "httptools", "websockets", "zttp"),
         ),
         Server(
             "granian",
@@ -207,10 +214,10 @@ SERVERS = {
         Server(
             "hypercorn",
             "hypercorn",
-            f"uvloop worker class, backlog of {BACKLOG}; at hello only",
+            f"uvloop worker class, backlog of {BACKLOG}, no last request; at hello and HTTP/2 only",
             _hypercorn,
             ("hypercorn", "uvloop"),
-            takes_part=_is_hello,
+            takes_part=lambda work: _is_hello(work) or work.http2,
         ),
         Server(
             "daphne",
@@ -220,7 +227,12 @@ SERVERS = {
             ("daphne",),
             takes_part=_is_hello,
         ),
-        Server("node", "Node http", "http.createServer; in the cluster module if there are workers", _node),
+        Server(
+            "node",
+            "Node http",
+            "http.createServer, http2.createServer for HTTP/2; in the cluster module if there are workers",
+            _node,
+        ),
         Server(
             "floor",
             "C epoll floor",

@@ -3,6 +3,7 @@
 import json
 import os
 import selectors
+import shutil
 import subprocess
 import tempfile
 import time
@@ -80,6 +81,8 @@ def _measure(setup: Setup, server: Server, work: Workload, cores: Cores, uds: Pa
     command = server.command(work, setup.environment.place(port, uds))
     if work.database and setup.database is None:
         raise MissingError("PostgreSQL is not installed, or did not start (Debian: apt install postgresql)")
+    if work.kind == "h2load" and not shutil.which("h2load"):
+        raise MissingError("h2load is not installed (Debian: apt install nghttp2-client)")
     if server.needs_fastasgi and setup.fastasgi is None:
         raise MissingError("fastasgi was not built")
     allow_open_files(work.most_connections(setup.overload_s) + SPARE_FILES)
@@ -145,13 +148,17 @@ class Generators:
         """Start them in this group; they wait for their jobs. Raises OSError."""
         variables = {**_inherited(), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
         environment, work = self._setup.environment, self._work
-        command = list(environment.peaks if work.peak else environment.generator)
+        command = environment.generator
+        if work.peak:
+            command = environment.peaks
+        elif work.kind == "h2load":
+            command = environment.h2load
         count = min(len(self._cores.generators), work.connections)
-        if work.peak or work.kind in ("rated", "idle"):
+        if work.peak or work.kind in ("rated", "idle", "h2load"):
             count = 1
         for core in self._cores.generators[:count]:
             process = group.start(
-                command,
+                list(command),
                 (core,),
                 self._log,
                 env=variables,
@@ -182,7 +189,7 @@ class Generators:
             "tls": work.tls,
             "request": work.request.decode("latin-1"),
             "warmup_s": self._setup.warmup_s,
-            "window_s": self._setup.overload_s,
+            "window_s": self._setup.seconds if work.has_rate else self._setup.overload_s,
         }
 
     def _tell(self, process: subprocess.Popen[str], line: str) -> None:

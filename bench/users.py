@@ -7,18 +7,20 @@ doesn't.
 
 # mypy: allow-subclassing-any, disable-error-code="import-untyped, import-not-found, untyped-decorator"
 
+import contextlib
 import os
 import socket
 import ssl
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import Any, ClassVar
 
 import gevent
+import hpack
 from gevent.event import Event
 from locust import FastHttpUser, User, constant, task
 
-from bench import websocket
+from bench import http2, websocket
 from bench.errors import UnsupportedError
 from bench.recorder import Recorder
 from bench.responses import BodyLength, ResponseCounter, ResponseError
@@ -47,6 +49,8 @@ class Target:
             # The certificate is the bench's own; what is measured is the server.
             self.tls = ssl.create_default_context()
             self.tls.check_hostname, self.tls.verify_mode = False, ssl.CERT_NONE
+            if job["kind"] == "http2":
+                self.tls.set_alpn_protocols(["h2"])
         self.request: bytes = job.get("request", "").encode("latin-1")
         self.depth: int = job.get("depth", 1)
         self.rate_per_s: float = job.get("rate", 0)
@@ -60,6 +64,14 @@ class Target:
     def new_counter(self) -> ResponseCounter:
         """Counts the responses of one connection, those that may be answers to the request."""
         return ResponseCounter(self._body_length)
+
+    def new_stream_counter(self) -> http2.StreamCounter:
+        """Counts the responses of one HTTP/2 connection, whose first head the package hpack reads too."""
+        return http2.StreamCounter(self._body_length, hpack.Decoder().decode)
+
+    def new_http2_requests(self) -> http2.Requests:
+        """The requests of one HTTP/2 connection."""
+        return http2.Requests(self.path, tls=self.tls is not None)
 
     def begin(self, user: "RawUser") -> None:
         """The user's connection stands: begin with it once all users' do, or at last after GATHER_S.
@@ -116,26 +128,31 @@ class Link:
     def _read(self) -> None:
         # Nothing may leave a callback of the loop: it would only be printed.
         try:
-            if not self._tls:
-                data = os.read(self._client.fileno(), READ_BYTES)
-                if not data:
-                    raise ConnectionError("connection closed by the server")
-                self.on_data(data)
-                return
-            while True:
-                data = self._client.recv(READ_BYTES)
-                if not data:
-                    raise ConnectionError("connection closed by the server")
-                self.on_data(data)
+            data = self._read_records() if self._tls else os.read(self._client.fileno(), READ_BYTES)
+            if not data:
+                raise ConnectionError("connection closed by the server")
+            self.on_data(data)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         except Exception as error:
             self.close()
             self._on_lost(error)
 
+    def _read_records(self) -> bytes:
+        """What has come over TLS, whose library would keep the rest to itself; empty at the end.
+
+        Nothing is answered in between: a server could go on like that for ever, and others would wait. Raises
+        OSError.
+        """
+        records = [self._client.recv(READ_BYTES)]
+        with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError):
+            while records[-1]:
+                records.append(self._client.recv(READ_BYTES))
+        return b"".join(records)
+
     def send(self, data: bytes) -> None:
         """Send all of it, what the kernel doesn't take at once as soon as it does. Raises OSError."""
-        self._unsent = memoryview(data)
+        self._unsent = memoryview(bytes(self._unsent) + data if self._unsent else data)
         self._write()
 
     def _write(self) -> None:
@@ -175,6 +192,8 @@ class RawUser(User):
     target: ClassVar[Target]
     link: Link
     joined = False
+    open_requests = 0
+    """Those that have no answer yet, and fail if the connection is lost."""
 
     @task
     def drive(self) -> None:
@@ -185,6 +204,7 @@ class RawUser(User):
         """Keep a connection at work, without end."""
         while True:
             self.lost = Event()
+            self.reset()
             try:
                 self.link = Link(self.target.connect(), self.on_first_data, self.on_lost)
             except OSError as error:
@@ -206,6 +226,9 @@ class RawUser(User):
         except OSError as error:
             self.on_lost(error)
 
+    def reset(self) -> None:
+        """A connection is about to be made: forget the last one, as far as it matters before `begin`."""
+
     def begin(self) -> None:
         """The connection stands: forget the last one and send what is first. Raises OSError."""
         raise NotImplementedError
@@ -217,6 +240,10 @@ class RawUser(User):
         """
         self.link.on_data = self.on_data
         self.on_data(data)
+        self.join()
+
+    def join(self) -> None:
+        """The user has had an answer, its first one perhaps."""
         if not self.joined:
             self.joined = True
             self.target.recorder.joined += 1
@@ -229,7 +256,8 @@ class RawUser(User):
         """The connection has failed and is closed."""
         if isinstance(error, UnsupportedError):
             self.target.recorder.refused(str(error))
-        self.target.recorder.failed(str(error))
+        self.target.recorder.failed(str(error), max(1, self.open_requests))
+        self.open_requests = 0
         self.lost.set()
 
 
@@ -261,6 +289,55 @@ class RequestUser(RawUser):
                 raise ResponseError("more responses than requests")
             if not self.open_requests:
                 self.send()
+
+
+class HTTP2User(RawUser):
+    """Keeps `depth` streams open: a new request takes the place of each that was answered."""
+
+    def reset(self) -> None:
+        self.counter, self.requests = self.target.new_stream_counter(), self.target.new_http2_requests()
+        self.received_bytes = 0
+        # When each open stream was opened, by its identifier.
+        self.opened_at: dict[bytes, float] = {}
+
+    def begin(self) -> None:
+        self.open_requests = self.target.depth
+        self.link.send(http2.build_preface() + self.counter.take_replies() + self.open(self.target.depth))
+
+    def open(self, count: int) -> bytes:
+        """The frames of so many new requests."""
+        streams, frames = self.requests.open(count)
+        self.opened_at.update(dict.fromkeys(streams, now()))
+        return frames
+
+    def on_first_data(self, data: bytes) -> None:
+        # It may be the server's settings alone: the first answer is not here yet.
+        self.link.on_data = self.on_data
+        self.on_data(data)
+
+    def on_data(self, data: bytes) -> None:
+        streams = self.counter.feed(data)
+        self.received_bytes += len(data)
+        if streams:
+            self.note(streams)
+            self.join()
+        # The server's settings may come before the client has begun.
+        if self.open_requests:
+            frames = self.counter.take_replies() + (self.open(len(streams)) if streams else b"")
+            if frames:
+                self.link.send(frames)
+
+    def note(self, streams: list[bytes]) -> None:
+        """These streams have been answered. Raises ResponseError if one of them wasn't open."""
+        try:
+            # Most were opened at the same moment.
+            opened = Counter(map(self.opened_at.pop, streams))
+        except KeyError:
+            raise ResponseError("a response on a stream that is not open") from None
+        answered_at = now()
+        for opened_at, count in opened.items():
+            self.target.recorder.answered(answered_at - opened_at, count, self.received_bytes)
+            self.received_bytes = 0
 
 
 class IdleUser(RawUser):
@@ -424,6 +501,7 @@ class ClientUser(FastHttpUser):
 
 KINDS: dict[str, Any] = {
     "request": RequestUser,
+    "http2": HTTP2User,
     "idle": IdleUser,
     "reconnect": ReconnectUser,
     "websocket": WebSocketUser,

@@ -38,8 +38,8 @@ class Workload:
     app: str = "plain:app"
     """Module and name of the ASGI application, in bench/apps."""
     kind: str = "request"
-    """The kind of user, a key of users.KINDS, or of peak, a key of peaks.KINDS; or `start`, which only starts
-    the server.
+    """The kind of user, a key of users.KINDS, or of peak, a key of peaks.KINDS; or `h2load`, whose load that
+    program makes; or `start`, which only starts the server.
     """
     connections: int = 64
     depth: int = 1
@@ -68,7 +68,7 @@ class Workload:
 
     @property
     def request(self) -> bytes:
-        """The request, ready to send."""
+        """The request, ready to send with HTTP/1.1."""
         head = f"{self.method} {self.path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
         if self.method == "POST":
@@ -78,7 +78,12 @@ class Workload:
     @property
     def joins(self) -> bool:
         """Whether every user holds a connection, so that the window can wait for the first answer on each."""
-        return self.kind in ("request", "idle", "websocket")
+        return self.kind in ("request", "http2", "idle", "websocket")
+
+    @property
+    def http2(self) -> bool:
+        """Whether the client speaks HTTP/2: by prior knowledge, or over TLS as ALPN chooses."""
+        return self.kind in ("http2", "h2load")
 
     @property
     def peak(self) -> bool:
@@ -108,6 +113,11 @@ class Workload:
 def _burst(name: str, arrivals: int, how: str = "", **options: Any) -> Workload:
     title = f"{arrivals} new connections at once beside 64 busy ones, 130 µs of work a request, {how}"
     return Workload(name, title.rstrip(", "), "/busy", kind="burst", arrivals=arrivals, **options)
+
+
+def _http2(name: str, title: str, **options: Any) -> Workload:
+    given: dict[str, Any] = {"kind": "http2", "connections": 16, "depth": 32, **options}
+    return Workload(name, title, **given)
 
 
 def _overload(times: int) -> Workload:
@@ -165,6 +175,12 @@ WORKLOADS = {
             "ws-echo", "WebSocket echo of 32 bytes, 64 connections", "/ws", kind="websocket", unit="messages"
         ),
         Workload("tls", "hello over TLS 1.3", tls=True),
+        _http2("h2c", "hello over HTTP/2, 16 connections with 32 streams each"),
+        _http2("h2c-one", "hello over HTTP/2, one stream at a time", connections=1, depth=1),
+        _http2(
+            "h2c-h2load", "hello over HTTP/2 by h2load, 16 connections with 32 streams each", kind="h2load"
+        ),
+        _http2("h2tls", "hello over HTTP/2 and TLS 1.3, 16 connections with 32 streams each", tls=True),
         Workload("rate-1000", "latency at 1000 requests a second", kind="rated", rate_per_s=1000, bare=True),
         _burst("burst", 200),
         _burst("burst-1000", 1000),
@@ -200,4 +216,4 @@ WORKLOADS = {
     )
 }
 
-QUICK = ("hello", "pipeline", "starlette", "rate-1000")
+QUICK = ("hello", "pipeline", "starlette", "h2c", "h2c-h2load", "rate-1000")

@@ -1,12 +1,14 @@
-// The applications' work in Node: node server.js PORT WORKERS [KEY CERTIFICATE]; PORT may be a Unix socket's path.
+// The applications' work in Node: node server.js HTTP PORT WORKERS [KEY CERTIFICATE]. HTTP is the version, 1.1 or 2;
+// PORT may be a Unix socket's path.
 // The bodies are those of plain.py, star.py, fast.py and techempower.py.
 'use strict';
 const http = require('http');
+const http2 = require('http2');
 const https = require('https');
 const fs = require('fs');
 const cluster = require('cluster');
 
-const [port, workers, key, certificate] = process.argv.slice(2);
+const [version, port, workers, key, certificate] = process.argv.slice(2);
 const BIG = Buffer.alloc(1 << 20, 'x');
 const PIECE = Buffer.alloc(1024, 'y');
 const ADDITION = { id: 0, message: 'Additional fortune added at request time.' };
@@ -97,9 +99,10 @@ if (Number(workers) > 1 && cluster.isPrimary) {
   cluster.on('exit', () => process.exit(1));
   process.on('SIGTERM', () => process.exit(0));
 } else {
-  const server = key
-    ? https.createServer({ key: fs.readFileSync(key), cert: fs.readFileSync(certificate) }, serve)
-    : http.createServer(serve);
+  const tls = key && { key: fs.readFileSync(key), cert: fs.readFileSync(certificate) };
+  const server = version === '2'
+    ? (tls ? http2.createSecureServer(tls, serve) : http2.createServer(serve))
+    : (tls ? https.createServer(tls, serve) : http.createServer(serve));
   server.keepAliveTimeout = 75000;
   if (port.startsWith('/')) server.listen(port, 2048);
   else server.listen(Number(port), '127.0.0.1', 2048);

@@ -6,6 +6,7 @@ import importlib
 import shutil
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from benchparts import CORE, ROOT, WAIT_S, linux
 from serving import wait_until
 
 from bench import accounting, processes
-from bench.probe import free_port
+from bench.probe import check_answer, free_port
+from bench.workloads import WORKLOADS
 
 # Loaded into Node before server.js: writes the number of the loop's turn at each piece of a response.
 COUNT_TURNS = """
@@ -46,7 +48,7 @@ def test_node_works_as_long_as_python(tmp_path: Path, monkeypatch: pytest.Monkey
         messages.append(message)
 
     socket_path = tmp_path / "socket"
-    command = ["node", str(ROOT / "bench" / "apps" / "server.js"), str(socket_path), "1"]
+    command = ["node", str(ROOT / "bench" / "apps" / "server.js"), "1.1", str(socket_path), "1"]
     with processes.Processes() as group:
         group.start(command, (CORE,), tmp_path / "log")
         wait_until(lambda: listens(socket_path))
@@ -71,7 +73,8 @@ def test_node_works_as_long_as_python(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_nodes_loop_turns_between_the_pieces_of_a_stream(tmp_path: Path) -> None:
     port, counter = free_port(), tmp_path / "count.js"
     counter.write_text(COUNT_TURNS)
-    command = ["node", "--require", str(counter), str(ROOT / "bench" / "apps" / "server.js"), str(port), "1"]
+    program = str(ROOT / "bench" / "apps" / "server.js")
+    command = ["node", "--require", str(counter), program, "1.1", str(port), "1"]
     with processes.Processes() as group:
         process = group.start(command, (CORE,), tmp_path / "log")
         wait_until(lambda: accounting.tree_listens(process.pid, port))
@@ -81,6 +84,18 @@ def test_nodes_loop_turns_between_the_pieces_of_a_stream(tmp_path: Path) -> None
         client.close()
     turns = [int(line) for line in (tmp_path / "log").read_text().split()]
     assert len(set(turns)) == len(turns) == 64
+
+
+@linux
+@pytest.mark.skipif(not shutil.which("node"), reason="no Node")
+def test_node_answers_the_same_over_http2(tmp_path: Path) -> None:
+    port = free_port()
+    command = ["node", str(ROOT / "bench" / "apps" / "server.js"), "2", str(port), "1"]
+    with processes.Processes() as group:
+        process = group.start(command, (CORE,), tmp_path / "log")
+        wait_until(lambda: accounting.tree_listens(process.pid, port))
+        check_answer(("127.0.0.1", port), WORKLOADS["h2c"])
+        check_answer(("127.0.0.1", port), replace(WORKLOADS["h2c"], path="/big", expect=b"x" * 16384))
 
 
 def test_asyncios_loop_turns_between_the_pieces_of_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:

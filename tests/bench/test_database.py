@@ -91,7 +91,7 @@ def test_the_database_is_asked_the_same_by_each_application(
     if name == "node":
         if not shutil.which("node") or not (node_modules / "pg").is_dir():
             pytest.skip("the bench's environment has no Node with pg")
-        command = ["node", str(apps / "server.js"), str(port), "1"]
+        command = ["node", str(apps / "server.js"), "1.1", str(port), "1"]
     else:
         for module in ("asyncpg", "jinja2", "starlette"):
             pytest.importorskip(module)

@@ -5,15 +5,20 @@ import itertools
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from benchparts import CORE, EMPTY, ROOT, SIMPLE, WAIT_S, FakeEnvironment, linux, turn
+from benchparts import CORE, EMPTY, ROOT, SIMPLE, WAIT_S, FakeEnvironment, linux, listening, turn
+from certificates import Authority
+from h2.connection import H2Connection
+from http2answers import HTTP2Answers, answer_hello
 from serving import wait_until
 
 import fastasgi
@@ -125,6 +130,89 @@ def test_raw_users_look_at_the_length_of_bodies(kind: str, fixed: bool, tmp_path
     assert reasons == ({"a body of 0 bytes, where others had 13"} if fixed else set())
 
 
+def window_of_http2(
+    server: HTTP2Answers, folder: Path, *, answered: int, tls: ssl.SSLContext | None = None, **job: Any
+) -> dict[str, Any]:
+    """What the real generator says of a server of HTTP/2 that has had so many requests in the window."""
+    with processes.Processes() as group, listening(server.serve, tls=tls) as (_, port):
+        job = {"kind": "http2", "tls": tls is not None, "depth": 4, "joins": True} | job
+        process = start_generator(group, port, folder / "log", **job)
+        assert hear(process) == "ready"
+        tell(process, "go")
+        before = len(server.requests)
+        wait_until(lambda: len(server.requests) >= before + answered)
+        tell(process, "stop")
+        found: dict[str, Any] = json.loads(hear(process))
+    return found
+
+
+@linux
+@pytest.mark.parametrize("secure", [False, True], ids=["h2c", "h2tls"])
+def test_connections_of_http2_keep_their_streams_open(secure: bool, tmp_path: Path) -> None:
+    tls = None
+    if secure:
+        pair = Authority(tmp_path).issue()
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(pair.cert, pair.key)
+        tls.set_alpn_protocols(["h2"])
+    # It answers none before so many are open.
+    server = HTTP2Answers(at_once=4)
+    found = window_of_http2(server, tmp_path, answered=40, tls=tls, connections=3)
+    assert server.most_open == 4
+    assert server.requests[-1][b":scheme"] == (b"https" if secure else b"http")
+    assert server.pings == found["joined"] == 3
+    assert found["failures"] == found["failures_before"] == {}
+    assert 0 < found["count"] == sum(count for _, count in found["latencies"])
+    assert found["received_bytes"] > 13 * found["count"]
+
+
+def reset(connection: H2Connection, stream: int) -> None:
+    connection.reset_stream(stream, 7)
+
+
+def end_connection(connection: H2Connection, stream: int) -> None:
+    connection.close_connection(11)
+
+
+def answer_503(connection: H2Connection, stream: int) -> None:
+    connection.send_headers(stream, [(":status", "503")], end_stream=True)
+
+
+def answer_twice(connection: H2Connection, stream: int) -> None:
+    """h2 would refuse: its last two frames are repeated."""
+    before = len(connection._data_to_send)
+    answer_hello(connection, stream)
+    connection._data_to_send += connection._data_to_send[before:]
+
+
+@linux
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [
+        (answer_503, "answered with status 503"),
+        (reset, "stream reset with REFUSED_STREAM"),
+        (answer_twice, "a response on a stream that is not open"),
+        (end_connection, "connection ended with ENHANCE_YOUR_CALM b''"),
+    ],
+)
+def test_a_connection_that_is_lost_fails_all_its_requests(
+    answer: Callable[[H2Connection, int], None], failure: str, tmp_path: Path
+) -> None:
+    server = HTTP2Answers(answer)
+    found = window_of_http2(server, tmp_path, answered=8, joins=False)
+    failures = Counter(found["failures"]) + Counter(found["failures_before"])
+    assert found["joined"] == found["count"] == 0
+    assert failures.keys() == {failure}
+    assert failures[failure] >= 4
+    assert failures[failure] % 4 == 0
+
+
+@linux
+def test_a_server_without_http2_is_told_from_one_that_fails(tmp_path: Path) -> None:
+    found = window_of_real_generator(itertools.repeat(SIMPLE), tmp_path, kind="http2")
+    assert "it answers the preface of HTTP/2 with b'HTTP/1.1 200 OK" in found["refusal"]
+
+
 @linux
 def test_the_load_goes_on_after_the_window_until_the_server_has_been_looked_at(tmp_path: Path) -> None:
     with processes.Processes() as group, socket.create_server(("127.0.0.1", 0)) as listener:
@@ -145,7 +233,9 @@ def test_the_load_goes_on_after_the_window_until_the_server_has_been_looked_at(t
 
 
 @linux
-@pytest.mark.parametrize("workload", ["hello", "pipeline", "reconnect", "client", "rate-1000", "download1m"])
+@pytest.mark.parametrize(
+    "workload", ["hello", "pipeline", "reconnect", "client", "rate-1000", "download1m", "h2c"]
+)
 def test_the_real_generator_drives_a_real_server(workload: str, plain_server: Server, tmp_path: Path) -> None:
     environment = FakeEnvironment(tmp_path)
     environment.generator = (sys.executable, "-m", "bench.generator")

@@ -170,6 +170,7 @@ def test_a_server_that_ends_at_its_start_says_why(setup: Setup) -> None:
 
 
 @linux
+@pytest.mark.parametrize("name", ["tls", "h2c"])
 @pytest.mark.parametrize(
     "source",
     [
@@ -177,8 +178,8 @@ def test_a_server_that_ends_at_its_start_says_why(setup: Setup) -> None:
         "raise SystemExit('TLS is not supported')",
     ],
 )
-def test_a_server_that_refuses_tls_settings_does_not_support_them(setup: Setup, source: str) -> None:
-    assert turn(setup, fake_server(source), "tls")["status"] == "unsupported"
+def test_a_server_that_refuses_settings_does_not_support_them(setup: Setup, source: str, name: str) -> None:
+    assert turn(setup, fake_server(source), name)["status"] == "unsupported"
     assert turn(setup, fake_server(source), "hello")["status"] == "failed"
 
 
@@ -189,6 +190,14 @@ def test_a_server_that_answers_a_handshake_with_a_page_does_not_support_websocke
     assert (
         result["reason"] == "not supported by this server: it answers the WebSocket handshake with '200 OK'"
     )
+
+
+@linux
+@pytest.mark.parametrize("name", ["h2c", "h2c-one"])
+def test_a_server_that_answers_with_http1_does_not_support_http2(setup: Setup, name: str) -> None:
+    result = turn(setup, fake_server(), name)
+    assert result["status"] == "unsupported"
+    assert "it answers the preface of HTTP/2 with b'HTTP/1.1 200 OK" in result["reason"]
 
 
 @linux
