@@ -598,6 +598,24 @@ async def test_trailers_are_no_end_of_a_websocket() -> None:
 # --- Many on one connection ---
 
 
+@in_loop
+async def test_they_take_no_place_among_connections() -> None:
+    """limit_connections is about sockets."""
+    async with peer_of(echo, limit_connections=2) as (server, peer):
+        websockets = [await open_websocket(peer) for _ in range(5)]
+        other: HTTP2Peer = await server.connect()
+        await other.open()
+        websockets.append(await open_websocket(other))
+        for websocket in websockets:
+            await websocket.send("a")
+            assert await websocket.receive() == "a"
+            assert await websocket.close() == (1000, "")
+            await websocket.client.end()
+        while server.context.registry.exchange_count:
+            await asyncio.sleep(0)
+        assert server.context.registry.connection_count == 2
+
+
 @in_each_loop
 async def test_a_hundred_on_one_connection() -> None:
     async with peer_of(echo) as (server, peer):
