@@ -109,7 +109,8 @@ cdef class HPACKEncoder:
     """Writes the header blocks for one peer.
 
     Every put_* writes at `p`, where room() bytes have to be there, and returns the end of what it wrote. A block begins
-    with begin_block(). What was put has to be sent, in the same order, or nothing can be put any more.
+    with begin_block(). What was put has to be sent, in the same order, or nothing can be put any more. No Python code
+    runs meanwhile, nor the collector: nothing that it tracks is made.
     """
 
     cdef:
@@ -140,7 +141,5 @@ cdef class HPACKEncoder:
     # Of (bytes, bytes) tuples, exact types both. Names are written in lower case, values without blanks at their ends.
     # Connection-specific fields are left out (RFC 9113 section 8.2.2), and so is te.
     cdef char* put_fields(self, char* p, list fields) except NULL
-    # The name is in lower case, or that of a pseudo field other than :status
-    cdef char* put_field(self, char* p, bytes name, bytes value) except NULL
     cdef char* put_content_length(self, char* p, long long n) noexcept
     cdef void set_max_size(self, Py_ssize_t n) noexcept      # the peer's SETTINGS_HEADER_TABLE_SIZE, n >= 0

@@ -70,8 +70,6 @@ class HPACKEncoder:
 
         `has_server` and `has_date` say that `fields` have what `defaults` would add.
         """
-    def encode_fields(self, fields: list[_Pair]) -> bytes:
-        """A block of fields that begin with pseudo fields, as those of a pushed request."""
     def limit_table(self, max_size: int) -> None:
         """Take the peer's SETTINGS_HEADER_TABLE_SIZE."""
     @property

@@ -827,13 +827,15 @@ cdef char* put_new(HPACKEncoder encoder, char* p, bytes name, bytes value) excep
     return put_literal(encoder, p, hashed, name, value)
 
 
-cdef inline char* put_pair(HPACKEncoder encoder, char* p, object pair) except NULL:
-    cdef bytes name = <bytes>(<tuple>pair)[0]
-    cdef bytes value = <bytes>(<tuple>pair)[1]
+cdef inline char* put_named(HPACKEncoder encoder, char* p, bytes name, bytes value) except NULL:
     cdef uint32_t index = find_sent(encoder, hash_of(name, value), name, value)
     if index:
         return put_integer(p, INDEXED, 0x7f, index)
     return put_new(encoder, p, name, value)
+
+
+cdef inline char* put_pair(HPACKEncoder encoder, char* p, object pair) except NULL:
+    return put_named(encoder, p, <bytes>(<tuple>pair)[0], <bytes>(<tuple>pair)[1])
 
 
 cdef char* put_pairs(HPACKEncoder encoder, char* p, list pairs) except NULL:
@@ -892,12 +894,14 @@ cdef class HPACKEncoder:
             drop_oldest(self)
 
     cdef char* put_status(self, char* p, int status) except NULL:
+        cdef char digits[DECIMAL_ROOM]
         cdef int index
         for index in range(FIRST_STATUS, LAST_STATUS + 1):
             if STATUSES[index - FIRST_STATUS] == status:
                 p[0] = <char>(INDEXED | index)
                 return p + 1
-        return put_pair(self, p, (b":status", b"%d" % status))
+        return put_named(
+            self, p, b":status", PyBytes_FromStringAndSize(digits, put_decimal(digits, status) - digits))
 
     cdef char* put_defaults(self, char* p, DefaultFields defaults, bint has_server, bint has_date) except NULL:
         cdef char* start = p
@@ -920,15 +924,6 @@ cdef class HPACKEncoder:
 
     cdef char* put_fields(self, char* p, list fields) except NULL:
         return put_pairs(self, p, fields)
-
-    cdef char* put_field(self, char* p, bytes name, bytes value) except NULL:
-        cdef int index
-        if name[0] == c":":
-            for index in range(1, FIRST_STATUS):
-                if (name, value) == STATIC[index - 1]:
-                    p[0] = <char>(INDEXED | index)
-                    return p + 1
-        return put_pair(self, p, (name, value))
 
     cdef char* put_content_length(self, char* p, long long n) noexcept:
         cdef char digits[DECIMAL_ROOM]
@@ -954,17 +949,6 @@ cdef class HPACKEncoder:
         p = self.put_fields(p, fields)
         if content_length >= 0:
             p = self.put_content_length(p, content_length)
-        assert p - start <= room
-        return data[:p - start]
-
-    def encode_fields(self, list fields not None):
-        """By put_field."""
-        cdef Py_ssize_t room = self.room(None, sum([len(name) + len(value) for name, value in fields]), len(fields))
-        cdef bytes data = PyBytes_FromStringAndSize(NULL, room)
-        cdef char* start = PyBytes_AS_STRING(data)
-        cdef char* p = self.begin_block(start)
-        for name, value in fields:
-            p = self.put_field(p, name, value)
         assert p - start <= room
         return data[:p - start]
 

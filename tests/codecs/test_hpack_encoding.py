@@ -178,21 +178,6 @@ def test_strings_are_coded_where_that_is_shorter_and_worth_it() -> None:
     assert encoder.encode([(b"vary", b"aaa")]) == added(59, b"aaa", coded=True)
 
 
-def test_pseudo_fields_of_a_request() -> None:
-    encoder = HPACKEncoder()
-    fields = [(b":method", b"GET"), (b":scheme", b"https"), (b":path", b"/"), (b":authority", b"a.example")]
-    block = encoder.encode_fields(fields)
-    assert block == b"\x82\x87\x84" + added(1, b"a.example", coded=True)
-    fields[2] = (b":path", b"/style.css")
-    blocks = [
-        block,
-        encoder.encode_fields(fields),
-        encoder.encode_fields([*fields, (b"accept", b"text/css")]),
-    ]
-    assert blocks[1] == b"\x82\x87" + not_added(4, b"/style.css") + indexed(NEWEST)
-    assert decoded(*blocks)[2] == [*fields, (b"accept", b"text/css")]
-
-
 # ---- The server's own fields
 
 
