@@ -24,7 +24,8 @@ SERVE_ARGS ?= --host 127.0.0.1 --port 8000
 PYTEST_ARGS ?= -n 4 --dist worksteal
 FUZZ_SECONDS ?= 60
 DRILL ?= 20
-DRILL_TESTS := $(addprefix tests/asgi/test_,nesting.py finalizers.py) tests/wires/test_http2_citizens.py
+DRILL_TESTS := $(addprefix tests/asgi/test_,nesting.py finalizers.py) \
+	$(addprefix tests/wires/test_http2_,citizens.py windows.py)
 
 SOURCES := setup.py pyproject.toml $(shell find fastasgi -type f ! -name '*.so' ! -path '*/__pycache__/*')
 TESTS_COMPILED := $(wildcard tests/compiled/*.py tests/compiled/*.pyx)
@@ -36,7 +37,7 @@ ASAN_TESTS ?= tests/codecs tests/trust tests/logs/test_access_log.py tests/appli
 	$(addprefix tests/asgi/test_websocket,.py _receive.py _closing.py _shutdown.py) \
 	$(wildcard tests/asgi/test_borrowed*.py) $(addprefix tests/wires/test_,timeouts.py proxyprotocol.py) \
 	$(filter-out %_memory.py,$(wildcard tests/wires/test_http1_*.py)) \
-	$(addprefix tests/wires/test_http2_,conformance.py state_machine.py)
+	$(addprefix tests/wires/test_http2_,conformance.py exchange.py priorities.py push.py state_machine.py websocket.py)
 # Those of TLS import `cryptography`. What it never frees has names in whole stacks only, which takes ten minutes or more;
 # ASAN_TLS_OPTIONS=detect_leaks=0 looks for all but leaks; ASAN_MORE=detect_leaks=0 does so in all of them, as CPython 3.12
 # and later need it, whose interned strings are never freed.
