@@ -139,7 +139,8 @@ cdef class HTTP2Bodies(HTTP2Control):
         cdef Py_ssize_t n = 0 if piece is None else PyBytes_GET_SIZE(piece)
         if not stream.is_open:
             return self.add_credit(n)
-        stream.heard_at = self.worker.now
+        if not stream.is_over:
+            stream.heard_at = self.worker.now
         stream.fed += n
         if is_last:
             self.uploads -= 1

@@ -70,7 +70,7 @@ cdef class HTTP2Control(HTTP2Streams):
         if stream is None:
             self.spend(&self.controls, 1, CONTROLS_MOST, CONTROLS_RENEWAL)
             return 0
-        if stream.is_over and stream.tunnel is None or self.worker.now - stream.began_at >= YOUNG_S:
+        if (stream.end_is_put and stream.tunnel is None) or self.worker.now - stream.began_at >= YOUNG_S:
             return self.lose_stream(stream)
         if not self.spend(&self.resets, 1, self.most_resets(), RESETS_RENEWAL):
             return 0

@@ -20,7 +20,7 @@ cdef class HTTP2Stream(OutboundStream):
         TunnelSink tunnel               # carries the WebSocket, if this stream is one that is open; or None
         Py_ssize_t head_size            # of the request's head, by the measure of RFC 7541 section 4.1
         double began_at                 # worker.now of the head's arrival, seconds
-        double heard_at                 # worker.now of the last DATA, seconds
+        double heard_at                 # worker.now of the last DATA, or of the response's end, seconds
         int64_t body_length             # what content-length says; -1: nothing
         int64_t body_read               # bytes of the body that have come
         Py_ssize_t discarded            # bytes of it that nobody wanted any more

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from anyclient import INTERNAL_ERROR
 from exchanges import DISCONNECT, MORE, START
-from http2peer import ErrorCode, HTTP2Peer, Response
+from http2peer import ErrorCode, HTTP2Peer, Response, Setting, rst_stream
 from jumpingloop import in_jumping_loop
 from scopes import Scopes
 from wire import echo, error_records, hello, in_each_loop, in_loop, now, read_body, request, respond, served
@@ -242,3 +242,38 @@ async def test_date_and_server() -> None:
             response = await peer.ask()
             assert response[b"server"] == b"fastasgi"
             assert response[b"date"].endswith(b" GMT")
+
+
+@in_loop
+async def test_resets_count_until_the_response_has_left() -> None:
+    """Also where the application has made all of it, and the client's window keeps it back."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, bytes(60000))
+
+    async with serving(app, http2_max_concurrent_streams=10) as server:
+        peer: HTTP2Peer = await server.connect()
+        await peer.open((Setting.INITIAL_WINDOW_SIZE, 0))
+        for _ in range(40):
+            stream = await peer.request()
+            await peer.until(lambda stream=stream: peer.of(stream).status or peer.end, "a head, or the end")
+            if peer.end:
+                break
+            await peer.write(rst_stream(stream))
+        assert (await peer.ending()).code == ErrorCode.ENHANCE_YOUR_CALM
+
+
+@in_jumping_loop
+async def test_a_client_that_dribbles_behind_its_answer_is_not_waited_for() -> None:
+    async with serving(hello) as server:
+        peer = await opened(server)
+        stream = await peer.begin("POST", "/")
+        await peer.until(lambda: peer.of(stream).is_whole, "the answer")
+        answered_at = now()
+        while peer.of(stream).reset is None:
+            await peer.send(stream, b"x")
+            await asyncio.sleep(0.5)
+            await peer.settle()
+            assert now() - answered_at < 6
+        assert peer.of(stream).reset == ErrorCode.NO_ERROR
+        assert (await peer.ask()).status == 200
