@@ -23,6 +23,7 @@ from fastasgi.wires.http2streams cimport CONTROLS_MOST, CONTROLS_RENEWAL
 cdef enum:
     REQUESTS_A_TURN = 64                # requests that begin before other connections have their turn
     HELD_USUAL = 16393                  # bytes of the largest frame
+    REFUSED_COST = 3                    # control frames that a refused request costs, 2 of which it has brought
     BLOCK_FRAMES = 8                    # frames of a header block, at most, unless its limit needs more
     HEADS_MOST = 1048576                # bytes of the heads of all open streams, at most
 
@@ -346,8 +347,14 @@ cdef class HTTP2Input(HTTP2Bodies):
     cdef HTTP2Stream begin_stream(self, HTTP2RequestHead head, uint32_t stream_id, bint ends):
         cdef HTTP2Stream stream
         cdef int most = <int>self.worker.limits.http2_max_concurrent_streams
-        if self.streams.count - self.pushed_count + self.outliving_count >= most:
+        if self.streams.count - self.pushed_count >= most:
             self.fail_stream(stream_id, REFUSED_STREAM)
+            return None
+        if self.streams.count - self.pushed_count + self.outliving_count >= most:
+            # The client can't know of calls that go on: this is no fault of its own
+            if self.spend(&self.controls, REFUSED_COST, CONTROLS_MOST, CONTROLS_RENEWAL):
+                self.put_reset(stream_id, REFUSED_STREAM)
+                self.remember_reset(stream_id)
             return None
         if self.heads_size and self.heads_size + head.fields.size > HEADS_MOST:
             self.fail_stream(stream_id, REFUSED_STREAM)

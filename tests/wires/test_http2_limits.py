@@ -277,3 +277,29 @@ async def test_a_client_that_dribbles_behind_its_answer_is_not_waited_for() -> N
             assert now() - answered_at < 6
         assert peer.of(stream).reset == ErrorCode.NO_ERROR
         assert (await peer.ask()).status == 200
+
+
+@in_jumping_loop
+async def test_calls_that_go_on_are_no_fault_of_a_client_that_keeps_to_the_limit() -> None:
+    """Most applications do not listen for http.disconnect."""
+    go_on = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/wait":
+            await go_on.wait()
+        await respond(send, b"ok")
+
+    async with serving(app, http2_max_concurrent_streams=10) as server:
+        peer = await opened(server)
+        waiting = [await peer.request("GET", "/wait") for _ in range(10)]
+        await peer.settle()
+        await asyncio.sleep(2)  # so that giving them up is not charged
+        for stream in waiting:
+            await peer.write(rst_stream(stream))
+        for _ in range(100):
+            assert (await peer.ask()).reset == ErrorCode.REFUSED_STREAM
+        go_on.set()
+        while server.context.registry.exchange_count:
+            await asyncio.sleep(0)
+        assert (await peer.ask()).body == b"ok"
+        assert peer.goaways == []
