@@ -214,12 +214,15 @@ cdef class Connection:
     # The held bytes, of which there are n, are the caller's, to be freed by PyMem_RawFree
     cdef char* detach_held(self, Py_ssize_t* n) noexcept
     cdef int drop_held(self) except -1
+    cdef int process_held(self) except -1       # understands what is held
     cdef int pause_reading(self) except -1
     cdef int resume_reading(self) except -1
     cdef int schedule_resume(self) except -1    # resume_held() in a turn of the event loop of its own
 
     # --- What a wire protocol does ---
 
+    # Understands n bytes, which it borrows, and holds those that it can't understand yet
+    cdef int process(self, char* p, Py_ssize_t n) except -1
     cdef int resume_held(self) except -1        # goes on with held bytes
     # The peer sends nothing more. Returns 1 if the connection goes on sending
     cdef int eof(self) except -1

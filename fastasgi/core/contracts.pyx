@@ -424,6 +424,14 @@ cdef class Connection:
         PyMem_RawFree(self.detach_held(&n))
         return 0
 
+    cdef int process_held(self) except -1:
+        cdef Py_ssize_t n = 0
+        cdef char* block = self.detach_held(&n)
+        try:
+            return self.process(block, n)
+        finally:
+            PyMem_RawFree(block)
+
     cdef int pause_reading(self) except -1:
         if not self.paused:
             self.paused = True
@@ -455,6 +463,9 @@ cdef class Connection:
     # --- What a wire protocol does ---
 
     cdef int receive(self, char* p, Py_ssize_t n) except -1:
+        raise NotImplementedError
+
+    cdef int process(self, char* p, Py_ssize_t n) except -1:
         raise NotImplementedError
 
     cdef int put_off_rest(self) except -1:

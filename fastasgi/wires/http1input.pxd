@@ -45,7 +45,6 @@ cdef class HTTP1Input(HTTPConnection):
     cdef int receive_first(self, char* p, Py_ssize_t n) except -1
     cdef int give_to(self, Wire wire, char* p, Py_ssize_t n) except -1
     cdef bint is_worth_parsing(self, const char* p, Py_ssize_t n) noexcept
-    cdef int process(self, char* p, Py_ssize_t n) except -1
     cdef int advance(self) except -1
     cdef int hold(self, char* p, Py_ssize_t n) except -1
 

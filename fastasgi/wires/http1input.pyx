@@ -20,7 +20,6 @@ cdef class HTTP1Input(HTTPConnection):
 
     cdef int receive(self, char* p, Py_ssize_t n) except -1:
         cdef bytes joined
-        cdef char* block = NULL
         if self.state == READ_NOTHING:
             return 0
         if self.may_be_other:
@@ -30,16 +29,12 @@ cdef class HTTP1Input(HTTPConnection):
         if self.at < self.end:
             joined = self.rest_and(p, n)
             return self.receive(PyBytes_AS_STRING(joined), len(joined))
-        if self.held_length:
-            if not self.is_worth_parsing(p, n):
-                return self.hold(p, n)
-            self.hold(p, n)
-            p = block = self.detach_held(&n)
-        try:
-            self.process(p, n)
-        finally:
-            PyMem_RawFree(block)
-        return 0
+        if self.held_length == 0:
+            return self.process(p, n)
+        if not self.is_worth_parsing(p, n):
+            return self.hold(p, n)
+        self.hold(p, n)
+        return self.process_held()
 
     cdef int receive_first(self, char* p, Py_ssize_t n) except -1:
         """Let another wire have the connection if the first bytes ask for it."""
@@ -153,17 +148,11 @@ cdef class HTTP1Input(HTTPConnection):
         return HTTPConnection.resume_reading(self)
 
     cdef int resume_held(self) except -1:
-        cdef char* block
-        cdef Py_ssize_t n
         if self.sink is None or self.state == READ_NOTHING or not self.may_begin():
             return 0
         if self.held_length == 0 or self.beginning:
             return 0
-        block = self.detach_held(&n)
-        try:
-            self.process(block, n)
-        finally:
-            PyMem_RawFree(block)
+        self.process_held()
         self.watches_peer = self.exchange is not None and (self.peer_is_done or (self.paused and self.held_length > 0))
         if not self.holds_much() and (self.exchange is None or not self.exchange.wants_call):
             self.resume_reading()

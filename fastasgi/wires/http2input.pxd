@@ -31,7 +31,6 @@ cdef class HTTP2Input(HTTP2Bodies):
         Py_ssize_t block_limit          # bytes that a block may have, compressed
         HTTP2Stream ended_by_trailers   # its last frame was HEADERS, which is being read; or None
 
-    cdef int process(self, char* p, Py_ssize_t n) except -1
     cdef int advance(self) except -1
     cdef int settle_read(self) except -1
     cdef int hold(self, Py_ssize_t needed) except -1

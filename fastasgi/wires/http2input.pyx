@@ -37,7 +37,6 @@ cdef class HTTP2Input(HTTP2Bodies):
 
     cdef int receive(self, char* p, Py_ssize_t n) except -1:
         cdef bytes joined
-        cdef char* block = NULL
         if self.state == READ_NOTHING:
             return 0
         if self.beginning:
@@ -45,16 +44,12 @@ cdef class HTTP2Input(HTTP2Bodies):
         if self.at < self.end:
             joined = self.rest_and(p, n)
             return self.receive(PyBytes_AS_STRING(joined), len(joined))
-        if self.held_length:
-            self.hold_bytes(p, n, HELD_USUAL)
-            if self.held_length < self.needed or self.resume_is_scheduled or self.is_flooded():
-                return 0
-            p = block = self.detach_held(&n)
-        try:
-            self.process(p, n)
-        finally:
-            PyMem_RawFree(block)
-        return 0
+        if self.held_length == 0:
+            return self.process(p, n)
+        self.hold_bytes(p, n, HELD_USUAL)
+        if self.held_length < self.needed or self.resume_is_scheduled or self.is_flooded():
+            return 0
+        return self.process_held()
 
     cdef int process(self, char* p, Py_ssize_t n) except -1:
         """Understand what can be understood, hold the rest, and write all answers at once."""
@@ -113,18 +108,9 @@ cdef class HTTP2Input(HTTP2Bodies):
         return self.schedule_resume()
 
     cdef int resume_held(self) except -1:
-        cdef char* block
-        cdef Py_ssize_t n
         if self.sink is None or self.state == READ_NOTHING or self.held_length == 0 or self.beginning:
             return 0
-        if self.is_flooded():
-            return 0
-        block = self.detach_held(&n)
-        try:
-            self.process(block, n)
-        finally:
-            PyMem_RawFree(block)
-        return 0
+        return 0 if self.is_flooded() else self.process_held()
 
     cdef bint read_preface(self) except -1:
         cdef Py_ssize_t n = self.end - self.at

@@ -18,7 +18,6 @@ cdef class WebSocketConnection(MessageConnection):
         bint close_sent                 # our Close frame is with the sink; nothing may follow it
         bint ended                      # nothing more is read; the peer is to close
 
-    cdef int decode(self, char* p, Py_ssize_t n) except -1
     cdef int hold(self, const char* p, Py_ssize_t n) except -1
     cdef int put_control(self, int opcode, bytes payload) except -1
     cdef int put_pong(self) except -1

@@ -2,7 +2,6 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.contextvars cimport PyContext_Copy
-from cpython.mem cimport PyMem_RawFree
 from libc.string cimport memcpy
 
 from fastasgi.asgi.exchange cimport Exchange
@@ -56,9 +55,9 @@ cdef class WebSocketConnection(MessageConnection):
             # `taking` is set if frames came with the handshake: the application, which is accepting, has still to
             # receive
             return self.hold(p, n)
-        return self.decode(p, n)
+        return self.process(p, n)
 
-    cdef int decode(self, char* p, Py_ssize_t n) except -1:
+    cdef int process(self, char* p, Py_ssize_t n) except -1:
         """Understand frames until the exchange is full, and write all answers at once."""
         cdef ByteSink sink = self.sink
         cdef FrameDecoder decoder = self.decoder
@@ -117,19 +116,13 @@ cdef class WebSocketConnection(MessageConnection):
 
     cdef int resume_held(self) except -1:
         """Go on with held bytes, and send a pong that is due."""
-        cdef char* block
-        cdef Py_ssize_t n
         if self.sink is None or self.ended:
             return 0
         self.put_pong()
         if self.full or self.sink is None or self.ended:
             return 0
-        block = self.detach_held(&n)
-        try:
-            if n:
-                self.decode(block, n)
-        finally:
-            PyMem_RawFree(block)
+        if self.held_length:
+            self.process_held()
         return self.resume_reading() if self.held_length == 0 else 0
 
     # --- Frames out ---

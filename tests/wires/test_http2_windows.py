@@ -11,7 +11,7 @@ import pytest
 from backpressure import MIB
 from http2peer import WINDOW, FrameType, HTTP2Peer
 from http2served import peer_of
-from wire import in_loop, served
+from wire import in_loop, respond, served
 
 # Each way. `make drill` takes longer ways, and more.
 DRILL = int(os.environ.get("DRILL", "1"))
@@ -113,13 +113,17 @@ async def test_uploads_that_are_left_leave_the_rest_of_the_window_to_others() ->
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/leave":
-            await asyncio.Event().wait()
-        await count(scope, receive, send)
+            await release.wait()
+            await respond(send, b"")
+        else:
+            await count(scope, receive, send)
 
-    async with peer_of(app, timeout_graceful_shutdown=0.1) as (_, peer):
+    release = asyncio.Event()
+    async with peer_of(app) as (_, peer):
         for _ in range(3):
             await peer.send(await peer.begin("POST", "/leave"), bytes(STREAM_WINDOW))
         assert (await peer.ask("POST", "/", body=bytes(2 * MIB))).body == b"%d" % (2 * MIB)
+        release.set()
 
 
 @pytest.mark.parametrize("setting", ["stream", "connection"])
