@@ -34,6 +34,7 @@ from fastasgi.middleware.message_logger import traced
 from fastasgi.settings.declaration import check_settings, setting
 from fastasgi.sinks.socketsink import SocketSink
 from fastasgi.sinks.tlssink import TLSSink
+from fastasgi.system.adminsettings import admin_token, is_local, parse_admin
 from fastasgi.system.environment import load_environment
 from fastasgi.system.identity import available_processors, check_process_settings
 from fastasgi.system.sockets import Bind, SocketFile, bind_all, describe, parse_bind, systemd_sockets
@@ -64,12 +65,13 @@ DEFAULT_FORWARDED = "x-forwarded-for, x-forwarded-proto"
 HEAD_BYTES = 65536
 GRACE_TIMEOUT_S = 20.0
 HTTP2_DEFAULT_WINDOW, HTTP2_MOST_WINDOW = 65535, 2**31 - 1  # bytes: RFC 9113 sections 6.9.1 and 6.9.2
+STALL_S, RELOAD_STALL_S = 1.0, 0.1
 RELOAD_GRACE_S = 1.0  # of timeout_graceful_shutdown with reload: a developer waits for the restart
 
 _APP, _LISTEN, _HTTP, _HTTP2 = "Application", "Listening", "HTTP", "HTTP/2"
 _LOG, _LIMIT, _TIMEOUT = "Logging", "Limits", "Timeouts"
 _TLS, _PROCESS, _RELOAD = "TLS", "Processes", "Reload"
-_PROXY, _WEBSOCKET = "Proxies", "WebSockets"
+_PROXY, _WEBSOCKET, _OBSERVE = "Proxies", "WebSockets", "Observability"
 
 _NO_CLASS = "protocol classes are not taken, since connections are compiled: leave it out"
 
@@ -758,6 +760,59 @@ class Config:
         default_text=f"{DEFAULT_THREADS}",
     )
 
+    admin: str | None = setting(
+        "text",
+        None,
+        _OBSERVE,
+        "Address at which the server tells of itself: a dashboard, metrics for Prometheus, and whether it is "
+        "live and ready. HOST:PORT, [IPV6]:PORT or unix:PATH. A process of its own answers there.",
+    )
+    admin_token_file: str | os.PathLike[str] | None = setting(
+        "path",
+        None,
+        _OBSERVE,
+        "File whose first line is the token that admin asks for, 16 characters or more. It may be left out "
+        "on a loopback address or a Unix socket, where then everybody who reaches it is told all.",
+    )
+    admin_token: str | None = setting(
+        "text",
+        None,
+        _OBSERVE,
+        "The token itself, in place of admin_token_file.",
+        on_command_line=False,
+        is_secret=True,
+    )
+    log_stall: float | None = setting(
+        "number",
+        None,
+        _OBSERVE,
+        "Time for which the event loop may be blocked; then the log tells what blocks it. 0 disables this.",
+        unit="seconds",
+        least=0,
+        default_text=f"{STALL_S:g}, with reload {RELOAD_STALL_S:g}",
+    )
+    log_slow: float | None = setting(
+        "number",
+        None,
+        _OBSERVE,
+        "Time that a request may take; then the log tells where it waits.",
+        unit="seconds",
+        least=0,
+        is_limit=True,
+        default_text="off",
+    )
+    overload_delay: float | None = setting(
+        "number",
+        None,
+        _LIMIT,
+        "Time that requests may wait for the event loop. Once all of them have waited longer, for 20 times "
+        "this time, those that come while it is as late are answered with 503.",
+        unit="seconds",
+        least=0.005,
+        is_limit=True,
+        default_text="off",
+    )
+
     asks_for_workers: bool = field(default=False, init=False)  # also for 1, which workers is by default too
     loaded: bool = field(default=False, init=False)
     loaded_app: Any = field(default=None, init=False, repr=False)
@@ -835,6 +890,15 @@ class Config:
                 raise ConfigError(f"{name} {function!r}: give a function")
         check_process_settings(self)
         check_tls_settings(self)
+        if self.admin is not None:
+            admin_token(self.admin, self.admin_token_file, self.admin_token)
+            if (parsed := parse_admin(self.admin)) in found and parsed.port != 0:
+                raise ConfigError(f"admin {self.admin!r} is an address of bind, too: give it another one")
+            if self.ssl_context_factory is not None and not (self.ssl_certfile or is_local(parsed)):
+                raise ConfigError(
+                    f"admin {self.admin!r} would have no TLS, which it has by ssl_certfile alone: set that, "
+                    "or give 127.0.0.1:PORT or unix:PATH"
+                )
         if not self.is_supervised:
             return
         if os.name != "posix":
@@ -890,6 +954,8 @@ class Config:
         """Whether a supervisor starts worker processes; otherwise the one process serves."""
         if self.reload or self.preload or self.limit_worker_rss or self.limit_worker_lifetime:
             return True
+        if self.admin is not None and isinstance(self.app, str):
+            return True
         # An application that is an object can't be handed to another process, and one worker needs no other
         return self.asks_for_workers and (isinstance(self.app, str) or self.workers != 1)
 
@@ -921,6 +987,13 @@ class Config:
         if self.timeout_graceful_shutdown is not None:
             return self.timeout_graceful_shutdown
         return RELOAD_GRACE_S if self.reload else GRACE_TIMEOUT_S
+
+    @property
+    def log_stall_s(self) -> float:
+        """Time for which the event loop may be blocked before the log tells of it; 0 if it never does."""
+        if self.log_stall is not None:
+            return self.log_stall
+        return RELOAD_STALL_S if self.reload else STALL_S
 
     @property
     def healthcheck_timeout_s(self) -> float:
