@@ -228,7 +228,7 @@ cdef class Exchange:
         cdef object context = PyContext_Copy(worker.context)
         cdef dict scope = self.scope
         # Copied before the call, since the application may do with its scope what it likes
-        self.scope = None if worker.access_log is None else private_copy(scope)
+        self.scope = private_copy(scope) if worker.keeps_scopes else None
         if worker.app_is_coroutine_function:
             try:
                 coroutine = worker.app(scope, PyMethod_New(RECEIVE, self), PyMethod_New(SEND, self))
@@ -276,6 +276,7 @@ cdef class Exchange:
 
     cdef int tell_end(self, object exception, bint is_fault, str left_out) except -1:
         if is_fault:
+            self.worker.counts.exceptions += 1
             return self.worker.logger.log_error("Exception in ASGI application\n", exception)
         if left_out is not None:
             self.worker.logger.error(f"ASGI callable returned without {left_out}.")

@@ -7,6 +7,7 @@ differ, how a message is framed, stream identifiers. A wire extends HTTPExchange
 from cpython.object cimport PyObject
 
 from fastasgi.asgi.exchange cimport Exchange
+from fastasgi.asgi.record cimport RecordedExchange
 from fastasgi.core.contracts cimport Connection
 
 
@@ -24,13 +25,12 @@ cdef enum:                              # of HTTPExchange.state: which message i
     COMPLETE
 
 
-cdef class HTTPExchange(Exchange):
+cdef class HTTPExchange(RecordedExchange):
     cdef:
         # Inbound: what the client has sent and the application has not received
         object body                     # bytes, or None
         list more_body                  # further pieces, or None
         Py_ssize_t body_size            # bytes in both
-        bint body_complete              # the client has sent all of it
         bint body_received              # the application has the message with more_body False
         bint knows_of_loss              # the application has heard that the client left within its request's body
         bint wants_call                 # the wire waits for want_body(), which also follows the end of the body
@@ -44,7 +44,6 @@ cdef class HTTPExchange(Exchange):
         list headers                    # of START_HELD: checked (bytes, bytes) tuples, without transfer-encoding
         Py_ssize_t headers_size         # bytes of their names and values
         long long content_length        # what the application has declared; -1 if nothing
-        long long body_sent             # bytes of the body that the wire has got
         bint has_date                   # the headers have a date field
         bint has_server                 # the headers have a server field
         bint wants_close                # the application sent "connection: close"
@@ -52,7 +51,6 @@ cdef class HTTPExchange(Exchange):
         bint takes_push                 # the wire has put_push()
         bint wants_trailers             # the start message promised trailers
         list trailers                   # checked (bytes, bytes) tuples of http.response.trailers, or None
-        double started_at               # time.perf_counter of the head's arrival, if the access log is on
         Exchange websocket              # this request opens a WebSocket, and the application talks to that; or None
         bint shut_down                  # a shutdown has disconnected this exchange: send() raises
         readonly bint client_left       # the client has left before the response was complete
@@ -61,6 +59,7 @@ cdef class HTTPExchange(Exchange):
 
     cdef inline int feed_body(self, bytes piece) except -1:
         self.body_size += len(piece)
+        self.body_fed += len(piece)
         if self.body is None:
             self.body = piece
         else:
@@ -108,7 +107,7 @@ cdef class HTTPExchange(Exchange):
     cdef int cut_off(self, int status) except -1
     cdef int peer_has_ended(self) except -1     # the client has ended its sending side after the whole request
     cdef int switch_to(self, Connection successor) except -1     # the WebSocket is accepted: see put_switch()
-    cdef int log_access(self, int status) except -1      # only the first call writes a line
+    cdef int tell_response(self, int status) except -1          # records it, see RecordedExchange
     cdef int put_error(self, int status, bytes body) except -1   # answers in the application's place, and closes
 
     # --- What a wire does with a checked message ---

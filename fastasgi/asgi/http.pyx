@@ -5,7 +5,6 @@ import errno
 import os
 import stat
 import sys
-import time
 
 from cpython.contextvars cimport PyContext_Copy
 from cpython.dict cimport PyDict_Next
@@ -18,6 +17,7 @@ from fastasgi.core.errorlog cimport type_name
 from fastasgi.codecs.heads cimport check_value
 from fastasgi.codecs.text cimport equals_folded, is_token, read_decimal, span_of
 from fastasgi.asgi.exchange cimport READY, Exchange, PauseCall, as_bytes
+from fastasgi.asgi.record cimport RecordedExchange
 
 from fastasgi.codecs.heads import FieldError
 from fastasgi.asgi.exchange import ClientDisconnected
@@ -69,7 +69,7 @@ for field_index, field_name in enumerate(FIELD_NAMES):
     FIELDS[field_index] = <PyObject*>field_name
 
 
-cdef class HTTPExchange(Exchange):
+cdef class HTTPExchange(RecordedExchange):
 
     def __cinit__(self):
         self.content_length = -1
@@ -235,6 +235,8 @@ cdef class HTTPExchange(Exchange):
         self.put_response(body, more)
         self.headers = None
         self.state = EXPECT_BODY
+        if more:
+            self.note_first_byte()
         if self.perhaps_gone:
             self.tell_disconnect()
         return 0
@@ -271,6 +273,7 @@ cdef class HTTPExchange(Exchange):
                 self.headers_size += 14 + len(length)
                 self.content_length = count
             self.put_response(b"", True)
+            self.note_first_byte()
             self.headers = None
         self.state = SENDING_FILE
         return self.put_file(file, offset, 0 if self.bodiless else count, more)
@@ -302,8 +305,7 @@ cdef class HTTPExchange(Exchange):
         self.state = COMPLETE
         self.count_finished()
         self.ended()
-        if self.scope is not None:
-            self.log_access(self.status)
+        self.tell_response(self.status)
         return self.release()
 
     cdef int release(self) except -1:
@@ -316,23 +318,21 @@ cdef class HTTPExchange(Exchange):
 
     cdef int switch_to(self, Connection successor) except -1:
         self.state = COMPLETE
+        self.tell_response(101)
         return self.hand_over(successor)
 
     cdef int begin_shutdown(self) except -1:
         # A request has its grace time. If it opens a WebSocket, it ends as WebSockets do
         return self.websocket.begin_shutdown() if self.websocket is not None and self.worker.ends_websockets else 0
 
-    cdef int log_access(self, int status) except -1:
-        cdef dict scope = <dict>self.scope
-        self.scope = None
-        if scope is None or self.worker.access_log is None:
-            return 0
-        return self.worker.record_access(
-            scope, status, 0 if self.bodiless else self.body_sent, time.perf_counter() - self.started_at)
+    cdef int tell_response(self, int status) except -1:
+        cdef bint is_aborted = status == CLIENT_CLOSED_REQUEST and self.state != COMPLETE
+        return self.record(status, is_aborted, 0 if self.bodiless else self.body_sent) if self.worker.observes else 0
 
     cdef int feed_disconnect(self) except -1:
         if self.websocket is not None:
             self.disconnected = self.gone = True
+            self.tell_response(CLIENT_CLOSED_REQUEST)
             self.release()
             return self.websocket.feed_disconnect()
         self.client_left = self.state != COMPLETE
@@ -340,7 +340,7 @@ cdef class HTTPExchange(Exchange):
 
     cdef int cut_off(self, int status) except -1:
         if self.state != COMPLETE and status:
-            self.log_access(status)
+            self.tell_response(status)
         self.body = self.more_body = None
         self.body_size = 0
         return Exchange.feed_disconnect(self)
@@ -414,9 +414,9 @@ cdef class HTTPExchange(Exchange):
 
     cdef int give_up(self) except -1:
         if self.perhaps_gone:
-            self.log_access(CLIENT_CLOSED_REQUEST)
+            self.tell_response(CLIENT_CLOSED_REQUEST)
         elif self.has_begun():
-            self.log_access(self.status)
+            self.tell_response(self.status)
         cdef bint has_begun = self.has_begun()
         self.state = COMPLETE
         self.reset(has_begun)

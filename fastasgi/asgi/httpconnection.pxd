@@ -30,10 +30,12 @@ cdef class HTTPConnection(Connection):
         return 0 < self.worker.limits.limit_request_body < body_bytes
     # Why a request is to be refused with 503 (RFC 9110 section 15.6.4), or None
     cdef str unavailable(self, dict scope, bint opens_websocket)
+    cdef bytes retry_after(self)                # the value of a refusal's Retry-After, in seconds
     # These make an exchange a request to the application, or one that opens a WebSocket
     cdef int begin_request(self, HTTPExchange exchange, dict scope) except -1
     cdef int begin_websocket(self, HTTPExchange exchange, dict scope, object deflate) except -1
-    cdef int count_request(self, HTTPExchange exchange) except -1       # to be called once it has begun
+    # To be called once it has begun. protocol: HTTP_1_0 and on
+    cdef int count_request(self, HTTPExchange exchange, str method, int protocol) except -1
 
     # Sets the deadline for a client that does nothing: that does not read a response which waits in the sink, does not
     # send a body to which there is no response yet, or, between two requests, asks for nothing. `exchange` is the one

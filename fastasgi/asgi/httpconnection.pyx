@@ -1,14 +1,20 @@
 """See httpconnection.pxd for the contracts."""
 
 import os
-import time
 
 from cpython.mem cimport PyMem_RawFree
 
 from fastasgi.asgi.http cimport HTTPExchange
 from fastasgi.asgi.websocket cimport WebSocketExchange, websocket_scope
 from fastasgi.core.contracts cimport ByteSink, WorkerContext
+from fastasgi.core.counters cimport WEBSOCKET, method_of
+from fastasgi.core.overload cimport LoadShedder
 from fastasgi.trust.forwarded cimport Forwarding
+
+from fastasgi.core.counters import IS_FULL, IS_OVERLOADED, IS_STOPPING
+
+# Seconds. Clients that were refused at once come again one after the other
+cdef tuple RETRY_AFTER = (b"1", b"2", b"3")
 
 MOST_LINE_BYTES, MOST_HEAD_BYTES, MOST_FIELDS = 2**20, 2**22, 32768
 
@@ -73,12 +79,21 @@ cdef class HTTPConnection(Connection):
     cdef str unavailable(self, dict scope, bint opens_websocket):
         cdef WorkerContext worker = self.worker
         if opens_websocket and worker.ends_websockets:
-            return "the server is stopping"
-        if not 0 < worker.limits.limit_concurrency <= worker.registry.unfinished_count:
+            return IS_STOPPING
+        cdef bint is_full = 0 < worker.limits.limit_concurrency <= worker.registry.unfinished_count
+        if not is_full and (worker.shedder is None or not worker.shedder.refuses()):
             return None
         if not opens_websocket and worker.passes_limits is not None and worker.passes_limits(scope):
+            if not is_full:
+                worker.shedder.let_in()
             return None
-        return "limit_concurrency is reached"
+        return IS_FULL if is_full else IS_OVERLOADED
+
+    cdef bytes retry_after(self):
+        cdef LoadShedder shedder = self.worker.shedder
+        if shedder is None or not shedder.rule.is_shedding:
+            return RETRY_AFTER[0]
+        return RETRY_AFTER[shedder.rule.refused % len(RETRY_AFTER)]
 
     cdef int begin_request(self, HTTPExchange exchange, dict scope) except -1:
         exchange.worker = self.worker
@@ -98,9 +113,14 @@ cdef class HTTPConnection(Connection):
         exchange.websocket = websocket
         return 0
 
-    cdef int count_request(self, HTTPExchange exchange) except -1:
-        if self.worker.access_log is not None:
-            exchange.started_at = time.perf_counter()
+    cdef int count_request(self, HTTPExchange exchange, str method, int protocol) except -1:
+        exchange.started_ns = self.worker.turn_began_ns
+        if self.worker.measures:
+            if exchange.websocket is None:
+                exchange.protocol = protocol
+                exchange.method = method_of(method)
+            else:
+                exchange.protocol = WEBSOCKET       # its method is GET; CONNECT, as in HTTP/2, counts as that
         return self.worker.registry.count_request()
 
     cdef int bound_time(self, HTTPExchange exchange, bint body_is_due) except -1:

@@ -51,6 +51,7 @@ cdef class WebSocketExchange(Exchange):
 
     cdef int feed_message(self, bint is_text, object data) except -1:
         cdef dict message = {"type": WEBSOCKET_RECEIVE, "text" if is_text else "bytes": data}
+        self.worker.counts.messages_received += 1
         self.queued_count += 1
         self.queued_size += len(data)
         if self.message is None:
@@ -210,11 +211,13 @@ cdef class WebSocketExchange(Exchange):
         if text is None:
             data = as_bytes(WEBSOCKET_SEND, "bytes", message.get("bytes"))
             self.open_connection().put_message(False, data)
+            self.worker.counts.messages_sent += 1
             return self.sent_bytes(len(data) + SEND_COST)
         # Subclasses are texts too: templates have one for texts that are safe
         if not isinstance(text, str):
             raise TypeError(f"websocket.send: text is {type(text).__name__}, str expected")
         self.open_connection().put_message(True, text)
+        self.worker.counts.messages_sent += 1
         return self.sent_bytes(len(text) + SEND_COST)
 
     cdef MessageConnection open_connection(self):

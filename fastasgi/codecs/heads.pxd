@@ -68,9 +68,10 @@ cdef Framing framing_of(bint bodiless, bint has_length, bint is_whole, int minor
 cdef char* put_head(char* p, const ResponseHead* head, DefaultFields defaults, list fields) noexcept
 # Bytes that put_head() writes at most; `fields_bytes` is fields_size() of the fields.
 cdef Py_ssize_t head_room(const ResponseHead* head, DefaultFields defaults, Py_ssize_t fields_bytes) noexcept
-# A whole response in plain text, after which the connection is closed. `fields` come before those that every such
-# response has. The answer to a HEAD has the length of `text`, but not the text.
-cdef bytes refusal(int status, DefaultFields defaults, list fields, bytes text, bint is_head)
+# A whole response in plain text. `fields` come before those that every such response has. The answer to a HEAD has the
+# length of `text`, but not the text.
+cdef bytes refusal(
+    int status, ConnectionOption option, DefaultFields defaults, list fields, bytes text, bint is_head)
 
 cdef char* put_fields(char* p, list fields) noexcept     # of (bytes, bytes) tuples
 cdef Py_ssize_t fields_size(list fields) noexcept         # bytes that put_fields writes

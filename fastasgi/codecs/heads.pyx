@@ -17,8 +17,8 @@ cdef enum:
 
 cdef list STATUS_LINES = [None] * STATUS_COUNT
 
-# Fields of every refusal: it is sent in the application's place, and ends the connection
-cdef list REFUSAL_FIELDS = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+# Of every refusal, which is sent in the application's place
+cdef list REFUSAL_FIELDS = [(b"content-type", b"text/plain; charset=utf-8")]
 
 cdef dict PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
 # For these http.HTTPStatus of some versions of Python has names that are older than RFC 9110 section 15.5
@@ -117,13 +117,16 @@ cdef Py_ssize_t head_room(const ResponseHead* head, DefaultFields defaults, Py_s
     return room if defaults is None else room + PyBytes_GET_SIZE(defaults.lines)
 
 
-cdef bytes refusal(int status, DefaultFields defaults, list fields, bytes text, bint is_head):
+cdef bytes refusal(
+    int status, ConnectionOption option, DefaultFields defaults, list fields, bytes text, bint is_head,
+):
     cdef ResponseHead head
     cdef bytes data
     cdef char* end
     memset(&head, 0, sizeof(head))
     head.status = status
     head.framing = FRAMED_BY_LENGTH
+    head.option = option
     head.length = PyBytes_GET_SIZE(text)
     fields = fields + REFUSAL_FIELDS
     data = PyBytes_FromStringAndSize(NULL, head_room(&head, defaults, fields_size(fields)) + head.length)
@@ -218,6 +221,7 @@ def choose_framing(*, bint bodiless, bint has_length, bint is_whole, int minor_v
 
 
 def encode_refusal(
-    int status, list fields not None, bytes text not None, DefaultFields defaults not None, *, bint is_head=False
+    int status, list fields not None, bytes text not None, DefaultFields defaults not None, *, bint is_head=False,
+    str option="close",
 ):
-    return refusal(status, defaults, fields, text, is_head)
+    return refusal(status, <ConnectionOption><int>_OPTIONS.index(option), defaults, fields, text, is_head)

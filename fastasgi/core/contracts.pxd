@@ -5,10 +5,14 @@ speaks one wire on one sink, and an Opener decides which wire that is. Must not 
 where a sink's bytes go.
 """
 
+from libc.stdint cimport int64_t
+
 from fastasgi.codecs.heads cimport DefaultFields
+from fastasgi.core.counters cimport Counters, Counts
 from fastasgi.core.errorlog cimport ErrorLog
 from fastasgi.core.limits cimport Limits
 from fastasgi.core.memory cimport EventMemory
+from fastasgi.core.overload cimport LoadShedder
 from fastasgi.core.registry cimport Registry
 from fastasgi.core.task cimport TaskStarter
 from fastasgi.logs.accesslog cimport AccessLog
@@ -33,9 +37,15 @@ cdef class WorkerContext:
         DefaultFields fields            # the server's own fields in each response
         EventMemory memory              # buffers that all connections use in turn
         TaskStarter tasks               # starts and wakes the application's tasks
+        LoadShedder shedder             # refuses requests while more come than can be answered; None if that is off
         ErrorLog logger
         AccessLog access                # None if there is no access log
         AccessLog access_log            # `access` if, at the last tick, something would have been written; else None
+        readonly Counters counters      # what this worker has done
+        Counts* counts                  # borrows from `counters`
+        readonly bint measures          # also what costs with each request is counted
+        bint observes                   # a response is counted, or has a line in a log
+        bint keeps_scopes               # for the access log, or for that of slow requests
 
         # For scopes
         dict state                      # lifespan state; each scope gets a shallow copy
@@ -47,6 +57,7 @@ cdef class WorkerContext:
         public object passes_limits
 
         double now                      # loop.time() of the last tick, seconds
+        int64_t turn_began_ns           # when the sockets that are ready were last asked for, of the monotonic clock
         readonly double tick_interval_s     # the time between two ticks; shorter while this worker drains
         readonly bint draining          # running exchanges end, and nothing new begins
         bint keeps_idle                 # idle connections may have one more request while this worker drains
@@ -68,6 +79,7 @@ cdef class WorkerContext:
     # Writes a line of the access log, which has to be on. body_bytes: those on the wire; duration_s: since the head
     # came, -1 if that is not known
     cdef int record_access(self, dict scope, int status, long long body_bytes, double duration_s) except -1
+    cdef int look_at_log(self) except -1        # sets access_log and observes
 
 
 cdef enum:
@@ -110,6 +122,7 @@ cdef class ByteSink:
         bint blocked                    # the peer reads too slowly: whoever sends should wait for writable()
         bint closing                    # nothing more is accepted
         bint takes_views                # see writelines(); the same for all of a kind
+        bint is_secure                  # it has TLS
         int ending                      # the end that is to follow the write under way
         dict proxied_info               # what extra_info() says by a PROXY header, instead of the socket; or None
         bint hides_client               # the peer is a proxy, which does not say for whom it has connected
@@ -180,6 +193,7 @@ cdef class Connection:
         ByteSink sink                   # None once the connection is lost, or another one has the sink
         double deadline                 # the worker.now at which expire() is due, seconds; 0 if there is none
         double waits_since              # the worker.now since when the next request, or its rest, is waited for
+        int wire                        # what it speaks: NO_WIRE and on
         long long wait_number           # counts these waits of all connections: the lower, the longer
         Py_ssize_t unsent               # the sink's unsent() when the peer was last found to have read something
         Py_ssize_t direct_bytes         # body bytes that the next read may put into an object of their own
@@ -264,9 +278,13 @@ cdef class Connection:
     # --- Logs ---
 
     cdef str peer_text(self)                    # the peer's address, for the error log
-    # Writes the lines of both logs for an answer of the server's own. scope is None if the request is not known
+    # Counts an answer of the server's own, and writes its lines in both logs. scope is None if the request is not
+    # known; started_ns is the turn_began_ns of its arrival, 0 if it has not come whole
     cdef int log_refusal(
-        self, dict scope, int status, str reason, Py_ssize_t body_bytes, double duration_s) except -1
+        self, dict scope, int status, str reason, Py_ssize_t body_bytes, int64_t started_ns) except -1
+    cdef int protocol_of(self, dict scope) except -1    # HTTP_1_0 and on
+    # Counts a connection that is ended without an answer, and says whether the error log is to tell of it
+    cdef bint count_refusal(self, int kind, str reason) except -1
 
 
 cdef class Wire:

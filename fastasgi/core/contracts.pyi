@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from fastasgi.core.counters import Counters
 from fastasgi.core.registry import Registry
 from fastasgi.logs.accesslog import AccessLog
 
@@ -29,10 +30,22 @@ class WorkerContext:
         state: dict[str, Any],
         logger: logging.Logger,
         access_log: AccessLog | None,
+        counters: Counters | None = None,
+        measures: bool = False,
     ) -> None:
         """`config` is a Config, of which the settings that connections need are read. Each scope gets a
-        shallow copy of `state`. `opener` is to be set before the first connection comes.
+        shallow copy of `state`. `opener` is to be set before the first connection comes. `counters` is where
+        the worker counts, None for memory of its own; with `measures` it also counts what costs with each
+        request.
         """
+
+    @property
+    def counters(self) -> Counters:
+        """What this worker has done."""
+
+    @property
+    def measures(self) -> bool:
+        """Whether also what costs with each request is counted."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
@@ -58,6 +71,9 @@ class WorkerContext:
 
     def finish_logs(self) -> None:
         """Write what logs still lack, once nothing is served any more."""
+
+    def tell_gauges(self) -> None:
+        """Count what is open and runs now. From any thread."""
 
     def tick(self) -> None:
         """Move the clock: expire deadlines, renew the date, write the access log.

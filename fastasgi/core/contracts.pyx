@@ -10,16 +10,24 @@ import urllib.parse
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.contextvars cimport PyContext_Copy
 from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from fastasgi.codecs.address cimport endpoint_text
 from fastasgi.codecs.heads cimport DefaultFields
+from fastasgi.core.clock cimport monotonic_ns
+from fastasgi.core.counters cimport (
+    HTTP_1_0, HTTP_1_1, HTTP_2, WIRE_HTTP2, WIRE_WEBSOCKET, Counters, Gauges, method_of, refusal_of,
+)
 from fastasgi.core.errorlog cimport ErrorLog
 from fastasgi.core.limits cimport Limits
 from fastasgi.core.memory cimport EventMemory, unpoison
+from fastasgi.core.overload cimport LoadShedder
 from fastasgi.core.registry cimport Registry
 from fastasgi.core.task cimport TaskStarter
 from fastasgi.logs.accesslog cimport AccessLog
+
+from fastasgi.core.counters import IS_OVERLOADED, new_counters
+from fastasgi.logs.accesslog import escape
 
 cdef double DRAINING_TICK_S = 0.05      # between looks at deadlines while connections are to end
 cdef double FIRST_REQUEST_S = 0.4       # how long a draining connection waits for the request it was made for
@@ -37,7 +45,8 @@ cdef class WorkerContext:
     Made inside the running loop, in the contextvars context that every request is to start from.
     """
 
-    def __init__(self, loop, app, config, *, dict state, logger, AccessLog access_log):
+    def __init__(self, loop, app, config, *, dict state, logger, AccessLog access_log, Counters counters=None,
+                 bint measures=False):
         self.loop = loop
         self.thread_ident = threading.get_ident()
         self.app = app
@@ -50,6 +59,13 @@ cdef class WorkerContext:
         self.tasks = TaskStarter(loop)
         self.logger = ErrorLog(logger, loop)
         self.access = access_log
+        self.counters = new_counters() if counters is None else counters
+        self.counts = self.counters.counts
+        self.measures = measures
+        if config.overload_delay:
+            self.shedder = LoadShedder(
+                loop, config.overload_delay, self.registry, self.counters, self.logger)
+        self.turn_began_ns = monotonic_ns()
         self.state = state
         # With 2.4 and later Starlette and others watch for a disconnect by send() alone, so that a stream that waits
         # for its next item is never told of one. Extensions offer all that is newer.
@@ -85,15 +101,43 @@ cdef class WorkerContext:
         self.registry.offer_room()          # the rest of a head may have been waited for too long by now
         if self.registry.shares is not None:
             self.registry.shares.beat()
+        if self.measures:
+            self.tell_gauges()
+            self.counters.beat()
         if is_new_second:
             self.logger.count_refusals()
+        if self.shedder is not None:
+            self.shedder.tick()
         if self.access is not None:
             self.access.flush()
-            self.access_log = self.access if self.access.look() else None
+        self.look_at_log()
+
+    cdef int look_at_log(self) except -1:
+        self.access_log = self.access if self.access is not None and self.access.look() else None
+        self.keeps_scopes = self.access_log is not None or self.limits.log_slow > 0
+        self.observes = self.measures or self.keeps_scopes
+        return 0
+
+    def tell_gauges(self) -> None:
+        """Count what is open and runs now. From any thread."""
+        cdef Gauges* now = &self.counts.now
+        cdef Connection connection
+        cdef Gauges found
+        memset(&found, 0, sizeof(Gauges))
+        for connection in list(self.registry.connections):
+            if connection.sink is not None:
+                found.open[connection.wire][connection.sink.is_secure] += 1
+                found.websockets += connection.wire == WIRE_WEBSOCKET
+        found.running = max(0, self.registry.unfinished_count - found.websockets)
+        now.running = found.running
+        now.websockets = found.websockets
+        memcpy(now.open, found.open, sizeof(now.open))
 
     def finish_logs(self) -> None:
         """Write what logs still lack, once nothing is served any more."""
         self.logger.count_refusals()
+        if self.shedder is not None:
+            self.shedder.end()
         if self.access is not None:
             self.access.close()
 
@@ -523,17 +567,37 @@ cdef class Connection:
         return endpoint_text(peer) if isinstance(peer, (tuple, list)) else "a unix socket"
 
     cdef int log_refusal(
-        self, dict scope, int status, str reason, Py_ssize_t body_bytes, double duration_s,
+        self, dict scope, int status, str reason, Py_ssize_t body_bytes, int64_t started_ns,
     ) except -1:
         cdef WorkerContext worker = self.worker
+        cdef bint tells
         if self.sink is None:
             return 0
+        if scope is None:
+            scope = unknown_scope(self.sink)
+        # Of an overload the log tells as a whole
+        tells = reason is not IS_OVERLOADED and worker.logger.tells_refusal()
+        if worker.measures:
+            worker.counters.count_response(self.protocol_of(scope), method_of(scope["method"]), status)
+        worker.counters.note_refusal(
+            refusal_of(status, reason), refusal_record(scope, status, reason) if tells else None)
         if worker.access_log is not None:
             worker.record_access(
-                unknown_scope(self.sink) if scope is None else scope, status, body_bytes, duration_s)
-        if worker.logger.tells_refusal():
+                scope, status, body_bytes, (monotonic_ns() - started_ns) / 1e9 if started_ns else -1)
+        if tells:
             worker.logger.warning("Request of %s refused with %d: %s", self.peer_text(), status, reason)
         return 0
+
+    cdef int protocol_of(self, dict scope) except -1:
+        if self.wire == WIRE_HTTP2:
+            return HTTP_2
+        return HTTP_1_0 if scope["http_version"] == "1.0" else HTTP_1_1
+
+    cdef bint count_refusal(self, int kind, str reason) except -1:
+        cdef bint tells = self.worker.logger.tells_refusal()
+        cdef dict record = refusal_record(unknown_scope(self.sink), 0, reason) if tells else None
+        self.worker.counters.note_refusal(kind, record)
+        return tells
 
 
 cdef class Wire:
@@ -544,6 +608,18 @@ cdef class Wire:
 
     cdef Connection open(self, WorkerContext worker, ByteSink sink):
         raise NotImplementedError
+
+
+cdef dict refusal_record(dict scope, int status, str reason):
+    """What the ring of refusals says of one. Of the client's own words there are the first characters."""
+    return {
+        "at": time.time(),
+        "status": status,
+        "reason": reason[:80],
+        "client": scope["client"][0][:48].encode("ascii", "replace").decode() if scope["client"] else "",
+        "method": escape(scope["method"][:8]),
+        "path": escape(scope["raw_path"][:40].decode("latin-1")),
+    }
 
 
 cdef dict unknown_scope(ByteSink sink):

@@ -27,6 +27,7 @@ cdef class Limits:
         double ssl_handshake_timeout
         double ws_ping_interval                 # 0: no pings
         double ws_ping_timeout                  # 0: the answer to a ping may take any time
+        double log_slow                         # 0: off
         double http2_keep_alive_interval        # 0: no pings
         double http2_keep_alive_timeout         # 0: the answer to a ping may take any time
         # Switches

@@ -1,10 +1,18 @@
 """See shares.pxd for the contracts."""
 
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport exp2
 from libc.string cimport memset
 
 from fastasgi.core.clock cimport monotonic_ns
+
+cdef extern from * nogil:
+    """
+    #define add_one(place) __sync_add_and_fetch((place), 1)
+    #define take_one(place) __sync_sub_and_fetch((place), 1)
+    """
+    uint32_t add_one(uint32_t* place)
+    uint32_t take_one(uint32_t* place)
 
 # Of one row: two workers never write to the same line of a processor's cache
 ROW_SIZE = 64
@@ -23,7 +31,7 @@ cdef double MUCH = 1.1
 
 
 cdef struct Header:                     # has the place of row 0
-    uint32_t end                        # no row from this one on was ever given to a worker
+    uint32_t last                       # no row after this one was ever given to a worker
 
 
 cdef inline double accepted_by(const Row* row, int64_t now_ns) noexcept:
@@ -36,29 +44,42 @@ cdef char* row_at(Py_buffer* memory, int row) except NULL:
     return <char*>memory.buf + row * SIZE
 
 
-cdef int set_row(object memory, int row, bint extends) except -1:
+def new_row(memory, int rows) -> int:
+    """The next row, of so many, that no worker has had; 0 if there is none. Several processes may ask at once.
+
+    `memory` is a writable buffer, of zeros at first.
+    """
+    cdef Py_buffer view
+    cdef uint32_t row
+    PyObject_GetBuffer(memory, &view, PyBUF_WRITABLE)
+    try:
+        row = add_one(&(<Header*>view.buf).last)
+        if row >= <uint32_t>rows:
+            take_one(&(<Header*>view.buf).last)
+            return 0
+        return row
+    finally:
+        PyBuffer_Release(&view)
+
+
+def last_row(memory) -> int:
+    """The last row that any worker has had; 0 if none had one."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(memory, &view, PyBUF_SIMPLE)
+    try:
+        return (<Header*>view.buf).last
+    finally:
+        PyBuffer_Release(&view)
+
+
+def clear_row(memory, int row) -> None:
+    """Clear the row of a worker that has ended. Raises ValueError if there is no such row."""
     cdef Py_buffer view
     PyObject_GetBuffer(memory, &view, PyBUF_WRITABLE)
     try:
         memset(row_at(&view, row), 0, SIZE)
-        if extends:
-            (<Header*>view.buf).end = max((<Header*>view.buf).end, <uint32_t>row + 1)
     finally:
         PyBuffer_Release(&view)
-    return 0
-
-
-def give_row(memory, int row) -> None:
-    """Clear a row for a worker that is about to start. One process alone gives the rows of a memory.
-
-    `memory` is a writable buffer, of zeros at first. Raises ValueError if it has no such row.
-    """
-    set_row(memory, row, True)
-
-
-def clear_row(memory, int row) -> None:
-    """Clear the row of a worker that has ended."""
-    set_row(memory, row, False)
 
 
 cdef class Shares:
@@ -85,7 +106,7 @@ cdef class Shares:
     cdef bint is_ahead(self, int64_t now_ns, int64_t since_ns) noexcept:
         cdef int64_t connections = self.own.connections
         cdef double accepted = (accepted_by(self.own, now_ns) - FEW_ACCEPTED) / MUCH
-        cdef int end = (<Header*>self.rows).end
+        cdef int end = (<Header*>self.rows).last + 1
         cdef int i
         cdef Row* row
         since_ns = max(since_ns, now_ns - SILENT_NS)
@@ -101,7 +122,7 @@ cdef class Shares:
 
     cdef int accepting(self, int64_t now_ns) noexcept:
         cdef int count = 0
-        cdef int end = (<Header*>self.rows).end
+        cdef int end = (<Header*>self.rows).last + 1
         cdef int i
         cdef Row* row
         for i in range(1, end):

@@ -59,6 +59,8 @@ cdef class Acceptor:
     cdef Listener leave(self, Listener listener, int failure, int error)
     cdef int count(self, int fd, int64_t now_ns) except -1
     cdef int defer(self, int seconds) except -1
+    cdef inline bint sheds_load(self) noexcept:
+        return self.worker.shedder is not None and self.worker.shedder.rule.is_shedding
     cdef int64_t budget_ns(self, int64_t now_ns) noexcept
     cdef bint is_its_turn(self, int64_t now_ns) noexcept
     cdef bint others_go_first(self, Listener listener, int64_t now_ns) except -1

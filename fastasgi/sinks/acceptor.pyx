@@ -74,7 +74,7 @@ cdef class Acceptor:
 
     def __init__(self, WorkerContext worker, tls_source):
         self.worker = worker
-        self.poller = Poller(worker.tasks, worker.logger)
+        self.poller = Poller(worker)
         self.tls_worker = None if tls_source is None else TLSWorker(tls_source)
         self.listeners = []
         self.idle = []
@@ -280,11 +280,15 @@ cdef class Acceptor:
     cdef int64_t budget_ns(self, int64_t now_ns) noexcept:
         """How long a batch may take. 0 is one connection."""
         cdef int64_t others_ns
+        if self.sheds_load():
+            self.cuts = 0
+            self.slow_since_ns = 0
+            return BATCH_MOST_NS        # what is too much is refused, which takes no time
         if self.was_cut:
             others_ns = now_ns - self.batch_ended_ns
             self.cuts += 1
         else:
-            others_ns = now_ns - self.poller.turn_began_ns      # the loop may have rested before
+            others_ns = now_ns - self.worker.turn_began_ns      # the loop may have rested before
             self.cuts = 0
         if not self.was_cut or others_ns < SLOW_TURN_NS:
             self.slow_since_ns = 0
@@ -418,6 +422,7 @@ cdef class Acceptor:
 
     cdef int open(self, Listener listener, int socket, object peername) except -1:
         cdef SocketSink sink = self.new_sink()
+        self.worker.counts.accepted[self.tls_worker is not None] += 1
         if self.poller.loop_nests:
             self.call_soon()            # whoever turns the loop inside the first read may wait for the next connection
         try:
@@ -474,6 +479,8 @@ def wait_number(Connection connection):
 cdef int on_listener(object owner, unsigned what) except -1:
     cdef Listener listener = owner
     listener.has_more = True
+    if listener.acceptor.sheds_load():
+        return listener.acceptor.accept_batch()     # at the end of the turn it would be too late for all of them
     return listener.acceptor.call_soon()
 
 

@@ -5,9 +5,10 @@ ready, and none of its objects for each. What is ready is told once: whoever is 
 asks to be called again. Must not know: what the sockets are for.
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from cpython.object cimport PyObject
 
+from fastasgi.core.contracts cimport WorkerContext
 from fastasgi.core.errorlog cimport ErrorLog
 from fastasgi.core.task cimport TaskStarter
 
@@ -39,9 +40,10 @@ cdef struct Call:
 
 
 cdef class Poller:
-    """Poller(tasks, logger): the sockets of one worker."""
+    """Poller(worker): the sockets of one worker."""
 
     cdef:
+        WorkerContext worker            # whose turn_began_ns it sets
         object loop                     # asyncio.AbstractEventLoop
         TaskStarter tasks               # of that loop
         ErrorLog logger
@@ -58,7 +60,6 @@ cdef class Poller:
         int call_end
         int call_capacity
         bint is_turning
-        int64_t turn_began_ns           # of the monotonic clock
         object next_turn                # asyncio.Handle of the turn that follows in the loop's next one; or None
 
     # Has on_ready called with owner whenever fd is ready, also if it is now. Raises OSError

@@ -11,8 +11,7 @@ from libc.errno cimport EINTR, errno
 from libc.string cimport memset
 
 from fastasgi.core.clock cimport monotonic_ns
-from fastasgi.core.errorlog cimport ErrorLog
-from fastasgi.core.task cimport TaskStarter
+from fastasgi.core.contracts cimport WorkerContext
 
 # Unlike Cython's own declaration, this takes a pointer
 cdef extern from "Python.h":
@@ -36,11 +35,12 @@ cdef class Poller:
     def __cinit__(self):
         self.descriptor = -1
 
-    def __init__(self, TaskStarter tasks, ErrorLog logger):
-        self.loop = tasks.loop
-        self.tasks = tasks
-        self.logger = logger
-        self.loop_nests = tasks.loop_is_asyncio
+    def __init__(self, WorkerContext worker):
+        self.worker = worker
+        self.loop = worker.loop
+        self.tasks = worker.tasks
+        self.logger = worker.logger
+        self.loop_nests = worker.tasks.loop_is_asyncio
         self.context = PyContext_CopyCurrent()
         self.descriptor = poll_open()
         if self.descriptor < 0:
@@ -145,7 +145,7 @@ cdef class Poller:
         cdef bint was = self.is_turning
         cdef int count
         self.is_turning = True
-        self.turn_began_ns = monotonic_ns()
+        self.worker.turn_began_ns = monotonic_ns()
         try:
             if self.event_at == self.event_end and self.descriptor >= 0:
                 count = poll_events(self.descriptor, self.events, EVENTS_MOST)

@@ -119,6 +119,7 @@ cdef class SocketSink(ByteSink):
         was = worker.enter()
         try:
             if n > 0:
+                worker.counts.bytes_received += n
                 self.take(buffer, n)
             else:
                 buffer.give_back()
@@ -185,10 +186,12 @@ cdef class SocketSink(ByteSink):
         if self.pieces is None:
             sent = send_now(self.socket, p, n)
             if sent == n:
+                self.worker.counts.bytes_sent += n
                 return 0
             if sent == BROKEN:
                 return self.lose()
             sent = max(sent, 0)
+            self.worker.counts.bytes_sent += sent
             p += sent
             n -= sent
             self.pieces = []
@@ -233,6 +236,7 @@ cdef class SocketSink(ByteSink):
                 return self.lose()
             if n == WOULD_BLOCK:
                 return self.await_room()
+            self.worker.counts.bytes_sent += n
             self.pieces_size -= n
             left -= n
             n += self.pieces_at
@@ -375,6 +379,7 @@ cdef class SocketSink(ByteSink):
                 if n == 0:
                     break
                 sent += n
+                self.worker.counts.bytes_sent += <long long>n
                 await asyncio.sleep(0)
         return sent
 

@@ -10,6 +10,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from fastasgi.codecs.clienthello cimport ClientHello, is_retry_request
 from fastasgi.codecs.tlsrecords cimport follow_record
 from fastasgi.core.contracts cimport END, END_GENTLY, ByteSink, Connection, WorkerContext
+from fastasgi.core.counters cimport BAD_TLS, TLS_TIMEOUT
 from fastasgi.core.memory cimport READ_SIZE, ReadBuffer, unlent
 from fastasgi.sinks.socketsink cimport SocketSink
 
@@ -67,6 +68,7 @@ cdef class TLSHandshake(Connection):
         if sink is None:
             return 0
         if not sink.closing:
+            self.worker.counts.timeouts[TLS_TIMEOUT] += 1
             self.worker.logger.info(
                 "TLS handshake of %s failed: %s", self.peer_text(),
                 "the server is stopping" if self.is_draining else "not done within ssl_handshake_timeout")
@@ -80,7 +82,7 @@ cdef class TLSSink(SocketSink):
 
     cdef Connection secure(self):
         cdef TLSHandshake handshake = TLSHandshake.__new__(TLSHandshake)
-        self.is_open = True
+        self.is_open = self.is_secure = True
         handshake.begin_on(self.worker, self, self.worker.limits.ssl_handshake_timeout)
         return handshake
 
@@ -287,6 +289,7 @@ cdef class TLSSink(SocketSink):
         cdef Connection connection = self.connection
         if connection is None:
             return 0                    # the connection was lost meanwhile
+        connection.count_refusal(BAD_TLS, reason)
         self.worker.logger.info(
             "TLS handshake of %s failed: %s", connection.peer_text(), reason.lower().replace("_", " "))
         self.tls = self.incoming = self.outgoing = None

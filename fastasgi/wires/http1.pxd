@@ -4,8 +4,11 @@ Knows how a response is laid out and when a connection ends; http1input reads th
 the grammar (see _parser), the order of ASGI messages (see asgi.http).
 """
 
+from libc.stdint cimport int64_t
+
 from fastasgi._parser cimport HeadParser, RequestHead
 from fastasgi.asgi.http cimport HTTPExchange
+from fastasgi.codecs.heads cimport ConnectionOption
 from fastasgi.core.contracts cimport ByteSink, Connection, Wire
 from fastasgi.wires.handshake cimport Handshake
 from fastasgi.wires.http1input cimport HTTP1Input
@@ -46,7 +49,11 @@ cdef class HTTP1Connection(HTTP1Input):
 
     cdef bint may_keep_alive(self, HTTP1Exchange exchange) noexcept
     cdef int response_done(self) except -1
-    # scope and started_at, the perf_counter of the head's arrival, are for the access log; None and 0 if not known
-    cdef int refuse(self, int status, str reason, bint is_head, dict scope, double started_at) except -1
+    # scope and started_ns, the worker's turn_began_ns when the head came, are for logs; None and 0 if not known
+    cdef int refuse(self, int status, str reason, bint is_head, dict scope, int64_t started_ns) except -1
     cdef int refuse_begun(self, int status, str reason, dict scope, bint is_head) except -1
+    cdef int shed(self, const RequestHead* head, bint is_head, dict scope) except -1
+    # Logs a refusal and puts its answer. option: SAY_NOTHING and on
+    cdef int put_refusal(
+        self, int status, str reason, bint is_head, ConnectionOption option, dict scope, int64_t started_ns) except -1
     cdef int linger(self) except -1

@@ -1,9 +1,9 @@
 """See http1.pxd for the contracts."""
 
 import os
-import time
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t
 
 from fastasgi._parser cimport (
     HeadParser, LlhttpHeadParser, RequestHead, has_forwarded, headers_of, is_of_head, method_of, path_of,
@@ -14,11 +14,14 @@ from fastasgi.asgi.http cimport DISCARD_LIMIT, HTTPExchange
 from fastasgi.asgi.httpconnection cimport TOO_LARGE
 from fastasgi.codecs.heads cimport (
     CHUNK_HEAD_ROOM, FRAMED_BY_CHUNKS, FRAMED_BY_CLOSE, FRAMED_BY_HEAD, SAY_CLOSE, SAY_KEEP_ALIVE, SAY_NOTHING,
-    ResponseHead, fields_size, framing_of, head_room, put_bytes, put_chunk_head, put_fields, put_head, reason_phrase,
-    refusal,
+    ConnectionOption, ResponseHead, fields_size, framing_of, head_room, put_bytes, put_chunk_head, put_fields,
+    put_head, reason_phrase, refusal,
 )
 from fastasgi.core.contracts cimport (
     JOIN_LIMIT, PEER_HAS_ENDED, PEER_IS_GONE, ByteSink, Connection, Wire, WorkerContext, unknown_scope,
+)
+from fastasgi.core.counters cimport (
+    BAD_REQUEST, BODY_TIMEOUT, HEAD_TIMEOUT, HTTP_1_0, HTTP_1_1, KEEP_ALIVE_TIMEOUT, WIRE_HTTP1, WRITE_TIMEOUT,
 )
 from fastasgi.wires.handshake cimport Handshake, accept_key, read_handshake, refused
 from fastasgi.wires.http1input cimport READ_CHUNKS, READ_HEAD, READ_LENGTH, READ_NOTHING, HTTP1Input
@@ -26,6 +29,7 @@ from fastasgi.wires.websocket cimport WebSocketConnection, new_websocket
 
 from fastasgi.asgi.exchange import ClientDisconnected
 from fastasgi.asgi.httpconnection import head_limits
+from fastasgi.core.counters import IS_OVERLOADED
 
 cdef enum:
     FILE_PIECE = 262144                 # bytes of a file that are read at once, if the kernel can't send it
@@ -53,14 +57,15 @@ cdef class HTTP1Wire(Wire):
     cdef Connection open(self, WorkerContext worker, ByteSink sink):
         cdef HTTP1Connection connection = HTTP1Connection.__new__(HTTP1Connection)
         connection.parser = self.parser
+        connection.wire = WIRE_HTTP1
         connection.begin_on(worker, sink, worker.limits.timeout_request_head)
         return connection
 
     cdef bytes refuse_plain(self, Connection connection, const char* p, Py_ssize_t n):
         cdef bytes text = b"This port speaks TLS: use https.\n"
         cdef bint is_head = is_of_head(p, n)
-        connection.log_refusal(None, 400, "plain HTTP where TLS is spoken", 0 if is_head else len(text), -1)
-        return refusal(400, connection.worker.fields, [], text, is_head)
+        connection.log_refusal(None, 400, "plain HTTP where TLS is spoken", 0 if is_head else len(text), 0)
+        return refusal(400, SAY_CLOSE, connection.worker.fields, [], text, is_head)
 
 
 cdef class HTTP1Exchange(HTTPExchange):
@@ -270,6 +275,8 @@ cdef class HTTP1Connection(HTTP1Input):
             if handshake is not None and handshake.status:
                 return self.refuse_begun(handshake.status, handshake.reason, scope, False)
         reason = self.unavailable(scope, handshake is not None)
+        if reason is IS_OVERLOADED:
+            return self.shed(head, is_head, scope)
         if reason is not None:
             return self.refuse_begun(503, reason, scope, is_head)
         exchange = HTTP1Exchange.__new__(HTTP1Exchange)
@@ -285,7 +292,7 @@ cdef class HTTP1Connection(HTTP1Input):
         self.exchange = exchange
         self.watch_client()
         self.start_is_due = True
-        return self.count_request(exchange)
+        return self.count_request(exchange, method, HTTP_1_1 if head.minor_version else HTTP_1_0)
 
     cdef Handshake asked_handshake(self, const RequestHead* head, dict scope):
         """The handshake of a request that asks for a WebSocket, with a status if it is refused; None for any other."""
@@ -310,7 +317,7 @@ cdef class HTTP1Connection(HTTP1Input):
             EXTENSIONS_1_1 if head.minor_version else EXTENSIONS_1_0, None)
 
     cdef dict refused_scope(self, const RequestHead* head):
-        if self.worker.access_log is None or self.sink is None:
+        if self.sink is None:
             return None
         cdef dict scope = unknown_scope(self.sink)
         if head.method.n:
@@ -364,24 +371,45 @@ cdef class HTTP1Connection(HTTP1Input):
             return self.close()
         return 0
 
-    cdef int refuse(self, int status, str reason, bint is_head, dict scope, double started_at) except -1:
+    cdef int refuse(self, int status, str reason, bint is_head, dict scope, int64_t started_ns) except -1:
         """Answer in the application's place, and close the connection: what follows on it can't be trusted."""
+        if self.sink is None:
+            return 0
+        self.put_refusal(status, reason, is_head, SAY_CLOSE, scope, started_ns)
+        self.keep_alive = False
+        return self.linger()
+
+    cdef int shed(self, const RequestHead* head, bint is_head, dict scope) except -1:
+        """Refuse a request for overload. Nothing is wrong with it, so that others may follow: for a client to connect
+        again would only be more work."""
+        cdef ConnectionOption option = SAY_NOTHING
+        cdef bint has_body = self.expect_body(head)
+        if self.worker.draining or self.worker.limits.timeout_keep_alive <= 0 or (
+                has_body and (head.expect_continue or head.content_length > DISCARD_LIMIT)):
+            self.keep_alive = False
+        if not self.keep_alive:
+            option = SAY_CLOSE
+        elif head.minor_version == 0:
+            option = SAY_KEEP_ALIVE
+        self.put_refusal(503, IS_OVERLOADED, is_head, option, scope, self.worker.turn_began_ns)
+        return 0 if self.sink is None else self.response_done()
+
+    cdef int put_refusal(
+        self, int status, str reason, bint is_head, ConnectionOption option, dict scope, int64_t started_ns,
+    ) except -1:
         cdef bytes text = reason_phrase(status).encode()
         cdef bytes response
         cdef list fields = []
+        self.log_refusal(scope, status, reason, 0 if is_head else len(text), started_ns)
         if self.sink is None:
-            return 0
-        self.log_refusal(
-            scope, status, reason, 0 if is_head else len(text), time.perf_counter() - started_at if started_at else -1)
+            return 0                    # lost while it was logged
         if status == 503:
-            fields = [(b"retry-after", b"1")]
+            fields = [(b"retry-after", self.retry_after())]
         elif status == 426:
             # RFC 9110 section 15.5.22, RFC 6455 section 4.4
             fields = [(b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")]
-        response = refusal(status, self.worker.fields, fields, text, is_head)
-        self.sink.put(response, len(response))
-        self.keep_alive = False
-        return self.linger()
+        response = refusal(status, option, self.worker.fields, fields, text, is_head)
+        return self.sink.put(response, len(response))
 
     cdef int refuse_head(self, HeadParser parser, bint is_head) except -1:
         cdef RequestHead* head = &parser.head
@@ -392,7 +420,7 @@ cdef class HTTP1Connection(HTTP1Input):
 
     cdef int refuse_begun(self, int status, str reason, dict scope, bint is_head) except -1:
         """Refuse a request whose head is understood, and has just come."""
-        return self.refuse(status, reason, is_head, scope, time.perf_counter())
+        return self.refuse(status, reason, is_head, scope, self.worker.turn_began_ns)
 
     cdef int refuse_body(self, int status, str reason) except -1:
         """Refuse the body of a request whose application may be running. If its response has begun, only close."""
@@ -411,8 +439,8 @@ cdef class HTTP1Connection(HTTP1Input):
         if self.sink is None:
             return 0                    # the connection was lost while the application heard of it
         if nothing_sent and exchange is not None:
-            return self.refuse(status, reason, exchange.is_head, scope, exchange.started_at)
-        if self.worker.logger.tells_refusal():
+            return self.refuse(status, reason, exchange.is_head, scope, exchange.started_ns)
+        if self.count_refusal(BAD_REQUEST, reason):
             self.worker.logger.warning("Connection of %s closed in a request's body: %s", self.peer_text(), reason)
         return self.close()
 
@@ -534,6 +562,8 @@ cdef class HTTP1Connection(HTTP1Input):
             return 0
         elif self.unsent and not self.reading_head:
             return self.watch_client()
+        if self.sink.blocked or unsent:
+            self.worker.counts.timeouts[WRITE_TIMEOUT] += 1
         if self.exchange is not None and self.sink.blocked:
             # That the end is missing may be all that tells the client that it has not got everything
             return self.sink.reset()
@@ -542,12 +572,15 @@ cdef class HTTP1Connection(HTTP1Input):
         if self.exchange is not None:
             if self.exchange.has_begun():
                 return 0
+            self.worker.counts.timeouts[BODY_TIMEOUT] += 1
             return self.refuse_body(408, "it did not arrive within timeout_request_body")
         if self.reading_head:
+            self.worker.counts.timeouts[HEAD_TIMEOUT] += 1
             is_head = is_of_head(self.held, self.held_length)
             parser = unlent_parser(self.parser)
             parser.parse(self.held, self.held + self.held_length, self.blank_bytes)
             return self.refuse(
                 408, "the head did not arrive within timeout_request_head", is_head,
                 self.refused_scope(&parser.head), 0)
+        self.worker.counts.timeouts[KEEP_ALIVE_TIMEOUT] += 1
         return self.close()

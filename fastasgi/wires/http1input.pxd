@@ -51,6 +51,8 @@ cdef class HTTP1Input(HTTPConnection):
     cdef bint read_head(self) except -1         # whether there was a whole head, or one to be refused
     cdef bint find_request_line(self) except -1     # whether a request line has begun
     cdef int hold_first(self) except -1
+    # Has the body that follows the head, if there is one, read next. Whether there is one
+    cdef bint expect_body(self, const RequestHead* head) noexcept
     cdef int begin_body(self, HTTPExchange exchange, const RequestHead* head) except -1
     cdef int read_body(self) except -1
     cdef int read_chunks(self) except -1

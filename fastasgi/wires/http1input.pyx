@@ -201,7 +201,7 @@ cdef class HTTP1Input(HTTPConnection):
         self.hold(p, self.end - p)
         return self.hold(PyBytes_AS_STRING(later), len(later))
 
-    cdef int begin_body(self, HTTPExchange exchange, const RequestHead* head) except -1:
+    cdef bint expect_body(self, const RequestHead* head) noexcept:
         self.body_read = 0
         if head.content_length > 0:
             self.state = READ_LENGTH
@@ -210,9 +210,14 @@ cdef class HTTP1Input(HTTPConnection):
             self.state = READ_CHUNKS
             chunked_reset(&self.chunks)
         else:
+            return False
+        return True
+
+    cdef int begin_body(self, HTTPExchange exchange, const RequestHead* head) except -1:
+        if self.expect_body(head):
+            exchange.expects_continue = exchange.wants_call = head.expect_continue
+        else:
             exchange.body_complete = True
-            return 0
-        exchange.expects_continue = exchange.wants_call = head.expect_continue
         return 0
 
     cdef int read_body(self) except -1:

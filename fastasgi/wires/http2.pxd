@@ -34,7 +34,7 @@ cdef class HTTP2Connection(HTTP2Input):
     cdef dict scope_of(self, HTTP2RequestHead head)
     cdef bint begin_websocket_of(self, HTTP2Stream stream, HTTP2RequestHead head, dict scope) except -1
     # Answers in the application's place
-    cdef bint refuse(self, HTTP2Stream stream, int status, str reason, dict scope, double started_at) except -1
+    cdef bint refuse(self, HTTP2Stream stream, int status, str reason, dict scope) except -1
     cdef int put_answer(self, HTTP2Stream stream, int status, bytes text) except -1
     cdef int begin_pushed(self, HTTP2Stream stream, dict scope) except -1
     cdef int put_goaway_frame(self, uint32_t last_id, uint32_t code) except -1

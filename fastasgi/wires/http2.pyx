@@ -1,6 +1,5 @@
 """See http2.pxd for the contracts."""
 
-import time
 from urllib.parse import quote
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -12,7 +11,7 @@ from fastasgi.asgi.httpconnection cimport TOO_LARGE
 from fastasgi.codecs.heads cimport fields_size, reason_phrase
 from fastasgi.codecs.hpack cimport HPACKDecoder, HPACKEncoder
 from fastasgi.codecs.http2frames cimport (
-    CANCEL, DATA, DEFAULT_WINDOW, END_STREAM, FRAME_HEAD, GOAWAY_ROOM, MAX_WINDOW,
+    CANCEL, DATA, DEFAULT_WINDOW, END_STREAM, ENHANCE_YOUR_CALM, FRAME_HEAD, GOAWAY_ROOM, MAX_WINDOW,
     NO_ERROR, PING_BYTES, PROTOCOL_ERROR, PUSH_PROMISE, SETTINGS, SETTINGS_ENABLE_CONNECT_PROTOCOL,
     SETTINGS_INITIAL_WINDOW_SIZE, SETTINGS_MAX_CONCURRENT_STREAMS, SETTINGS_MAX_HEADER_LIST_SIZE,
     SETTINGS_NO_RFC7540_PRIORITIES, SETTING_BYTES, WINDOW_UPDATE_ROOM, put_frame_head, put_goaway, put_setting,
@@ -21,6 +20,10 @@ from fastasgi.codecs.http2frames cimport (
 from fastasgi.codecs.http2head cimport HTTP2RequestHead
 from fastasgi.codecs.target cimport split_target
 from fastasgi.core.contracts cimport ByteSink, Connection, Wire, WorkerContext
+from fastasgi.core.counters cimport (
+    BAD_REQUEST, BODY_TIMEOUT, FLOOD, HEAD_TIMEOUT, HTTP2_PING_TIMEOUT, HTTP_2, KEEP_ALIVE_TIMEOUT, WIRE_HTTP2,
+    WRITE_TIMEOUT,
+)
 from fastasgi.wires.handshake cimport Handshake, read_connect
 from fastasgi.wires.http2bodies cimport READ_FRAMES, READ_NOTHING, READ_PREFACE, READ_SETTINGS
 from fastasgi.wires.http2input cimport HTTP2Input
@@ -60,6 +63,7 @@ cdef class HTTP2Wire(Wire):
     cdef Connection open(self, WorkerContext worker, ByteSink sink):
         cdef HTTP2Connection connection = HTTP2Connection.__new__(HTTP2Connection)
         connection.worker = worker
+        connection.wire = WIRE_HTTP2
         connection.head = self.head
         connection.decoder = HPACKDecoder()
         connection.encoder = HPACKEncoder()
@@ -118,14 +122,14 @@ cdef class HTTP2Connection(HTTP2Input):
         stream.scheme, stream.authority = head.scheme, head.authority
         if self.sink is None or self.state == READ_NOTHING:
             return False                # the connection has ended while its addresses were asked for
-        stream.started_at = time.perf_counter() if self.worker.access_log is not None else 0
+        stream.started_ns = self.worker.turn_began_ns
         if head.fault:
-            return self.refuse(stream, head.status, head.reason.decode("ascii"), scope, stream.started_at)
+            return self.refuse(stream, head.status, head.reason.decode("ascii"), scope)
         if self.exceeds_body_limit(head.content_length):
-            return self.refuse(stream, 413, TOO_LARGE, scope, stream.started_at)
+            return self.refuse(stream, 413, TOO_LARGE, scope)
         reason = self.unavailable(scope, head.protocol is not None)
         if reason is not None:
-            return self.refuse(stream, 503, reason, scope, stream.started_at)
+            return self.refuse(stream, 503, reason, scope)
         if head.protocol is not None:
             if not self.begin_websocket_of(stream, head, scope):
                 return False
@@ -133,7 +137,7 @@ cdef class HTTP2Connection(HTTP2Input):
             self.begin_request(stream, scope)
             stream.expects_continue = stream.wants_call = head.expect_continue and not stream.body_complete
         self.idle_by = 0
-        self.count_request(stream)
+        self.count_request(stream, head.method, HTTP_2)
         return True
 
     cdef dict scope_of(self, HTTP2RequestHead head):
@@ -145,23 +149,21 @@ cdef class HTTP2Connection(HTTP2Input):
     cdef bint begin_websocket_of(self, HTTP2Stream stream, HTTP2RequestHead head, dict scope) except -1:
         cdef Handshake handshake
         if not self.worker.limits.serves_websockets:
-            return self.refuse(stream, 501, "WebSockets are not served", scope, stream.started_at)
+            return self.refuse(stream, 501, "WebSockets are not served", scope)
         if stream.body_complete:
-            return self.refuse(stream, 400, "a WebSocket ends with its handshake", scope, stream.started_at)
+            return self.refuse(stream, 400, "a WebSocket ends with its handshake", scope)
         handshake = read_connect(scope["headers"])
         if handshake.status:
-            return self.refuse(stream, handshake.status, handshake.reason, scope, stream.started_at)
+            return self.refuse(stream, handshake.status, handshake.reason, scope)
         self.begin_websocket(stream, scope, handshake.deflate)
         return True
 
-    cdef bint refuse(self, HTTP2Stream stream, int status, str reason, dict scope, double started_at) except -1:
+    cdef bint refuse(self, HTTP2Stream stream, int status, str reason, dict scope) except -1:
         """Answer in the application's place, and want nothing more of the request."""
         cdef bytes text = reason_phrase(status).encode()
         if self.sink is None:
             return False
-        self.log_refusal(
-            scope, status, reason, 0 if stream.is_head else len(text),
-            time.perf_counter() - started_at if started_at else -1)
+        self.log_refusal(scope, status, reason, 0 if stream.is_head else len(text), stream.started_ns)
         self.put_answer(stream, status, text)
         return False
 
@@ -172,7 +174,7 @@ cdef class HTTP2Connection(HTTP2Input):
         cdef bint is_bodiless = stream.is_head or self.waiting or self.sink.blocked or (
             len(text) > min(self.send_window, stream.send_window))
         if status == 503:
-            fields.append((b"retry-after", b"1"))
+            fields.append((b"retry-after", self.retry_after()))
         elif status == 426:
             fields.append((b"sec-websocket-version", b"13"))
         p = self.encoder.put_status(self.begin_block(fields_size(fields), len(fields)), status)
@@ -199,7 +201,7 @@ cdef class HTTP2Connection(HTTP2Input):
         if not nothing_sent:
             self.cancel(stream, CANCEL)
             return stream.feed_disconnect()
-        self.refuse(stream, status, reason, scope, stream.started_at)
+        self.refuse(stream, status, reason, scope)
         self.remove(stream)
         stream.scope = None
         if not is_due:
@@ -242,7 +244,7 @@ cdef class HTTP2Connection(HTTP2Input):
         self.pushed_count += 1
         self.open(stream)
         self.begin_request(stream, scope)
-        self.count_request(stream)
+        self.count_request(stream, "GET", HTTP_2)
         # Not within the application's own call, which promises
         self.worker.loop.call_soon(stream.start_pushed, context=PyContext_Copy(self.worker.context))
         return 0
@@ -252,7 +254,7 @@ cdef class HTTP2Connection(HTTP2Input):
     cdef int fail(self, uint32_t code, str reason) except -1:
         if self.sink is None or self.state == READ_NOTHING:
             return 0
-        if self.worker.logger.tells_refusal():
+        if self.count_refusal(FLOOD if code == ENHANCE_YOUR_CALM else BAD_REQUEST, reason):
             self.worker.logger.warning(
                 "Connection of %s closed with %s: %s", self.peer_text(), error_name(code), reason)
         if self.sink is None:
@@ -415,6 +417,7 @@ cdef class HTTP2Connection(HTTP2Input):
             return 0
         if unsent or self.sink.blocked:
             if self.worker.limits.timeout_write > 0 and not self.may_take_longer(unsent):
+                self.worker.counts.timeouts[WRITE_TIMEOUT] += 1
                 return self.sink.abort() if self.state == READ_NOTHING else self.sink.reset()
         elif self.unsent and self.state == READ_NOTHING:
             # Only now has it read all that it has to read before it closes too
@@ -430,6 +433,7 @@ cdef class HTTP2Connection(HTTP2Input):
     cdef int expire_waits(self) except -1:
         cdef double now = self.worker.now
         if 0 < self.partial_by <= now:
+            self.worker.counts.timeouts[HEAD_TIMEOUT] += 1
             if self.state < READ_FRAMES and not self.held_length:
                 self.state = READ_NOTHING
                 return self.sink.end()
@@ -437,6 +441,7 @@ cdef class HTTP2Connection(HTTP2Input):
         if 0 < self.final_by <= now:
             self.put_last_goaway()
         if 0 < self.idle_by <= now and self.streams.count == 0:
+            self.worker.counts.timeouts[KEEP_ALIVE_TIMEOUT] += 1
             return self.close_idle()
         self.idle_by = 0 if self.streams.count else self.idle_by
         self.expire_pings()
@@ -449,6 +454,7 @@ cdef class HTTP2Connection(HTTP2Input):
             return 0
         if self.pinged_at:
             if 0 < self.worker.limits.http2_keep_alive_timeout <= now - self.pinged_at:
+                self.worker.counts.timeouts[HTTP2_PING_TIMEOUT] += 1
                 return self.sink.abort()
         elif now - self.heard_at >= interval_s:
             self.pinged_at = now
@@ -474,6 +480,7 @@ cdef class HTTP2Connection(HTTP2Input):
         cdef double body_s = self.worker.limits.timeout_request_body
         if stream.waits:
             if write_s > 0 and now - stream.moved_at > write_s:
+                self.worker.counts.timeouts[WRITE_TIMEOUT] += 1
                 self.cancel(stream, CANCEL)
                 return stream.feed_disconnect() if not stream.is_over else 0
         elif stream.body_complete or (stream.tunnel is not None and not stream.end_is_put):
@@ -483,6 +490,7 @@ cdef class HTTP2Connection(HTTP2Input):
         elif stream.has_begun() or stream.expects_continue or stream.body_size:
             stream.heard_at = now
         elif body_s > 0 and now - stream.heard_at > body_s:
+            self.worker.counts.timeouts[BODY_TIMEOUT] += 1
             self.refuse_body(stream, 408, "it did not arrive within timeout_request_body")
             return 0 if self.sink is None else self.sink.push(True)
         return 0

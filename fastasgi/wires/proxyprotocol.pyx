@@ -9,6 +9,7 @@ from fastasgi.codecs.proxyheader cimport (
     MAX_PROXY_HEADER, PROXIED_INET, PROXIED_UNIX, ProxyHeader, begins_as_proxy_header, read_proxy_header,
 )
 from fastasgi.core.contracts cimport ByteSink, Connection, WorkerContext
+from fastasgi.core.counters cimport BAD_PROXY_HEADER, HEAD_TIMEOUT
 from fastasgi.trust.peers cimport TrustedPeers
 
 
@@ -84,7 +85,7 @@ cdef class ProxyProtocolConnection(Connection):
         if sink is None:
             return 0
         # A peer without a name has gone, as HAProxy's health checks do
-        if sink.extra_info("peername") is not None and self.worker.logger.tells_refusal():
+        if sink.extra_info("peername") is not None and self.count_refusal(BAD_PROXY_HEADER, reason):
             self.worker.logger.warning("Connection of %s closed: %s", self.peer_text(), reason)
         self.deadline = 0
         return sink.abort()
@@ -105,6 +106,7 @@ cdef class ProxyProtocolConnection(Connection):
     cdef int expire(self) except -1:
         if self.sink is None:
             return 0
+        self.worker.counts.timeouts[HEAD_TIMEOUT] += 1
         if self.held_length == 0:
             return self.sink.end()
         return self.refuse("its PROXY header did not arrive within timeout_request_head")

@@ -16,6 +16,7 @@ cdef class TunnelSink(ByteSink):
         self.worker = stream.worker
         self.stream = stream
         self.carrier = stream.connection.sink
+        self.is_secure = self.carrier.is_secure
         self.reads = True
         self.worker.registry.inner_count += 1
         return 0

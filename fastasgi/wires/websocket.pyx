@@ -12,6 +12,7 @@ from fastasgi.codecs.frames cimport (
     OP_TEXT, FrameDecoder, put_frame_head,
 )
 from fastasgi.core.contracts cimport JOIN_LIMIT, ByteSink
+from fastasgi.core.counters cimport WEBSOCKET_PING_TIMEOUT, WIRE_WEBSOCKET
 
 from fastasgi.asgi.exchange import ClientDisconnected
 from fastasgi.codecs.frames import close_payload
@@ -35,6 +36,7 @@ cdef WebSocketConnection new_websocket(Exchange exchange):
         max_message_bytes=websocket.worker.limits.ws_max_size, deflate=deflate)
     if deflate is not None:
         connection.deflater = Deflater(deflate, min_bytes=DEFLATE_MIN)
+    connection.wire = WIRE_WEBSOCKET
     connection.exchange = websocket
     websocket.connection = connection
     return connection
@@ -293,6 +295,7 @@ cdef class WebSocketConnection(MessageConnection):
                 self.put_control(OP_PING, b"")
             return self.wait_for_ping()
         if self.ping_is_out:
+            self.worker.counts.timeouts[WEBSOCKET_PING_TIMEOUT] += 1
             self.fail(CLOSE_INTERNAL_ERROR, "keepalive ping timeout")
             return 0
         self.put_control(OP_PING, b"")

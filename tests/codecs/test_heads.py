@@ -114,7 +114,7 @@ def test_a_refusal_is_a_whole_response(is_head: bool) -> None:
     )
     assert response == (
         b"HTTP/1.1 503 Service Unavailable\r\nServer: fastasgi\r\nx-own: 1\r\nretry-after: 1\r\n"
-        b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\ncontent-length: 7\r\n\r\n"
+        b"content-type: text/plain; charset=utf-8\r\ncontent-length: 7\r\nconnection: close\r\n\r\n"
         + (b"" if is_head else b"Not now")
     )
 

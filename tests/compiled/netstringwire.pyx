@@ -20,7 +20,6 @@ Left out here: files, the server's own fields, the time for a whole head.
 """
 
 import re
-import time
 from urllib.parse import unquote
 
 from libc.string cimport memmove
@@ -30,6 +29,7 @@ from fastasgi.asgi.http cimport DISCARD_LIMIT, HTTPExchange
 from fastasgi.asgi.httpconnection cimport TOO_LARGE, HTTPConnection
 from fastasgi.codecs.heads cimport reason_phrase
 from fastasgi.core.contracts cimport PEER_IS_GONE, ByteSink, Connection, Wire, WorkerContext
+from fastasgi.core.counters cimport HTTP_1_1
 from fastasgi.wires.websocket cimport new_websocket
 
 from fastasgi.asgi.exchange import ClientDisconnected
@@ -195,7 +195,7 @@ cdef class NetstringConnection(HTTPConnection):
         self.body_read = 0
         self.body_is_due = not opens_websocket
         self.start_is_due = True
-        self.count_request(exchange)
+        self.count_request(exchange, method.decode("latin-1"), HTTP_1_1)
         reason = self.unavailable(scope, opens_websocket)
         if reason is not None:
             self.refuse(503, reason)
@@ -228,7 +228,7 @@ cdef class NetstringConnection(HTTPConnection):
         cdef NetstringExchange exchange = self.exchange
         cdef bytes text = reason_phrase(status).encode()
         if not exchange.has_begun():
-            self.log_refusal(exchange.scope, status, reason, len(text), time.perf_counter() - exchange.started_at)
+            self.log_refusal(exchange.scope, status, reason, len(text), exchange.started_ns)
             fields = [(b"content-type", b"text/plain; charset=utf-8")] + [(b"retry-after", b"1")] * (status == 503)
             self.put(b"S", b"%d\n" % status + lines(fields))
             if not exchange.is_head:

@@ -33,7 +33,7 @@ LONG_S = 5.0
 
 TIMEOUT = (
     b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain; charset=utf-8\r\n"
-    b"connection: close\r\ncontent-length: 15\r\n\r\nRequest Timeout"
+    b"content-length: 15\r\nconnection: close\r\n\r\nRequest Timeout"
 )
 TOO_LARGE = b"HTTP/1.1 413 "
 

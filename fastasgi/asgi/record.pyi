@@ -1,0 +1,8 @@
+"""What is told of a response when it is over, and of one that takes long."""
+
+from typing import Any
+
+from fastasgi.core.registry import Registry
+
+def slow_requests(registry: Registry, limit_s: float) -> list[Any]:
+    """The requests that have run for longer than this, without those that this has returned before."""
