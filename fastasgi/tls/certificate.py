@@ -3,10 +3,12 @@
 Knows DER as far as that needs. Checks nothing: OpenSSL has, or the file is the server's own.
 """
 
+import datetime
 from collections.abc import Iterator
 
 # DER: the two context-specific tags of TBSCertificate
 _VERSION, _EXTENSIONS = 0xA0, 0xA3
+_UTC_TIME = 0x17
 _DNS_NAME = 0x82  # RFC 5280 section 4.2.1.6: GeneralName
 
 _SUBJECT_ALT_NAME = bytes.fromhex("551d11")
@@ -41,13 +43,17 @@ Name = list[
 
 
 class Certificate:
-    """A certificate, given in DER. Raises ValueError if it is none."""
+    """A certificate, given in DER. Raises ValueError if it is none.
+
+    ``expires_at`` is the Unix time from which it is no longer valid (RFC 5280 section 4.1.2.5).
+    """
 
     def __init__(self, der: bytes) -> None:
         try:
             [(_, certificate)] = _elements(der)
             fields = [field for field in _elements(_first(certificate)) if field[0] != _VERSION]
             # Without a version: serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo, ...
+            self.expires_at = _time(*list(_elements(fields[3][1]))[1])
             self._subject = _name(fields[4][1])
             self._extensions = [content for tag, content in fields[6:] if tag == _EXTENSIONS]
             self._alternative_names = self._dns_names()
@@ -93,6 +99,15 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
         if at > len(data):
             raise ValueError("an element ends beyond its data")
         yield tag, data[start:at]
+
+
+def _time(tag: int, content: bytes) -> float:
+    """The Unix time of a UTCTime or GeneralizedTime, which RFC 5280 has in Greenwich Mean Time."""
+    text = content.decode("ascii")
+    if tag == _UTC_TIME:
+        text = ("20" if text < "50" else "19") + text
+    moment = datetime.datetime.strptime(text, "%Y%m%d%H%M%SZ")
+    return moment.replace(tzinfo=datetime.UTC).timestamp()
 
 
 def _first(data: bytes) -> bytes:

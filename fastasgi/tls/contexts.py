@@ -99,6 +99,7 @@ class TLS:
         self._certificates: weakref.WeakKeyDictionary[ssl.SSLContext, str] = weakref.WeakKeyDictionary()
         self._cipher_suites: dict[str, int] = {}
         self._contexts = self._new_contexts(self.files)
+        self.fault = ""  # why the files could not be read again, the last time; empty if they could
 
     @property
     def needs_name(self) -> bool:
@@ -194,12 +195,20 @@ class TLS:
         try:
             self.renew()
         except ConfigError as error:
+            self.fault = str(error)
             logger.error("Certificates not renewed, the old ones stay: %s", error)
         except Exception as error:
             # The user's factory; its mistake must not end a server that runs
+            self.fault = f"ssl_context_factory raised {type(error).__name__}"
             logger.error("Certificates not renewed, the old ones stay", exc_info=error)
         else:
+            self.fault = ""
             logger.info("Certificates renewed")
+
+    def certificates(self) -> dict[str, Certificate]:
+        """The certificates of ssl_certfile that are served, by their files."""
+        paths = _files(self._config.ssl_certfile)
+        return {path: _read_certificate(path, self.files)[1] for path in paths}
 
     def renew(self) -> None:
         """Read the files again, now. Raises ConfigError or the user's error, and then changes nothing."""
