@@ -100,6 +100,7 @@ def _serve_alone(config: Config) -> None:
             pid_file = PidFile(os.fspath(config.pid_file))
             pid_file.write()
             server.at_exit.callback(pid_file.remove)
+        server.bind_admin()
         if config.user is not None or config.group is not None:
             # Sockets are bound before the process becomes that user, the application is imported after it
             sockets = config.bind_sockets()

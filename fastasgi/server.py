@@ -12,24 +12,31 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastasgi.application.lifespan import Lifespan
-from fastasgi.config import Config
+from fastasgi.asgi.record import slow_requests
+from fastasgi.config import STALL_S, Config
 from fastasgi.core.contracts import WorkerContext
+from fastasgi.core.counters import new_counters
+from fastasgi.core.meter import Meter
 from fastasgi.core.shares import Shares
 from fastasgi.endpoints.health import HealthCheck
 from fastasgi.errors import STARTUP_FAILURE as STARTUP_FAILURE
 from fastasgi.logging import log_mapping, log_process
 from fastasgi.logs.accessroute import make_access_log
 from fastasgi.serverstate import ServerState as ServerState
-from fastasgi.shutdown import FORCED_PHASE_TIMEOUT_S, LIFESPAN_END_S, Shutdown
+from fastasgi.shutdown import FORCED_PHASE_TIMEOUT_S, LIFESPAN_END_S, Stoppable
 from fastasgi.sinks.acceptor import Acceptor, Listener
 from fastasgi.system.descriptors import make_room
 from fastasgi.system.handlers import SignalHandlers, is_main_thread
+from fastasgi.system.slowlog import SlowLog
 from fastasgi.system.sockets import listen_error
-from fastasgi.system.stalls import StallWatch
+from fastasgi.system.stalls import Stall, StallLog, StallWatch
 from fastasgi.wires.opening import Opening
+
+if TYPE_CHECKING:
+    from fastasgi.admin.embedded import EmbeddedListener
 
 logger = logging.getLogger("fastasgi.error")
 
@@ -40,7 +47,7 @@ HANDLED_SIGNALS: list[int] = [
 ]
 
 
-class Server:
+class Server(Stoppable):
     """Serves one application in one event loop.
 
     ``started`` is True once requests are accepted. Setting ``should_exit``, from any thread or task, stops
@@ -56,18 +63,20 @@ class Server:
     lifespan: Lifespan
 
     def __init__(self, config: Config) -> None:
+        super().__init__()
         self.config = config
         self.server_state = ServerState()
         self.is_succeeded = (
             False  # another process accepts on the same sockets: no client need notice this one's end
         )
         self.shares: Shares | None = None  # where other workers see how many connections this one has
+        self.counters = new_counters()  # where others see what this one does
+        self.measures = config.admin is not None  # also what costs with each request is counted
         self._is_serving = False
-        self._should_exit = False
-        self._force_exit = False
+        self._admin_listener: EmbeddedListener | None = None  # only if it has been bound before
         self._signal_handlers = SignalHandlers()  # those that capture_signals has set, while it is entered
         self._captured_signals: list[int] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stall_log, self._slow_log = StallLog(), SlowLog()
         self._reset()
 
     def _reset(self) -> None:
@@ -75,56 +84,11 @@ class Server:
         self.started = False
         self.servers: list[Listener] = []
         self.is_draining = False
-        self._exit_asked: asyncio.Future[None] | None = None
-        self._shutdown: Shutdown | None = None
+        self._forget_run()
         self.context: WorkerContext | None = None
         self._acceptor: Acceptor | None = None
         self._tick_handle: asyncio.Handle | None = None
-        self._stall_watch: StallWatch | None = None
-
-    @property
-    def should_exit(self) -> bool:
-        """Whether the server is to stop gracefully."""
-        return self._should_exit
-
-    @should_exit.setter
-    def should_exit(self, value: bool) -> None:
-        self._should_exit = value
-        if value:
-            self._call_soon(self._ask_exit)
-
-    @property
-    def force_exit(self) -> bool:
-        """Whether the server, once stopping, is to wait for nothing."""
-        return self._force_exit
-
-    @force_exit.setter
-    def force_exit(self, value: bool) -> None:
-        self._force_exit = value
-        if value:
-            self._call_soon(self._ask_force)
-
-    @property
-    def _end_of_run(self) -> Shutdown:
-        """How this run ends, from its startup on."""
-        assert self._shutdown is not None
-        return self._shutdown
-
-    def _call_soon(self, callback: Callable[[], object]) -> None:
-        """Have the event loop call back, from any thread or signal handler. Nothing is done if none runs."""
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(callback)
-
-    def _ask_exit(self) -> None:
-        """Have this run stop. Called in the event loop."""
-        if self._exit_asked is not None and not self._exit_asked.done():
-            self._exit_asked.set_result(None)
-
-    def _ask_force(self) -> None:
-        """Have this run, once it stops, wait for nothing. Called in the event loop."""
-        if self._shutdown is not None:
-            self._shutdown.hurry()
+        self._watches = contextlib.ExitStack()  # what looks at the event loop, to be ended
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve in a new event loop until told to stop; a signal that stopped it is raised again at the end.
@@ -163,17 +127,46 @@ class Server:
             if not self.config.loaded:
                 self.config.load()
             self.lifespan = self.config.lifespan_class(self.config)
-            await self.startup(sockets)
-            try:
-                await self.main_loop()
-            except asyncio.CancelledError:
-                self._stop_listening(sockets or [])  # before anything is awaited: that may be cancelled too
-                raise
-            finally:
-                await self._end_of_run.see_through(self.shutdown(sockets))
+            self._reset()  # before anybody can look
+            async with self.admin_listener():
+                await self._serve_app(sockets)
         finally:
             self._is_serving = False
         log_process("Finished", "server")
+
+    async def _serve_app(self, sockets: list[socket.socket] | None) -> None:
+        await self.startup(sockets)
+        try:
+            await self.main_loop()
+        except asyncio.CancelledError:
+            self._stop_listening(sockets or [])  # before anything is awaited: that may be cancelled too
+            raise
+        finally:
+            await self._end_of_run.see_through(self.shutdown(sockets))
+
+    def admin_listener(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """What answers at the admin listener while the server starts, serves and ends. Raises BindError.
+
+        Subclasses for which another process does so return a context that does nothing.
+        """
+        if self.config.admin is None:
+            return contextlib.nullcontext()
+        bound, self._admin_listener = self._admin_listener, None
+        return bound or self._new_admin_listener()
+
+    def bind_admin(self) -> None:
+        """Bind the admin listener now, since what is to be done before ``serve`` may take the right to.
+
+        Raises BindError or ConfigError.
+        """
+        if self.config.admin is not None:
+            self._admin_listener = self._new_admin_listener()
+            self._admin_listener.bind()
+
+    def _new_admin_listener(self) -> "EmbeddedListener":
+        from fastasgi.admin.embedded import EmbeddedListener  # here, since most servers have none
+
+        return EmbeddedListener(self, Server)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Bind, start the application, listen. ``config`` must be loaded and ``lifespan`` set.
@@ -182,14 +175,12 @@ class Server:
         """
         self._reset()
         make_room()
-        self._loop = asyncio.get_running_loop()
-        self._exit_asked, self._shutdown = self._loop.create_future(), Shutdown()
-        if self._should_exit:
-            self._ask_exit()
-        if self._force_exit:
-            self._ask_force()
+        self._loop = self._begin_run()
         listeners = self.config.bind_sockets() if sockets is None else sockets
         log_process("Started", "server")
+        stall_s = self.config.log_stall_s or STALL_S
+        self._watches.callback(self._stall_log.tell_rest, at_once=True)
+        self._watches.callback(StallWatch(self._loop, stall_s, self.on_stall).end)
         try:
             await self._start_lifespan()
             log_mapping(self.config.uvicorn_names)
@@ -207,16 +198,20 @@ class Server:
             await self._end_of_run.see_through(self._end(self._loop.time()))
             raise
         self._tick_soon()
-        self._stall_watch = StallWatch(self._loop, self.on_stall)
+        if self.context.measures:
+            self._watches.callback(Meter(self._loop, self.counters).end)
         self.started = True
 
-    def on_stall(self, stall_s: float, where: str, is_new: bool) -> None:
-        """Called each second while the event loop is blocked, in another thread: log that, the first time.
+    def on_stall(self, stall: Stall) -> None:
+        """Called when the event loop is blocked, again each second, and at the end: log it, and count it.
 
-        stall_s is how long it has been blocked; where names the application's call that blocks it.
+        Another thread calls.
         """
-        if is_new:
-            logger.warning("The event loop has been blocked for %.1f s: %s", stall_s, where)
+        if self.config.log_stall_s > 0:
+            self._stall_log.tell(stall)
+        if self.context is not None:
+            self.context.tell_gauges()
+        self.counters.note_stall(stall.record(), stall.is_new)
 
     async def _start_lifespan(self) -> None:
         end = self._end_of_run
@@ -250,6 +245,8 @@ class Server:
             state=self.lifespan.state,
             logger=logger,
             access_log=make_access_log(config.access_log, config.access_log_format),
+            counters=self.counters,
+            measures=self.measures,
         )
         context.opener = Opening(context, config)
         context.passes_limits = None if health is None else health.is_asked
@@ -302,6 +299,9 @@ class Server:
             self._acceptor.tick()
         if self.config.tls is not None:
             self.config.tls.poll(self._loop.time())
+        if self.config.log_slow:
+            self._slow_log.tell(slow_requests(self.context.registry, self.config.log_slow))
+        self._stall_log.tell_rest()
         self.on_beat()
 
     @property
@@ -366,13 +366,13 @@ class Server:
                 self._tick_handle.cancel()
             if self.context is not None:
                 self.context.finish_logs()
+            self._slow_log.tell_rest()
             if self._acceptor is not None:
                 self._acceptor.close()
             try:
                 await end.stop_lifespan(self.lifespan, lifespan_ends_at)
             finally:
-                if self._stall_watch is not None:
-                    self._stall_watch.end()
+                self._watches.close()
 
     async def _drain(self) -> None:
         """Serve on for timeout_drain. Health checks fail, and each response closes its connection."""

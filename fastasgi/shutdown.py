@@ -4,6 +4,7 @@ Knows what is open and the application's lifespan. Must not know: signals, who a
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -153,3 +154,72 @@ def _log_waiting(context: WorkerContext) -> None:
         context.registry.connection_count,
         context.registry.exchange_count,
     )
+
+
+class Stoppable:
+    """What can be told to stop from outside, before it runs, while it does, or by another run's signal."""
+
+    def __init__(self) -> None:
+        self._should_exit = False
+        self._force_exit = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._forget_run()
+
+    def _forget_run(self) -> None:
+        """Forget an earlier run, but not should_exit and force_exit."""
+        self._exit_asked: asyncio.Future[None] | None = None
+        self._shutdown: Shutdown | None = None
+
+    def _begin_run(self) -> asyncio.AbstractEventLoop:
+        """Run in the running event loop, which is returned."""
+        self._loop = asyncio.get_running_loop()
+        self._exit_asked, self._shutdown = self._loop.create_future(), Shutdown()
+        if self._should_exit:
+            self._ask_exit()
+        if self._force_exit:
+            self._ask_force()
+        return self._loop
+
+    @property
+    def should_exit(self) -> bool:
+        """Whether it is to stop gracefully."""
+        return self._should_exit
+
+    @should_exit.setter
+    def should_exit(self, value: bool) -> None:
+        self._should_exit = value
+        if value:
+            self._call_soon(self._ask_exit)
+
+    @property
+    def force_exit(self) -> bool:
+        """Whether, once stopping, it is to wait for nothing."""
+        return self._force_exit
+
+    @force_exit.setter
+    def force_exit(self, value: bool) -> None:
+        self._force_exit = value
+        if value:
+            self._call_soon(self._ask_force)
+
+    @property
+    def _end_of_run(self) -> Shutdown:
+        """How this run ends, from its beginning on."""
+        assert self._shutdown is not None
+        return self._shutdown
+
+    def _call_soon(self, callback: Callable[[], object]) -> None:
+        """Have the event loop call back, from any thread or signal handler. Nothing is done if none runs."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(callback)
+
+    def _ask_exit(self) -> None:
+        """Have this run stop. Called in the event loop."""
+        if self._exit_asked is not None and not self._exit_asked.done():
+            self._exit_asked.set_result(None)
+
+    def _ask_force(self) -> None:
+        """Have this run, once it stops, wait for nothing. Called in the event loop."""
+        if self._shutdown is not None:
+            self._shutdown.hurry()

@@ -16,32 +16,33 @@ PACKAGE = ROOT / "fastasgi"
 TABLE = """\
 errors, demo
 codecs
-trust, logs     codecs
-core            codecs trust logs
-asgi            codecs trust logs core
-wires           codecs trust core asgi
-sinks           codecs core
-application     errors
-system          errors
-settings        errors
-tls             errors settings
-endpoints       application
+trust, logs  codecs
+core        codecs trust logs
+asgi        codecs trust logs core
+wires       codecs trust core asgi
+sinks       codecs core
+application  errors
+system      errors
+settings    errors
+tls         errors settings
+endpoints   application
 importer, lifespan  application
-protocols       asgi application
-logging         errors logs
-middleware      trust application logging
-config          errors trust sinks application system settings tls logging middleware
-serverstate     core
-shutdown        core sinks application
-server          errors logs core wires sinks application system endpoints logging config serverstate shutdown
-processes       errors core application system settings logging config shutdown server
-launch          errors system logging config server processes
-cli             errors settings config processes launch
-supervisors     errors config server processes
-workers         errors codecs logs asgi application system tls logging config server
+protocols   asgi application
+logging     errors logs
+middleware  trust application logging
+config      errors trust sinks application system settings tls logging middleware
+serverstate  core
+shutdown    core sinks application
+admin       errors core application system settings tls config
+server      errors logs core asgi wires sinks application system endpoints logging config serverstate shutdown admin
+processes   errors core application system settings tls logging config shutdown admin server
+launch      errors system logging config server processes
+cli         errors settings config processes launch
+supervisors  errors config server processes
+workers     errors codecs logs asgi application system tls logging config server
 main, __main__  config serverstate server launch cli supervisors
-fastasgi        asgi importer lifespan logging middleware config server launch cli supervisors
-"""
+fastasgi    asgi importer lifespan logging middleware config server launch cli supervisors
+"""  # noqa: E501
 
 IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+c?import\b[ \t]*\(?([\w, \t]*)|c?import[ \t]+([\w., \t]+))",

@@ -11,6 +11,7 @@ from wire import in_each_loop
 
 from fastasgi import Config, Server
 from fastasgi.core.contracts import WorkerContext
+from fastasgi.system.stalls import Stall
 
 
 class HookedServer(Server):
@@ -85,12 +86,14 @@ async def test_a_stall_is_told_again_each_second_in_another_thread() -> None:
     told = []
 
     class StalledServer(HookedServer):
-        def on_stall(self, stall_s: float, where: str, is_new: bool) -> None:
-            told.append((is_new, "blocks" in where, threading.current_thread()))
+        def on_stall(self, stall: Stall) -> None:
+            told.append((stall.is_new, stall.is_over, "blocks" in stall.text, threading.current_thread()))
             if len(told) == 2:
                 release.set()
+            if stall.is_over:
+                over.set()
 
-    release = threading.Event()
+    release, over = threading.Event(), threading.Event()
 
     def blocks() -> None:
         assert release.wait(WAIT_S)
@@ -102,5 +105,6 @@ async def test_a_stall_is_told_again_each_second_in_another_thread() -> None:
     blocks()
     server.should_exit = True
     await asyncio.wait_for(serving, WAIT_S)
-    assert [(is_new, names_the_call) for is_new, names_the_call, _ in told] == [(True, True), (False, True)]
-    assert threading.current_thread() not in [thread for _, _, thread in told]
+    assert over.wait(WAIT_S)
+    assert [said for *said, _ in told] == [[True, False, True], [False, False, True], [False, True, True]]
+    assert threading.current_thread() not in [thread for *_, thread in told]

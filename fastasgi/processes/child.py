@@ -4,8 +4,7 @@ What the two say to each other stands in ``messages``.
 
 SIGTERM has a worker ask for a successor. So a SIGTERM that is sent to one worker loses no request, and one
 that is sent to all processes does not count twice.
-SIGUSR1 reopens log files; SIGUSR2 writes the stacks of all threads to
-stderr.
+SIGUSR1 reopens log files; SIGUSR2 writes the stacks of all threads to stderr, and where each request waits.
 """
 
 import contextlib
@@ -34,7 +33,8 @@ from fastasgi.system.handlers import SignalHandlers
 from fastasgi.system.identity import apply_process_settings
 from fastasgi.system.orphan import end_orphan
 from fastasgi.system.sockets import inherited_socket
-from fastasgi.system.stalls import STALL_S, StartWatch, where_main_thread_stands
+from fastasgi.system.stacks import report, where_main_thread_stands
+from fastasgi.system.stalls import AGAIN_S, Stall, StartWatch
 
 logger = logging.getLogger("fastasgi.error")
 
@@ -47,19 +47,21 @@ class SupervisedServer(Server):
 
     def __init__(self, config: Config, control: socket.socket, row: Row | None) -> None:
         super().__init__(config)
-        self.shares = None if row is None else row.shares()
+        if row is not None:
+            self.shares, self.counters = row.shares(), row.counters()
         self._control = control
-        self._is_retiring = False
-        self._start_watch = StartWatch(STALL_S, self._on_slow_start)
+        self._beat = messages.BEAT
+        self._start_watch = StartWatch(AGAIN_S, self._on_slow_start)
 
     def _on_slow_start(self, spent_s: float) -> None:
         lifespan = getattr(self, "lifespan", None)
         self._tell_where(where_main_thread_stands(None if lifespan is None else lifespan.waiting))
 
-    def on_stall(self, stall_s: float, where: str, is_new: bool) -> None:
+    def on_stall(self, stall: Stall) -> None:
         """Log it, and tell the supervisor where the event loop stands."""
-        super().on_stall(stall_s, where, is_new)
-        self._tell_where(where)
+        super().on_stall(stall)
+        if not stall.is_over:
+            self._tell_where(stall.text)
 
     def _tell_where(self, where: str) -> None:
         self._tell(messages.STANDS + where.encode(errors="replace") + b"\n")
@@ -75,18 +77,29 @@ class SupervisedServer(Server):
         self._start_watch.end()
         self._tell(messages.READY)
 
+    def write_requests(self, frame: FrameType | None) -> None:
+        """A signal handler: write to stderr what requests there are and where they wait."""
+        if self.context is not None and frame is not None:
+            try:
+                text = report(self.context.loop, self.context.registry.running_tasks(), frame)
+            except Exception as error:
+                text = f"Where requests wait can't be told ({type(error).__name__})"
+            # Not by sys.stderr, which the signal may have interrupted
+            with contextlib.suppress(OSError):
+                os.write(2, f"Worker [{os.getpid()}]:\n{text}\n".encode(errors="replace"))
+
     def on_beat(self) -> None:
         """Tell the supervisor that the event loop is not blocked, or that a successor is wanted."""
-        self._tell(messages.RETIRE if self._is_retiring else messages.BEAT)
+        self._tell(self._beat)
 
     def on_max_requests(self) -> None:
         """Ask for a successor, and serve on until there is one."""
-        self._retire()
+        self._retire(messages.LIMIT)
 
-    def _retire(self) -> None:
-        if not self._is_retiring:
-            self._is_retiring = True
-            self._tell(messages.RETIRE)
+    def _retire(self, message: bytes) -> None:
+        if self._beat == messages.BEAT:
+            self._beat = message
+            self._tell(message)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Ask for a successor at SIGTERM, or stop after the start if that is not done yet.
@@ -94,9 +107,13 @@ class SupervisedServer(Server):
         Only HURRY breaks off what runs.
         """
         if self.started:
-            self._retire()
+            self._retire(messages.RETIRE)
         else:
             self.should_exit = True
+
+    def admin_listener(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Do nothing: the supervisor has a process for that."""
+        return contextlib.nullcontext()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -160,6 +177,7 @@ def serve(
         if not config.loaded:
             _load(config)
         handlers.set(signal.SIGTERM, server.handle_exit)
+        handlers.write_stacks(signal.SIGUSR2, server.write_requests)
         server.run(sockets)
     except (SystemExit, KeyboardInterrupt):
         raise
@@ -184,7 +202,8 @@ def _load(config: Config) -> None:
         sys.exit(FAILURE)
 
 
-def _receive_order(control: socket.socket) -> dict[str, Any]:
+def receive_order(control: socket.socket) -> dict[str, Any]:
+    """What the supervisor has sent first, pickled."""
     with control.makefile("rb", buffering=0) as stream:
         size = int.from_bytes(_read(stream, 4), "big")
         order: dict[str, Any] = pickle.loads(_read(stream, size))
@@ -208,7 +227,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     handlers = handle_signals()
     control = inherited_socket(descriptor)
-    order = _receive_order(control)
+    order = receive_order(control)
     sys.path[:] = order["sys_path"]
     sys.argv[:] = order["argv"]
     try:

@@ -8,16 +8,21 @@ import socket
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from fastasgi.admin.binding import bind_admin
 from fastasgi.config import Config
 from fastasgi.system.sockets import SocketFile, inherited_socket, listen_error
 
 
 @dataclass
 class Listeners:
-    """The sockets of all addresses, and the files of those that are Unix sockets which we have bound."""
+    """The sockets of all addresses, and the files of those that are Unix sockets which we have bound.
+
+    admin is the setting, if they are its.
+    """
 
     sockets: list[socket.socket]
     files: list[SocketFile] = field(default_factory=list)
+    admin: str | None = None
 
     @classmethod
     def bind(cls, config: Config, sockets: list[socket.socket] | None = None) -> "Listeners":
@@ -34,10 +39,29 @@ class Listeners:
                 raise listen_error(sock, error) from None
         return listeners
 
+    @classmethod
+    def bind_both(
+        cls, config: Config, sockets: list[socket.socket] | None = None
+    ) -> "tuple[Listeners, Listeners]":
+        """As ``bind``, and as ``bind_admin``."""
+        listeners = cls.bind(config, sockets)
+        try:
+            return listeners, cls.bind_admin(config)
+        except BaseException:
+            listeners.close()
+            raise
+
+    @classmethod
+    def bind_admin(cls, config: Config) -> "Listeners":
+        """Bind what admin names, if it names anything, and listen. Raises BindError."""
+        if config.admin is None:
+            return cls([])
+        return cls(*bind_admin(config), admin=config.admin)
+
     def export(self) -> tuple[dict[str, Any], list[int]]:
         """What ``adopt`` takes in another process, and the descriptors which that has to inherit."""
         fds = [sock.fileno() for sock in self.sockets]
-        return {"fds": fds, "files": [asdict(file) for file in self.files]}, fds
+        return {"fds": fds, "files": [asdict(file) for file in self.files], "admin": self.admin}, fds
 
     @classmethod
     def adopt(cls, exported: dict[str, Any]) -> "Listeners":
@@ -45,6 +69,7 @@ class Listeners:
         return cls(
             [inherited_socket(fd) for fd in exported["fds"]],
             [SocketFile(**file) for file in exported["files"]],
+            exported.get("admin"),  # an older version tells of none
         )
 
     def hand_over(self) -> None:

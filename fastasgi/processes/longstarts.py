@@ -5,7 +5,8 @@ import logging
 from collections.abc import Iterator
 
 from fastasgi.processes.workerprocess import WorkerProcess
-from fastasgi.system.stalls import StartWatch, where_main_thread_stands
+from fastasgi.system.stacks import where_main_thread_stands
+from fastasgi.system.stalls import StartWatch
 
 logger = logging.getLogger("fastasgi.error")
 

@@ -16,7 +16,7 @@ from fastasgi.config import Config
 from fastasgi.errors import STARTUP_FAILURE
 from fastasgi.processes.failures import exit_code_for
 from fastasgi.processes.longstarts import NOWHERE, tell_of_start
-from fastasgi.processes.messages import HURRY, READY, RETIRE, SUCCEEDED
+from fastasgi.processes.messages import HURRY, LIMIT, READY, RETIRE, SUCCEEDED
 from fastasgi.processes.rows import Row, Rows
 from fastasgi.processes.slot import Slot
 from fastasgi.processes.states import State
@@ -75,6 +75,11 @@ class WorkerPool:
     def has_failed(self) -> bool:
         """Whether a start has failed, and no worker has ever been ready."""
         return not self._has_served and any(slot.failures for slot in self.slots)
+
+    @property
+    def has_started(self) -> bool:
+        """Whether all workers have been ready once."""
+        return self._has_started
 
     @property
     def is_empty(self) -> bool:
@@ -141,11 +146,11 @@ class WorkerPool:
     def _start(self, slot: Slot) -> None:
         slot.started_at = time.monotonic()
         is_successor = slot.serving is not None
-        row = self._rows.take()
+        row = self._rows.take(slot.index)
         try:
             process = self._start_process(slot.index, row)
         except OSError as error:
-            self._rows.give_back(row)
+            self._rows.give_back(row, "")
             logger.error("A worker can't be started: %s", error)
             self._start_failed(slot, slot.started_at, is_successor)
             return
@@ -189,10 +194,10 @@ class WorkerPool:
                 process.kill_at = process.heard_at + exit_s
             if slot is not None and slot.starting is process:
                 self._serve_in(slot)
-        if RETIRE in said and slot is not None:
+        if (RETIRE in said or LIMIT in said) and slot is not None:
             if process.state is not State.RETIRING:
                 logger.info("Worker [%d] asks for a successor", process.pid)
-            self._retire(process)
+            self._retire(process, "limit" if LIMIT in said else "asked")
 
     def _serve_in(self, slot: Slot) -> None:
         """The process that was starting is ready."""
@@ -204,10 +209,11 @@ class WorkerPool:
             self._has_started = True
             self._on_started()
 
-    def _retire(self, process: WorkerProcess) -> None:
-        """Have a worker succeeded. It serves until then."""
+    def _retire(self, process: WorkerProcess, end: str) -> None:
+        """Have a worker succeeded, for this reason. It serves until then."""
         if process.state is State.SERVING:
             process.become(State.RETIRING)
+            process.end = end
 
     # --- Ends ---
 
@@ -227,6 +233,7 @@ class WorkerPool:
         """Have all processes end at once, also those that are leaving."""
         for process in self._dismiss_all():
             process.become(State.LEAVING)
+            process.end = process.end or "asked"
             self._leaving.append(process)
         for process in self._leaving:
             process.signal(signal.SIGTERM)  # for one that does not listen yet
@@ -242,6 +249,7 @@ class WorkerPool:
             process.signal(signal.SIGTERM)
         process.tell(message)  # it may be ready, without its READY having been heard
         process.become(State.LEAVING)
+        process.end = process.end or "asked"
         process.kill_at = time.monotonic() + exit_time_s(process, self.config, drain_s)
         self._leaving.append(process)
 
@@ -261,7 +269,7 @@ class WorkerPool:
 
     def _ended(self, process: WorkerProcess, code: int) -> None:
         now = time.monotonic()
-        self._rows.give_back(process.row)
+        self._rows.give_back(process.row, process.reason_of_end(code))
         slot = self._slot_of(process)
         if slot is None:
             self._leaving.remove(process)
@@ -285,7 +293,7 @@ class WorkerPool:
             if process is None or process.state is not State.SERVING:
                 continue
             if is_too_old_or_large(process, self.config, now):
-                self._retire(process)
+                self._retire(process, "limit")
 
     def judge(self, now: float) -> None:
         """Replace workers that hang, log long starts, and kill those that have had their time to end."""
@@ -299,6 +307,7 @@ class WorkerPool:
             if process.kill_at is not None and now >= process.kill_at:
                 if process.state is not State.CONDEMNED:
                     logger.error("Worker [%d] does not end and is killed", process.pid)
+                    process.end = "overdue"
                 process.kill_at = None
                 process.signal(signal.SIGKILL)
 
@@ -309,6 +318,7 @@ class WorkerPool:
         )
         process.signal(signal.SIGUSR2)
         process.become(State.CONDEMNED)
+        process.end = "stall" if process.ready_at is not None else "not_started"
         process.kill_at = now + STACKS_S
         self._leaving.append(process)
         was_starting = slot.starting is process

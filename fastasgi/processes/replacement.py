@@ -16,6 +16,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from fastasgi.config import Config
+from fastasgi.core.counters import LAYOUT
 from fastasgi.processes.listeners import Listeners
 from fastasgi.system.sockets import inherited_socket
 
@@ -31,18 +33,30 @@ class Replacement:
 
     ``link`` is readable once it is ready to take over, or has failed. environ is its environment, to which
     the variable is added that tells it of this supervisor; ignored are the signals that it is to ignore.
+    memory is the descriptor of the memory in which workers count, -1 if there is none.
     Raises OSError if it can't be started.
     """
 
     def __init__(
-        self, listeners: Listeners, environ: Mapping[str, str], cwd: str, ignored: list[int]
+        self,
+        listeners: Listeners,
+        admin_listeners: Listeners,
+        memory: int,
+        environ: Mapping[str, str],
+        cwd: str,
+        ignored: list[int],
     ) -> None:
         exported, fds = listeners.export()
+        exported_admin, admin_fds = admin_listeners.export()
+        fds = [*fds, *admin_fds, *([memory] if memory >= 0 else [])]
         self.link, theirs = socket.socketpair()
         try:
             with theirs:
                 inherited = {
                     "listeners": exported,
+                    "admin_listeners": exported_admin,
+                    "memory": memory,
+                    "layout": LAYOUT,
                     "fd": theirs.fileno(),
                     "pid": os.getpid(),
                     "ignored": ignored,
@@ -88,6 +102,11 @@ class Predecessor:
         for number in inherited["ignored"]:
             signal.signal(number, signal.SIG_IGN)  # as the predecessor did before it handled them
         self._listeners = inherited["listeners"]
+        self._admin_listeners = inherited["admin_listeners"]
+        self.memory: int = inherited["memory"]  # the descriptor of that in which workers count; or -1
+        if inherited["layout"] != LAYOUT and self.memory >= 0:  # another version's: counts begin anew
+            os.close(self.memory)
+            self.memory = -1
 
     @classmethod
     def from_environment(cls) -> "Predecessor | None":
@@ -96,11 +115,25 @@ class Predecessor:
         # The variable may have been inherited through another process, which the predecessor has started
         if inherited is None or inherited["pid"] != os.getppid():
             return None
-        return cls(inherited)
+        # An older version tells of none of these
+        return cls({"admin_listeners": {"fds": [], "files": []}, "memory": -1, "layout": 0, **inherited})
 
     def listeners(self) -> Listeners:
         """The listening sockets that it shares with this supervisor."""
         return Listeners.adopt(self._listeners)
+
+    def admin_listeners(self, config: Config) -> Listeners:
+        """The sockets of the admin listener, which it shares with this supervisor unless admin has changed.
+
+        Raises BindError.
+        """
+        listeners = Listeners.adopt(self._admin_listeners)
+        if listeners.admin == config.admin:
+            return listeners
+        listeners.close_sockets()
+        others = Listeners.bind_admin(config)
+        others.files += listeners.files  # which the predecessor leaves
+        return others
 
     def take_over(self) -> None:
         """Tell it that this supervisor is in charge now. Raises OSError if it has died meanwhile."""

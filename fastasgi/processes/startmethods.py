@@ -43,7 +43,7 @@ def spawn_worker(
     one.
     """
     fds = [sock.fileno() for sock in sockets]
-    settings = _pickled(init_values(config))
+    settings = pickled(init_values(config))
     order = {
         "settings": settings,
         # Only if a setting is defined in this program's main module: it has another name in the worker
@@ -59,15 +59,9 @@ def spawn_worker(
     data = pickle.dumps(order)
     inherited = fds if row is None else [*fds, row.descriptor]
     ours, theirs = socket.socketpair()
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     try:
-        with theirs, _held_signals():
-            popen = subprocess.Popen(
-                [sys.executable, *flags, "-m", child.__name__, *map(str, (theirs.fileno(), *ignored))],
-                pass_fds=[theirs.fileno(), *inherited],
-                env=environ,
-                cwd=cwd,
-            )
+        with theirs:
+            popen = spawn(child.__name__, theirs, inherited, environ, cwd, ignored)
     except OSError:
         ours.close()
         raise
@@ -76,7 +70,31 @@ def spawn_worker(
     return WorkerProcess(popen.pid, slot, ours, popen)
 
 
-def _pickled(settings: dict[str, Any]) -> bytes:
+def spawn(
+    module: str,
+    control: socket.socket,
+    fds: list[int],
+    environ: dict[str, str],
+    cwd: str,
+    ignored: list[int],
+) -> "subprocess.Popen[bytes]":
+    """Run a module in a fresh interpreter: ``python -m MODULE FD SIGNAL...``, with the control socket's FD.
+
+    The process inherits fds too, and starts with the signals that it handles blocked; ignored are those that
+    it is to ignore. Raises OSError.
+    """
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    with held_signals():
+        return subprocess.Popen(
+            [sys.executable, *flags, "-m", module, *map(str, (control.fileno(), *ignored))],
+            pass_fds=[control.fileno(), *fds],
+            env=environ,
+            cwd=cwd,
+        )
+
+
+def pickled(settings: dict[str, Any]) -> bytes:
+    """Settings for another process. Raises ConfigError if they can't be passed."""
     try:
         return pickle.dumps(settings)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -109,7 +127,7 @@ def fork_worker(
         with contextlib.suppress(Exception):  # the stream may be closed, or nobody may read it
             stream.flush()
     try:
-        with theirs, _held_signals():
+        with theirs, held_signals():
             pid = os.fork()
             if pid == 0:
                 ours.close()
@@ -123,7 +141,7 @@ def fork_worker(
 
 
 @contextlib.contextmanager
-def _held_signals() -> Iterator[None]:
+def held_signals() -> Iterator[None]:
     """Block the signals that a worker handles, in this process and in a worker started meanwhile.
 
     The worker unblocks them once it handles them. Otherwise such a signal would meet an interpreter that is

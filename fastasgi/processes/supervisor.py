@@ -16,12 +16,14 @@ from collections.abc import Callable, Mapping
 from fastasgi.config import Config
 from fastasgi.errors import FastasgiError
 from fastasgi.logging import log_process, reopen_log_files
+from fastasgi.processes.adminprocess import AdminProcess
 from fastasgi.processes.listeners import Listeners
 from fastasgi.processes.messages import STOP
 from fastasgi.processes.pool import WorkerPool
 from fastasgi.processes.preload import preload
 from fastasgi.processes.reload import ChangeWatch
 from fastasgi.processes.replacement import OWN_VARIABLES, Predecessor, Replacement
+from fastasgi.processes.reporter import Reporter
 from fastasgi.processes.rows import Row, Rows
 from fastasgi.processes.signalqueue import SignalQueue
 from fastasgi.processes.startmethods import fork_worker, spawn_worker
@@ -38,7 +40,7 @@ POLL_S = 1.0  # between looks at what tells nothing by itself: memory, age
 
 KEPT_SETTINGS = (  # those that a reload can't change
     "bind", "host", "port", "uds", "uds_permissions", "fd", "reuse_port", "backlog", "pid_file",
-    "preload", "reload",
+    "preload", "reload", "admin",
 )  # fmt: skip
 
 
@@ -66,13 +68,15 @@ class Supervisor:
         self.predecessor = Predecessor.from_environment()  # until this one has taken over
         if self.predecessor is not None:
             self.listeners = self.predecessor.listeners()
+            admin_listeners, memory = self.predecessor.admin_listeners(config), self.predecessor.memory
         else:
-            self.listeners = Listeners.bind(config, sockets)
+            self.listeners, admin_listeners = Listeners.bind_both(config, sockets)
+            memory = -1
         self.has_bound = sockets is None  # otherwise whoever has bound the sockets has told where
         self.selector = selectors.DefaultSelector()  # its keys hold what to call when they are ready
         self.signals = SignalQueue()
         self.notifier = Notifier()
-        self.rows = Rows()
+        self.rows = Rows(memory)
         self.workers = WorkerPool(
             config,
             self.rows,
@@ -80,6 +84,10 @@ class Supervisor:
             self._start_worker,
             self._on_started,
             self._on_renewal_failed,
+        )
+        self.reporter = Reporter(self.workers, self.listeners)
+        self.admin = AdminProcess(
+            config, admin_listeners, self.rows.descriptor, self.environ, self.cwd, self.signals
         )
         self.phase = Phase.RUNNING
         self.before_reload: Config | None = None  # the configuration before a reload, until that is over
@@ -110,6 +118,7 @@ class Supervisor:
         with contextlib.ExitStack() as stack:
             stack.callback(self._close_listeners)
             stack.callback(self.rows.close)
+            stack.callback(self.admin.end)
             # Before the pid file or a log line tells anybody whom to signal
             stack.enter_context(self.signals.captured(_HANDLERS, self.selector))
             if self.config.pid_file is not None:
@@ -119,6 +128,7 @@ class Supervisor:
                     self.pid_file.write()
             name_process(self.config, "supervisor")
             log_process("Started", "supervisor")
+            self._tend_admin(time.monotonic())
             if self.config.preload and (code := preload(self.config, self.signals)) is not None:
                 return code
             if self.config.reload:
@@ -153,11 +163,16 @@ class Supervisor:
         if not self.is_stopping:
             self._fill(now)
             self._renew(now)
+        self._tend_admin(now)
+
+    def _tend_admin(self, now: float) -> None:
+        """Report to the process of the admin listener; a candidate's predecessor has one that answers."""
+        self.admin.tend(None if self.is_candidate else lambda: self.reporter.report(self.phase), now)
 
     def _time_left_s(self) -> float:
         """Seconds until something is due; never more than POLL_S."""
         now = time.monotonic()
-        due = [self.poll_at, *self.workers.due_times(now)]
+        due = [self.poll_at, *self.workers.due_times(now), *self.admin.due_times()]
         # The last turn has dealt with what was due by then, or has left it to wait for another event
         return max(0.0, min(at for at in due if at > self.looked_at) - now)
 
@@ -178,7 +193,9 @@ class Supervisor:
     def _close_listeners(self) -> None:
         if self.is_candidate:
             self.listeners.hand_over()  # the files of Unix sockets are still the predecessor's
+            self.admin.listeners.hand_over()
         self.listeners.close()
+        self.admin.listeners.close()
 
     # --- Workers ---
 
@@ -207,6 +224,7 @@ class Supervisor:
             if other is not None:
                 other.link.close()
         self.rows.close()
+        self.admin.forget()
 
     def _on_started(self) -> None:
         """All workers are ready for the first time."""
@@ -253,6 +271,7 @@ class Supervisor:
         This process opens them first, since it may have the right to make files that workers lack.
         """
         reopen_log_files(ids_of_worker(self.config))
+        self.admin.reopen_logs()
         for process in self.workers.processes():
             process.signal(signal.SIGUSR1)
 
@@ -338,6 +357,7 @@ class Supervisor:
 
     def _finish_reload(self, before: Config) -> None:
         self.before_reload = None
+        self.admin.reconfigure(self.config)
         # Not earlier: if the new code had failed, workers of the old would have been lost
         if before.worker_count != self.config.worker_count < len(self.workers.slots):
             self._resize(self.config.worker_count)
@@ -381,7 +401,8 @@ class Supervisor:
         self.notifier.reloading()
         environ = {**self.environ, **self.secrets, **self.notifier.environ()}
         try:
-            self.replacement = Replacement(self.listeners, environ, self.cwd, self.signals.ignored)
+            admin = (self.admin.listeners, self.rows.descriptor)
+            self.replacement = Replacement(self.listeners, *admin, environ, self.cwd, self.signals.ignored)
         except OSError as error:
             logger.error("The new supervisor can't be started, this one goes on: %s", error)
             self.notifier.ready()
@@ -406,6 +427,7 @@ class Supervisor:
             self.replacement.release()
             self._begin_stop()
             self.workers.let_go_all()
+            self.admin.hand_over()
 
     def _take_over(self, predecessor: Predecessor) -> None:
         """The workers are ready: this supervisor does from now on what its predecessor did."""
@@ -414,11 +436,12 @@ class Supervisor:
                 self.pid_file.write(instead_of=os.getppid())
             except FastasgiError as error:
                 logger.error("%s", error)
+        self.predecessor = None
+        self._tend_admin(time.monotonic())  # before the predecessor's process is told to end
         try:
             predecessor.take_over()
         except OSError:  # it has died, and the service manager does not know of this supervisor
             self.notifier.ready()
-        self.predecessor = None
 
 
 # By names: a platform that lacks one of the signals can import this

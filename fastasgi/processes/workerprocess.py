@@ -7,9 +7,13 @@ import socket
 import subprocess
 import time
 
+from fastasgi.core.counters import ENDS
 from fastasgi.processes.messages import STANDS
 from fastasgi.processes.rows import Row
 from fastasgi.processes.states import MOVES, State
+
+# With these signals a supervisor ends processes that it wants to end for these reasons
+_ENDS_BY_SIGNAL = {"SIGTERM": ("asked", "limit"), "SIGKILL": ("overdue", "stall", "not_started")}
 
 
 class WorkerProcess:
@@ -31,6 +35,7 @@ class WorkerProcess:
         self.heard_at = self.started_at  # when its event loop last turned, as far as is known
         self.kill_at: float | None = None  # None while it is in a slot, and once it has been killed
         self.stands_at = ""  # the place where it last said that it stands; empty after any other message
+        self.end = ""  # why it ends, of core.counters.ENDS; empty if nobody has asked it to
         self.told_at = self.started_at  # when the log last said that it is still starting
         self._unread = b""  # the beginning of a line
 
@@ -69,6 +74,16 @@ class WorkerProcess:
         if at < 0:
             said, self._unread = said + self._unread, b""
         return said
+
+    def reason_of_end(self, code: int) -> str:
+        """Why it has ended with this exit code, negative for a signal: one of core.counters.ENDS."""
+        signal_name = "" if code >= 0 else describe_exit(code).removeprefix("signal ")
+        was_signalled = self.end in _ENDS_BY_SIGNAL.get(signal_name, ())  # by the supervisor
+        if signal_name and not was_signalled:
+            return signal_name if signal_name in ENDS else "other_signal"
+        if self.end:
+            return self.end
+        return "exit" if self.ready_at is not None else "not_started"
 
     def poll(self) -> int | None:
         """The exit code, negative for a signal, or None while it runs."""

@@ -53,12 +53,19 @@ class SignalHandlers:
         self._handlers[number] = handler, signal.SIG_DFL if before is None else before
         self._note()
 
-    def write_stacks(self, number: int) -> None:
-        """Have a signal write the stacks of all threads to stderr."""
+    def write_stacks(
+        self, number: int, write_more: Callable[[FrameType | None], object] = lambda frame: None
+    ) -> None:
+        """Have a signal write the stacks of all threads to stderr, at once, whatever the threads do.
+
+        Then write_more is called with the frame that the main thread is in, as soon as that runs Python code.
+        """
         if is_main_thread():
+            if number in self._stack_writers:
+                faulthandler.unregister(number)
+            self.set(number, lambda _, frame: write_more(frame))
             self._stack_writers.add(number)
-            self._note()
-            faulthandler.register(number, all_threads=True)
+            faulthandler.register(number, all_threads=True, chain=True)
 
     def wake(self, descriptor: int) -> None:
         """Have each signal write its number to this descriptor, which does not block."""
@@ -70,12 +77,14 @@ class SignalHandlers:
         """Put back what was there before, whatever the application has set meanwhile."""
         if self._wakeup_before is not None:
             signal.set_wakeup_fd(self._wakeup_before)
+        self._unregister_stack_writers()
         for number, (_, before) in self._handlers.items():
             signal.signal(number, before)
         self._clear()
 
     def forget(self) -> None:
         """In a copy of the process: put back what was there before, but not in place of the application's."""
+        self._unregister_stack_writers()
         for number, (handler, before) in self._handlers.items():
             if signal.getsignal(number) is handler:
                 signal.signal(number, before)
@@ -89,11 +98,13 @@ class SignalHandlers:
     def _clear(self) -> None:
         if self._ref in _used:
             _used.remove(self._ref)
-        for number in self._stack_writers:
-            faulthandler.unregister(number)
         self._handlers.clear()
-        self._stack_writers.clear()
         self._wakeup_before = None
+
+    def _unregister_stack_writers(self) -> None:
+        # Before handlers are put back: it puts back what was in place of a signal when that was registered
+        while self._stack_writers:
+            faulthandler.unregister(self._stack_writers.pop())
 
     def __enter__(self) -> Self:
         return self

@@ -21,9 +21,12 @@ class ProcessSettings(Protocol):
     group: str | None
 
 
-def apply_process_settings(config: ProcessSettings, slot: int) -> None:
-    """Become what config says; `slot` is the worker's number from 0. Raises ConfigError."""
-    name_process(config, f"worker {slot}")
+def apply_process_settings(config: ProcessSettings, slot: int, role: str = "") -> None:
+    """Become what config says; `slot` is the worker's number from 0. Raises ConfigError.
+
+    role is what ps shows, by default that of the worker.
+    """
+    name_process(config, role or f"worker {slot}")
     if config.cpu_affinity is not None:
         _set_affinity(config.cpu_affinity, slot)
     if config.umask is not None:

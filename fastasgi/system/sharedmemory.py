@@ -36,3 +36,12 @@ def _open_unnamed() -> int:
 def map_shared(descriptor: int) -> mmap.mmap:
     """The memory of a descriptor, which may be closed then. Raises OSError."""
     return mmap.mmap(descriptor, 0)
+
+
+def allocate(descriptor: int, start: int, size: int) -> None:
+    """Have the system find room for a part of the memory. Raises OSError if there is none.
+
+    Without this, whoever first writes to memory that there is no room for gets a signal, SIGBUS.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, start, size)

@@ -1,92 +1,262 @@
-"""Which call a process is in that does not get on: a blocked event loop, or a start-up that takes long.
+"""Notices an event loop that does not turn, and a start-up that takes long. Threads of their own look.
 
-Threads of their own look. Knows no server and no supervisor.
+Knows no server and no supervisor.
 """
 
 import asyncio
-import gc
-import itertools
-import os
+import contextlib
+import logging
 import sys
 import threading
 import time
-import urllib.parse
-from collections.abc import Callable, Iterator
-from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from types import FrameType
 from typing import Any
 
-STALL_S = (
-    1.0  # for which an event loop has been blocked when that is first told, and then between two reports
-)
-LOOK_S = 0.25  # between two looks at the event loop
-FRAMES_SHOWN = 8  # the innermost calls of a stack
-MOST_CHARACTERS = 900  # of a stack in one line
-LONGEST_PATH = 200  # characters of a request's path
+from fastasgi.system.stacks import Base, Standing, is_debugged, standing
+
+logger = logging.getLogger("fastasgi.error")
+
+LOOKS = 2  # within the time after which a stall is told
+LONGEST_LOOK_S = 0.25  # between two looks
+SHORTEST_LOOK_S = 0.02
+AGAIN_S = 1.0  # between two reports of the same stall
+ASK_S = 1.0  # between two times that the event loop is asked to run a callback though it seems to be idle
+END_S = 1.0  # that the thread has to end
+LOOP_PACKAGES = ("asyncio", "selectors", "uvloop")
+PAIR_S = 10.0  # in which at most one stall has lines in the log
+NOWHERE = "it does not say where"
+
+
+@dataclass(frozen=True)
+class Stall:
+    """An event loop that has been blocked, or is."""
+
+    at: float  # Unix time at which it began
+    duration_s: float  # until now, or until its end
+    request: str  # the one that holds the loop, as "GET /path"; empty if none does
+    where: list[str]  # the calls that it is in, or was when that was last seen; the innermost one first
+    is_new: bool  # this is the first report
+    is_over: bool
+    is_held: bool  # C code has held the interpreter: where it stands was seen when that returned
+
+    @property
+    def text(self) -> str:
+        """Where it stands, in one line."""
+        return Standing(self.request, self.where).text
+
+    def record(self) -> dict[str, Any]:
+        """What the dashboard shows of it."""
+        record = asdict(self)
+        return {**record, "duration_s": round(self.duration_s, 3), "at": round(self.at, 3)}
 
 
 class StallWatch:
     """A thread that looks whether an event loop is blocked. Made and started in the loop's own thread.
 
-    tell is called in the watching thread, STALL_S after the loop was last seen to run and then again each
-    STALL_S: with the seconds for which it has been blocked, the calls that it is in, and whether this is the
-    first call for this stall. A loop that a debugger holds is not told of.
+    tell is called in the watching thread: threshold_s after the loop was last seen to run, then again each
+    AGAIN_S, and once it turns again, or is not watched any more. A loop that a debugger holds is not told of.
+    What tell raises goes to the loop's exception handler.
+
+    While the thread of the loop is in no Python code but the server's, the loop is taken to be idle, and is
+    asked to run a callback each ASK_S only: an idle server is not to be kept awake.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[float, str, bool], object]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, threshold_s: float, tell: Callable[[Stall], object]
+    ) -> None:
         self._loop = loop
+        self._threshold_s = threshold_s
+        self._look_s = min(LONGEST_LOOK_S, max(SHORTEST_LOOK_S, threshold_s / LOOKS))
         self._tell = tell
         self._ident = threading.get_ident()
-        self._asked_at: float | None = (
-            None  # monotonic time when the loop was last asked to run a callback; None: it has done so
-        )
-        self._ended = threading.Event()
+        # Monotonic times: when the loop was last asked to run a callback, None once it has; and when it did
+        self._asked_at: float | None = None
+        self._turned_at = time.monotonic()
+        self._told: Stall | None = None  # the stall under way, as it was last told
+        self._told_at = 0.0
+        self._has_failed = False
+        self._is_closed = False  # the loop is
+        self._base: Base | None = None  # the frame that runs the loop
+        self._is_ended = False
+        self._pause = threading.Lock()  # held until the end; a timed wait for it costs less than an Event's
+        self._pause.acquire()
+        loop.call_soon(self._turned)  # which finds the frame that runs the loop
         self._thread = threading.Thread(target=self._run, name="fastasgi-stall-watch", daemon=True)
         self._thread.start()
 
     def end(self) -> None:
-        """Look no more."""
-        self._ended.set()
+        """Look no more. To be called in the loop's thread, or when the loop has ended.
+
+        Nothing is told once this returns, unless a handler of the log takes longer than END_S.
+        """
+        self._turned_at = time.monotonic()
+        if not self._is_ended:
+            self._is_ended = True
+            self._pause.release()
+            self._thread.join(END_S)
 
     def _turned(self) -> None:
+        self._turned_at = time.monotonic()
         self._asked_at = None
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and _package(frame) in LOOP_PACKAGES:
+            frame = frame.f_back
+        self._base = None if frame is None else (id(frame), frame.f_code)
 
     def _run(self) -> None:
-        told_s = 0.0  # how long this stall was when it was last told
         looked_at, used_s = time.monotonic(), time.process_time()
-        while not self._ended.wait(LOOK_S):
+        wait_s = self._look_s
+        while not self._pause.acquire(timeout=wait_s) and not self._is_closed:
             now, used_before_s = time.monotonic(), used_s
             pause_s, looked_at, used_s = now - looked_at, now, time.process_time()
-            asked_at = self._asked_at
-            late_s = pause_s - LOOK_S
-            is_running = self._loop.is_running()
-            if asked_at is None and is_running and late_s > STALL_S and used_s - used_before_s > pause_s / 10:
-                # C code has held the interpreter, in a call that the loop's thread is about to return from
-                asked_at = now - late_s
-                self._ask(asked_at)
-            if asked_at is None:
-                told_s = 0.0
-                if is_running:
-                    self._ask(now)
-            elif not is_running:
+            was_running = used_s - used_before_s > pause_s / 10
+            is_late = pause_s - wait_s > self._threshold_s
+            if not self._loop.is_running():
                 self._asked_at = None
-            elif pause_s > STALL_S and used_s - used_before_s < pause_s / 10:
-                self._asked_at = asked_at + pause_s  # the whole process was suspended
-            elif now - asked_at >= told_s + STALL_S:
-                self._tell_of(now - asked_at, told_s == 0)
-                told_s = now - asked_at
+            elif is_late and not was_running:
+                if self._asked_at is not None:
+                    self._asked_at += pause_s  # the whole process was suspended
+            else:
+                self._guarded(self._look, now, now - pause_s + wait_s if is_late else None)
+            wait_s = self._time_left_s()
+        self._guarded(self._tell_end)
+
+    def _time_left_s(self) -> float:
+        """Until the next look: it comes sooner if a stall is to be told before."""
+        if self._asked_at is None or self._told is not None:
+            return self._look_s
+        left_s = self._asked_at + self._threshold_s - time.monotonic()
+        return min(self._look_s, max(SHORTEST_LOOK_S, left_s))
+
+    def _guarded(self, act: Callable[..., None], *arguments: Any) -> None:
+        """Act. What the application has put into scopes, frames and logging may raise; that is told once."""
+        try:
+            act(*arguments)
+        except Exception as error:
+            if not self._has_failed:
+                self._has_failed = True
+                message = "The event loop's stalls can't be told of"
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    self._loop.call_soon_threadsafe(
+                        self._loop.call_exception_handler, {"message": message, "exception": error}
+                    )
+
+    def _look(self, now: float, held_since: float | None) -> None:
+        """See whether the loop turns. held_since: since when C code has held the interpreter, if it has."""
+        frame = sys._current_frames().get(self._ident)
+        if self._asked_at is None:
+            if self._told is not None:
+                self._tell_end()
+            if held_since is not None:
+                # The call that held the interpreter is about to return
+                self._ask(held_since)
+            elif not self._is_idle(frame):
+                # What it stands in has begun since the last look, in the middle of that time on the average
+                self._ask(max(self._turned_at, now - self._look_s / 2))
+            elif now - self._turned_at >= ASK_S:
+                self._ask(now)
+        if self._asked_at is not None:
+            blocked_s = now - self._asked_at
+            is_due = self._told is None or now - self._told_at >= AGAIN_S
+            if blocked_s >= self._threshold_s and is_due and frame is not None and not is_debugged(frame):
+                self._tell_of(blocked_s, frame, now, held_since is not None)
+
+    def _is_idle(self, frame: FrameType | None) -> bool:
+        """Whether a thread is in no code but that of the event loop, and the server's."""
+        while frame is not None and (id(frame), frame.f_code) != self._base:
+            if _package(frame) not in (*LOOP_PACKAGES, "fastasgi"):
+                return False
+            frame = frame.f_back
+        return frame is not None
 
     def _ask(self, at: float) -> None:
         """Ask the loop to run a callback, as of this time."""
         self._asked_at = at
         try:
             self._loop.call_soon_threadsafe(self._turned)
-        except RuntimeError:  # it is closed
-            self._ended.set()
+        except RuntimeError:
+            self._is_closed = True
 
-    def _tell_of(self, stall_s: float, is_new: bool) -> None:
-        frame = sys._current_frames().get(self._ident)
-        if frame is not None and not _is_debugged(frame):
-            self._tell(stall_s, describe(frame), is_new)
+    def _tell_of(self, blocked_s: float, frame: FrameType, now: float, is_held: bool) -> None:
+        stands = standing(frame, self._base, asyncio.current_task(self._loop))
+        told = self._told
+        at = time.time() - blocked_s if told is None else told.at
+        self._told_at = now
+        self._told = Stall(at, blocked_s, stands.request, stands.calls, told is None, False, is_held)
+        self._tell(self._told)
+
+    def _tell_end(self) -> None:
+        told, self._told = self._told, None
+        if told is not None:
+            lasted_s = max(told.duration_s, self._turned_at + time.time() - time.monotonic() - told.at)
+            self._tell(Stall(told.at, lasted_s, told.request, told.where, False, True, told.is_held))
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__")).partition(".")[0]
+
+
+class StallLog:
+    """Logs stalls: a line when one is told, and one when it is over; at most one such pair in PAIR_S.
+
+    The others are counted, in a line of their own once that time is over. Any thread may call.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._said_at = -PAIR_S  # a monotonic time: of the last pair
+        self._says = False  # the stall under way has a line
+        self._unsaid = 0  # stalls since then without one
+        self._longest_s = 0.0  # of those
+
+    def tell(self, stall: Stall) -> None:
+        """Log this report of a stall, or count it."""
+        self.tell_rest()
+        with self._lock:
+            if stall.is_new:
+                self._says = time.monotonic() - self._said_at >= PAIR_S
+                if self._says:
+                    self._said_at = time.monotonic()
+                else:
+                    self._unsaid += 1
+            says = self._says
+            self._says = says and not stall.is_over
+            if not says:
+                self._longest_s = max(self._longest_s, stall.duration_s)
+        if says and stall.is_new:
+            how = ", by code that did not let other threads run" if stall.is_held else ""
+            logger.warning(
+                "The event loop has been blocked for %s s%s: %s",
+                _seconds(stall.duration_s),
+                how,
+                stall.text or NOWHERE,
+            )
+        elif says and stall.is_over:
+            logger.warning(
+                "The event loop turns again after %s s: %s", _seconds(stall.duration_s), stall.text or NOWHERE
+            )
+
+    def tell_rest(self, at_once: bool = False) -> None:
+        """Log how many stalls have had no line, if there are any, at_once or once PAIR_S is over."""
+        with self._lock:
+            is_due = at_once or time.monotonic() - self._said_at >= PAIR_S
+            unsaid = self._unsaid if is_due else 0
+            longest_s = self._longest_s
+            if unsaid:
+                self._unsaid, self._longest_s = 0, 0.0
+        if unsaid:
+            logger.warning(
+                "The event loop was blocked %d more time%s, for %s s at the most",
+                unsaid,
+                "" if unsaid == 1 else "s",
+                _seconds(longest_s),
+            )
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f}" if seconds >= 1 else f"{seconds:.2f}"
 
 
 class StartWatch:
@@ -108,109 +278,3 @@ class StartWatch:
     def _run(self) -> None:
         while not self._ended.wait(self._interval_s):
             self._tell(time.monotonic() - self._began_at)
-
-
-def where_main_thread_stands(waits_for: Any = None) -> str:
-    """The stack of the main thread; if only its event loop is in it, that of a coroutine that waits."""
-    frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    told = "" if frame is None else describe(frame)
-    if not told and waits_for is not None:
-        told = _joined(list(_frames_of(waits_for)))
-    return told
-
-
-def describe(frame: FrameType) -> str:
-    """A stack in one line, the innermost call first, behind the request that it serves, if any.
-
-    Calls of event loops and of the server are left out, and what has called the server.
-    """
-    frames = list(itertools.takewhile(_is_within_server, _outwards(frame)))
-    stack = _joined(frames[::-1])
-    request = next(filter(None, map(_request_in, reversed(frames))), None)
-    return f"{request} is in {stack or 'the server'}" if request else stack
-
-
-def _joined(frames: list[FrameType]) -> str:
-    """Frames, outermost first, as one line."""
-    calls = [_call(frame) for frame in reversed(frames) if not _is_machinery(frame)]
-    more = ["..."] if len(calls) > FRAMES_SHOWN else []
-    return " < ".join(calls[:FRAMES_SHOWN] + more)[:MOST_CHARACTERS]
-
-
-def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
-def _call(frame: FrameType) -> str:
-    code = frame.f_code
-    return f"{code.co_qualname} ({_short(code)}:{frame.f_lineno})".replace("\n", " ")
-
-
-def _short(code: CodeType) -> str:
-    """A file's name as short as it tells which: within the working folder, or the folder of packages."""
-    name = code.co_filename
-    _, found, inside = name.rpartition(f"site-packages{os.sep}")
-    if found:
-        return inside
-    for folder in (os.getcwd(), os.path.dirname(os.__file__)):
-        name = name.removeprefix(os.path.join(folder, ""))
-    return name
-
-
-# Packages whose calls say nothing of what an application does
-_MACHINERY = ("fastasgi", "asyncio", "uvloop", "importlib", "selectors", "runpy", "threading", "gunicorn")
-
-
-def _is_machinery(frame: FrameType) -> bool:
-    name = frame.f_globals.get("__name__")
-    if name == "__main__":  # of a worker: python -m fastasgi.processes.child
-        name = getattr(frame.f_globals.get("__spec__"), "name", name)
-    if name == "fastasgi.demo":
-        return False
-    return str(name).partition(".")[0] in _MACHINERY or "<frozen importlib" in frame.f_code.co_filename
-
-
-def _is_within_server(frame: FrameType) -> bool:
-    return frame.f_globals.get("__name__") not in ("fastasgi.server", "fastasgi.processes.supervisor")
-
-
-def _is_debugged(frame: FrameType) -> bool:
-    return any(each.f_globals.get("__name__") in ("bdb", "pdb") for each in _outwards(frame))
-
-
-def _request_in(frame: FrameType) -> str | None:
-    """The request whose scope an ASGI application's call was given."""
-    code = frame.f_code
-    found = frame.f_locals
-    for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
-        scope = found.get(name)
-        if type(scope) is dict and scope.get("type") in ("http", "websocket"):
-            path = urllib.parse.quote(str(scope.get("path")), safe="/%:@!$&'()*+,;=~")[:LONGEST_PATH]
-            method = scope.get("method") if scope["type"] == "http" else "WebSocket"
-            return f"{method} {path}"
-    return None
-
-
-def _frames_of(waiting: Any) -> Iterator[FrameType]:
-    """The frames of a coroutine that waits, and of what it waits for."""
-    for _ in range(1000):
-        frame, awaited = _inside(waiting)
-        if frame is not None:
-            yield frame
-        if awaited is None:
-            return
-        waiting = awaited
-
-
-def _inside(waiting: Any) -> tuple[FrameType | None, Any]:
-    if isinstance(waiting, CoroutineType):
-        return waiting.cr_frame, waiting.cr_await
-    if isinstance(waiting, AsyncGeneratorType):
-        return waiting.ag_frame, waiting.ag_await
-    if isinstance(waiting, GeneratorType):
-        return waiting.gi_frame, waiting.gi_yieldfrom
-    # What an asynchronous generator's methods return holds the generator, and does not say so
-    generators = (CoroutineType, AsyncGeneratorType, GeneratorType)
-    return None, next((each for each in gc.get_referents(waiting) if isinstance(each, generators)), None)

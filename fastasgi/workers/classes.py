@@ -126,6 +126,11 @@ class FastASGIWorker(Worker):  # type: ignore
             settings["limit_max_requests"] = self.max_requests  # includes max_requests_jitter
         known = {field.name for field in dataclasses.fields(Config) if field.init}
         for name in self.CONFIG_KWARGS:
+            if name.startswith("admin"):
+                raise ConfigError(
+                    f"{name} in CONFIG_KWARGS: there is no admin listener under gunicorn, which alone knows "
+                    "all workers: leave it out"
+                )
             if name in GUNICORNS_OWN:
                 raise ConfigError(f"{name} in CONFIG_KWARGS has no effect: set what gunicorn has for it")
             if name not in known:

@@ -22,9 +22,15 @@ class Load:
     """
 
     def __init__(
-        self, connect: Callable[[], socket.socket], clients: int = 6, *, kept: bool | None = None
+        self,
+        connect: Callable[[], socket.socket],
+        clients: int = 6,
+        *,
+        kept: bool | None = None,
+        path: str = "/",
     ) -> None:
         self._connect = connect
+        self._path = path
         self._changed = threading.Condition()
         self._is_over = False
         self.answers: collections.Counter[str] = collections.Counter()
@@ -62,7 +68,7 @@ class Load:
             assert found() >= wanted, f"too few answers with {of!r}: {self.answers}, {self.failures}"
 
     def _run(self, keeps: bool) -> None:
-        client = _Client(self._connect, keeps)
+        client = _Client(self._connect, keeps, self._path)
         while not self._is_over:
             begin = time.monotonic()
             was_open = client.sock is not None
@@ -96,10 +102,10 @@ def failure_of(error: Exception, was_open: bool) -> str:
 class _Client:
     """One client and its connection, if it has one."""
 
-    def __init__(self, connect: Callable[[], socket.socket], keeps: bool) -> None:
+    def __init__(self, connect: Callable[[], socket.socket], keeps: bool, path: str) -> None:
         self._connect = connect
         fields = "" if keeps else "connection: close\r\n"
-        self._request = f"GET / HTTP/1.1\r\nhost: x\r\n{fields}\r\n".encode()
+        self._request = f"GET {path} HTTP/1.1\r\nhost: x\r\n{fields}\r\n".encode()
         self.sock: socket.socket | None = None
 
     def get(self) -> str:

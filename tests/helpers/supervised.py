@@ -1,16 +1,19 @@
 """A supervisor in a process of its own, and what tests ask it."""
 
+import contextlib
+import mmap
 import os
 import signal
 import socket
-import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from load import WAIT_S
 from serving import ServerProcess, processes_in, wait_until
 
-from fastasgi.core.shares import ROW_SIZE
+from fastasgi.admin.counts import Counts, read_counts
+from fastasgi.core.shares import ROW_SIZE, last_row
 
 APP = """
 import asyncio, os, time
@@ -154,11 +157,24 @@ def sockets_on(port: int) -> int:
     return sum(row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port for row in rows)
 
 
-def rows_of(server: Supervised) -> list[bool]:
-    """Of each row of the workers' shared memory up to the last that was ever given: whether it is in use."""
+@contextlib.contextmanager
+def shared_memory(server: Supervised) -> Iterator[mmap.mmap]:
+    """The memory that the supervisor shares with its workers."""
     for entry in Path(f"/proc/{server.pid}/fd").iterdir():
         if entry.readlink().name.startswith("memfd:"):
-            data = entry.read_bytes()
-            (end,) = struct.unpack_from("=I", data)
-            return [any(data[row * ROW_SIZE :][:ROW_SIZE]) for row in range(1, end)]
+            with entry.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+                yield memory
+            return
     raise AssertionError("no shared memory")
+
+
+def rows_of(server: Supervised) -> list[bool]:
+    """Of each row of that up to the last that was ever given: whether it is in use."""
+    with shared_memory(server) as memory:
+        return [any(memory[row * ROW_SIZE : (row + 1) * ROW_SIZE]) for row in range(1, last_row(memory) + 1)]
+
+
+def counts_of(server: Supervised) -> list[Counts]:
+    """What is counted in that."""
+    with shared_memory(server) as memory:
+        return read_counts(memory)

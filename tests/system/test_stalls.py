@@ -1,24 +1,29 @@
 """What the log says of an event loop that does not turn and of a start-up that takes long."""
 
 import asyncio
+import contextlib
+import functools
 import os
+import re
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from serving import WAIT_S, ServerProcess
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from websocketwire import open_websocket
 from wire import Served, in_each_loop, in_loop, request, respond, served
 
-from fastasgi import Server
 from fastasgi.processes import longstarts
 from fastasgi.processes.messages import BEAT, READY, STANDS
 from fastasgi.processes.workerprocess import WorkerProcess
@@ -27,8 +32,10 @@ from fastasgi.system import stalls
 STALL_S = 0.4
 
 PATCH = """
-import fastasgi.system.stalls
-fastasgi.system.stalls.STALL_S, fastasgi.system.stalls.LOOK_S = 0.4, 0.05
+import fastasgi.config
+import fastasgi.system.stalls as stalls
+fastasgi.config.STALL_S = stalls.AGAIN_S = 0.4
+stalls.ASK_S, stalls.PAIR_S = 0.05, 0
 import fastasgi.processes.longstarts
 fastasgi.processes.longstarts.STILL_STARTING_S = 0.4
 """
@@ -36,8 +43,9 @@ fastasgi.processes.longstarts.STILL_STARTING_S = 0.4
 
 @pytest.fixture(autouse=True)
 def sooner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stalls, "STALL_S", STALL_S)
-    monkeypatch.setattr(stalls, "LOOK_S", 0.05)
+    monkeypatch.setattr("fastasgi.config.STALL_S", STALL_S)
+    monkeypatch.setattr(stalls, "ASK_S", 0.05)
+    monkeypatch.setattr(stalls, "PAIR_S", 0)
 
 
 @pytest.fixture
@@ -111,15 +119,16 @@ async def test_a_request_is_named_whose_endpoint_runs_in_a_task_of_a_middleware(
 @in_loop
 async def test_c_code_that_holds_the_interpreter_is_named_afterwards(told: Callable[[], list[str]]) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        begin = time.monotonic()
-        while time.monotonic() - begin < 3 * STALL_S and not told():
-            sum(range(3 * 10**7))  # one call, in which no other thread runs
+        sum(range(count))  # one call, in which no other thread runs
         await respond(send, b"ok")
 
+    begin = time.process_time()
+    sum(range(10**7))
+    count = int(10**7 * 4 * STALL_S / (time.process_time() - begin))
     async with served(app) as server:
         await server.talk(request("GET /sum HTTP/1.1", "connection: close"))
     (line,) = told()
-    assert " s: GET /sum is in " in line
+    assert " s, by code that did not let other threads run: GET /sum is in " in line
 
 
 @in_each_loop
@@ -129,6 +138,152 @@ async def test_what_blocks_outside_of_a_request_is_named(told: Callable[[], list
         await asyncio.sleep(0)
     (line,) = told()
     assert line.partition(" s: ")[2].startswith("block (")
+
+
+@in_each_loop
+async def test_a_request_is_named_that_waits_for_the_task_that_blocks(told: Callable[[], list[str]]) -> None:
+    async def work() -> None:
+        await asyncio.sleep(0)
+        block()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        match scope["path"]:
+            case "/gather":
+                await asyncio.gather(work(), asyncio.sleep(0))
+            case "/wait":
+                await asyncio.wait([asyncio.create_task(work())])
+            case "/wait_for":
+                await asyncio.wait_for(work(), WAIT_S)
+            case "/asyncio":
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(work())
+            case "/anyio":
+                async with anyio.create_task_group() as anyio_group:
+                    anyio_group.start_soon(work)
+        await respond(send, b"ok")
+
+    paths = ["/gather", "/wait", "/wait_for", "/asyncio", "/anyio"]
+    async with served(app) as server:
+        client = await server.connect()
+        for path in paths:
+            assert (await client.ask(request(f"GET {path} HTTP/1.1"))).status == 200
+    assert [line.partition(" s: ")[2].partition(" (")[0] for line in told()] == [
+        f"GET {path} is in block" for path in paths
+    ]
+
+
+class CallableApp:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await blocking(scope, receive, send)
+
+
+@pytest.mark.parametrize("app", [CallableApp(), functools.partial(blocking)], ids=["object", "partial"])
+@in_loop
+async def test_applications_of_each_kind(told: Callable[[], list[str]], app: Any) -> None:
+    async with served(app) as server:
+        await server.talk(request("GET /block HTTP/1.1", "connection: close"))
+    (line,) = told()
+    assert " s: GET /block is in block (" in line
+
+
+@in_loop
+async def test_what_blocks_after_the_response_is_named(told: Callable[[], list[str]]) -> None:
+    async def later() -> None:
+        block()
+
+    async def endpoint(request: Any) -> Any:
+        return PlainTextResponse("ok", background=BackgroundTask(later))
+
+    async with served(Starlette(routes=[Route("/mail", endpoint)])) as server:
+        await server.talk(request("GET /mail HTTP/1.1", "connection: close"))
+    (line,) = told()
+    assert "GET /mail is in block (" in line
+
+
+@in_each_loop
+async def test_the_start_and_the_end_of_an_application_may_block(told: Callable[[], list[str]]) -> None:
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Any) -> Any:
+        block()
+        yield
+        block()
+
+    async with served(Starlette(lifespan=lifespan), lifespan="on"):
+        pass
+    lines = told()
+    assert len(lines) == 2
+    assert all(" s: block (" in line and "lifespan (" in line for line in lines)
+
+
+@in_loop
+async def test_a_pair_of_lines_and_then_a_count(
+    told: Callable[[], list[str]], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stalls, "PAIR_S", 1000)
+    async with served(blocking, log_stall=0.1) as server:
+        client = await server.connect()
+        for each in range(3):
+            assert (await client.ask(request(f"GET /block/{each} HTTP/1.1"))).status == 200
+    assert len(told()) == 1
+    lines = [text for text in map(str, caplog.messages) if "event loop" in text]
+    assert len(lines) == 3
+    assert re.search(r"turns again after [01]\.\d+ s: GET /block/0 is in block", lines[1])
+    assert re.search(r"was blocked 2 more times, for [01]\.\d+ s at the most", lines[2])
+
+
+@in_each_loop
+async def test_a_log_handler_that_raises_stops_nobody(
+    told: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context))
+
+    def refuse(*arguments: Any) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stalls.logger, "warning", refuse)
+        async with served(blocking) as server:
+            client = await server.connect()
+            for path in ("/block", "/block", "/"):
+                assert (await client.ask(request(f"GET {path} HTTP/1.1"))).status == 200
+    (context,) = errors
+    assert str(context["exception"]) == "disk full"
+
+
+@in_loop
+async def test_names_of_code_can_not_write_lines_of_their_own(told: Callable[[], list[str]]) -> None:
+    names: dict[str, Any] = {"block": block}
+    exec(compile("def odd(): block()", "a\nERROR\x1b[0m\udc80.py", "exec"), names)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        names["odd"]()
+        await respond(send, b"ok")
+
+    async with served(app) as server:
+        await server.talk(request("GET / HTTP/1.1", "connection: close"))
+    (line,) = told()
+    assert r"odd (a\nERROR\x1b[0m\udc80.py:1)" in line
+    assert line.isprintable()
+
+
+@in_loop
+async def test_deep_recursion_is_cut(told: Callable[[], list[str]]) -> None:
+    def deeper(levels: int) -> None:
+        if levels:
+            deeper(levels - 1)
+        else:
+            block()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        deeper(800)
+        await respond(send, b"ok")
+
+    async with served(app) as server:
+        await server.talk(request("GET /deep HTTP/1.1", "connection: close"))
+    (line,) = told()
+    assert "GET /deep is in block (" in line
+    assert line.endswith("< ...")
 
 
 @in_loop
@@ -162,14 +317,16 @@ def test_a_loop_that_does_not_run_does_not_stall(told: Callable[[], list[str]]) 
 
 
 def test_the_watch_ends_with_the_server() -> None:
-    async def serve() -> Server:
-        async with served(blocking) as server:
-            assert server.server._stall_watch._thread.is_alive()
-            return server.server
+    def watches() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == "fastasgi-stall-watch"]
 
-    watch = asyncio.run(serve())._stall_watch
-    watch._thread.join(WAIT_S)
-    assert not watch._thread.is_alive()
+    async def serve() -> list[threading.Thread]:
+        async with served(blocking):
+            return watches()
+
+    (watch,) = asyncio.run(serve())
+    watch.join(WAIT_S)
+    assert watches() == []
 
 
 @pytest.fixture
