@@ -47,12 +47,19 @@ class Client:
         """Whether the connection is not lost."""
         return self.connection.fileno() >= 0
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the last answer was a refusal, of status 503."""
+        return self.counter.refused
+
 
 class Clients:
     """The connections to one server. `turn` does what can be done now."""
 
-    def __init__(self, address: Address, request: bytes, *, tls: bool = False) -> None:
-        self._address, self._request = address, request
+    def __init__(
+        self, address: Address, request: bytes, *, tls: bool = False, takes_refusals: bool = False
+    ) -> None:
+        self._address, self._request, self._takes_refusals = address, request, takes_refusals
         self._context: ssl.SSLContext | None = None
         if tls:
             # The certificate is the bench's own; what is measured is the server.
@@ -82,7 +89,8 @@ class Clients:
             connection.bind((f"127.0.{os.getpid() % 200 + 1}.{self.opened % 250 + 1}", 0))
         connection.setblocking(False)
         self.opened += 1
-        client = Client(connection, ResponseCounter(self._body_length), on_answer)
+        counter = ResponseCounter(self._body_length, takes_refusals=self._takes_refusals)
+        client = Client(connection, counter, on_answer)
         client.waiting = True
         client.asked_at = now() if asked_at is None else asked_at
         self._connect(client)
@@ -117,6 +125,11 @@ class Clients:
         """Turn until that time, by `now`, or until it is enough."""
         while (left := ends_at - now()) > 0 and not enough():
             self.turn(min(left, 0.05))
+
+    @property
+    def open_count(self) -> int:
+        """How many are open, or about to be."""
+        return len(self._clients) + len(self._queued)
 
     def close(self) -> None:
         """End all connections."""

@@ -19,7 +19,8 @@ KINDS: dict[str, type[Burst] | type[Overload]] = {"burst": Burst, "overload": Ov
 def carry_out(job: dict[str, Any]) -> dict[str, Any]:
     """The figures of a job, or its failure."""
     address = job["address"] if isinstance(job["address"], str) else tuple(job["address"])
-    clients = Clients(address, job["request"].encode("latin-1"), tls=job["tls"])
+    request = job["request"].encode("latin-1")
+    clients = Clients(address, request, tls=job["tls"], takes_refusals=job["kind"] == "overload")
     try:
         return KINDS[job["kind"]](clients, job).measure()
     except BenchError as error:

@@ -13,7 +13,12 @@ CHUNKED = -2
 UNTIL_CLOSE = -3
 
 
-def read_framing(head: bytes) -> int:
+def is_refusal(head: bytes) -> bool:
+    """Whether a response head has status 503."""
+    return head[9:12] == b"503"
+
+
+def read_framing(head: bytes, takes_refusals: bool = False) -> int:
     """The body's length by a response head, its blank line left out; or CHUNKED, or UNTIL_CLOSE.
 
     RFC 9112 section 6.3, for answers to requests other than HEAD and CONNECT. Raises ResponseError.
@@ -22,7 +27,7 @@ def read_framing(head: bytes) -> int:
     version, _, rest = status_line.partition(b" ")
     if version not in (b"HTTP/1.1", b"HTTP/1.0"):
         raise ResponseError(f"no HTTP response: {status_line[:40]!r}")
-    if not rest.startswith(b"2"):
+    if not rest.startswith(b"2") and not (takes_refusals and is_refusal(head)):
         raise ResponseError(f"answered with status {rest[:3].decode('latin-1')}")
     length = UNTIL_CLOSE
     for field in fields:
@@ -56,10 +61,14 @@ class BodyLength:
 class ResponseCounter:
     """The responses of one connection. `feed` takes what came, cut anywhere.
 
-    With a BodyLength, a response with a body of another length isn't one that counts.
+    With a BodyLength, a response with a body of another length isn't one that counts. With `takes_refusals`
+    one of status 503 does, however long.
     """
 
-    def __init__(self, body_length: BodyLength | None = None) -> None:
+    def __init__(self, body_length: BodyLength | None = None, *, takes_refusals: bool = False) -> None:
+        self.refused = False
+        """Whether the last response had status 503."""
+        self._takes_refusals = takes_refusals
         self._body_length = body_length
         self._body_bytes = 0
         self._held = bytearray()
@@ -78,6 +87,7 @@ class ResponseCounter:
         if not self._held and not self._skip and not self._chunked and self._known:
             count, rest = divmod(len(data), len(self._known))
             if not rest and count and data == self._repeated(count):
+                self.refused = False
                 return count
         return self._read(data)
 
@@ -95,7 +105,7 @@ class ResponseCounter:
         return 0
 
     def _check(self, length: int) -> None:
-        if self._body_length:
+        if self._body_length and not self.refused:
             self._body_length.check(length)
 
     def _repeated(self, count: int) -> bytes:
@@ -129,7 +139,9 @@ class ResponseCounter:
             if end < 0:
                 self._held += data[start:]
                 break
-            length = read_framing(data[start:end])
+            head = data[start:end]
+            self.refused = self._takes_refusals and is_refusal(head)
+            length = read_framing(head, self._takes_refusals)
             body = end + 4
             if length == CHUNKED:
                 self._chunked, self._body_bytes, start = True, 0, body
@@ -148,7 +160,7 @@ class ResponseCounter:
         return count
 
     def _learn(self, response: bytes) -> None:
-        if response != self._known:
+        if response != self._known and not self.refused:
             self._known, self._repeats = response, {}
 
     def _read_chunk(self, data: bytes, start: int) -> tuple[int, int]:

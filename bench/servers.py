@@ -19,6 +19,8 @@ BACKLOG = 2048
 # Above so many connections granian and peregrine are told how many to expect: they hold back what goes beyond
 # their limits.
 MANY = 500
+# The one that fastasgi's documentation recommends.
+OVERLOAD_DELAY_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,10 @@ def _fastasgi(work: Workload, place: Place) -> list[str]:
     if work.workers > 1:
         command += ["--workers", str(work.workers)]
     return command + _ssl(work, place)
+
+
+def _fastasgi_shedding(work: Workload, place: Place) -> list[str]:
+    return [*_fastasgi(work, place), "--overload-delay", str(OVERLOAD_DELAY_S)]
 
 
 def _uvicorn(work: Workload, place: Place) -> list[str]:
@@ -145,7 +151,20 @@ def _daphne(work: Workload, place: Place) -> list[str]:
 
 # What server.js answers as the applications do.
 _NODE_ROUTES = frozenset(
-    ["/", "/echo", "/count", "/big", "/stream", "/busy", "/slow", "/json", "/items/5", "/db", "/fortunes"]
+    [
+        "/",
+        "/echo",
+        "/count",
+        "/big",
+        "/stream",
+        "/busy",
+        "/slow",
+        "/wait",
+        "/json",
+        "/items/5",
+        "/db",
+        "/fortunes",
+    ]
 )
 
 
@@ -176,6 +195,15 @@ SERVERS = {
     for server in (
         Server("fastasgi", "fastasgi", "uvloop, own parser", _fastasgi, ("uvloop",), needs_fastasgi=True),
         Server(
+            "fastasgi-shedding",
+            "fastasgi --overload-delay",
+            f"as fastasgi, with --overload-delay {OVERLOAD_DELAY_S}; at overloads only",
+            _fastasgi_shedding,
+            ("uvloop",),
+            needs_fastasgi=True,
+            takes_part=lambda work: work.kind == "overload",
+        ),
+        Server(
             "uvicorn",
             "uvicorn",
             "uvloop, httptools, websockets; zttp for HTTP/2",
@@ -199,9 +227,10 @@ SERVERS = {
         Server(
             "h2corn",
             "h2corn",
-            f"uvloop, backlog of {BACKLOG}; longer time-outs for more than {MANY} connections",
+            f"uvloop, backlog of {BACKLOG}; longer time-outs for more than {MANY} connections; no overloads",
             _h2corn,
             ("h2corn", "uvloop"),
+            takes_part=lambda work: work.kind != "overload",
         ),
         Server(
             "gunicorn",

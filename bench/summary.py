@@ -36,8 +36,9 @@ VALUES = {
     ),
     "overload": (
         ("share of capacity answered within 1 s", "goodput", 1, 2),
+        ("99 % of answers within, ms", "answered_p99_s", 1e3, 0),
         ("capacity/s", "capacity", 1, 0),
-        ("requests", "arrivals", 1, 0),
+        ("refused", "refused", 1, 0),
         ("connections", "opened", 1, 0),
         ("lost", "lost", 1, 0),
         ("generator late, 99 % within, ms", "lateness_p99_s", 1e3, 1),

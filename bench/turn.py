@@ -186,6 +186,8 @@ class Generators:
             "rate": work.rate_per_s,
             "arrivals": work.arrivals,
             "times_capacity": work.times_capacity,
+            "pool": work.pool,
+            "most": work.most_connections(self._setup.overload_s),
             "tls": work.tls,
             "request": work.request.decode("latin-1"),
             "warmup_s": self._setup.warmup_s,

@@ -1,5 +1,6 @@
 """The workloads: what is asked of a server, by how many users of which kind."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +27,11 @@ BROWSER_HEADERS = {
 
 # How long the application takes for a request to /slow.
 SLOW_S = 0.005
+WAIT_WORK_S = 0.001
+# The connections of a proxy.
+POOL = 500
+# How many a client has at most: no one machine has more to one port, and few shells allow more open files.
+MOST_CONNECTIONS = 15_000
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,10 @@ class Workload:
     """Of kind `burst`: connections that are made at once, beside the others."""
     times_capacity: float = 0.0
     """Of kind `overload`: requests that arrive, as a multiple of what the server can answer."""
+    work_s: float = 0.0
+    """Of kind `overload`: the processor time of a request."""
+    pool: int = 0
+    """Of kind `overload`: the connections that there are; 0: a new one whenever none is idle."""
     workers: int = 1
     tls: bool = False
     uds: bool = False
@@ -102,7 +112,10 @@ class Workload:
 
     def most_connections(self, window_s: float) -> int:
         """How many there may be if no request of an overload, which lasts so long, is answered."""
-        return self.expected_connections + int(self.times_capacity * self.workers / SLOW_S * window_s)
+        if self.kind != "overload":
+            return self.expected_connections
+        arrivals = int(self.times_capacity * self.workers / self.work_s * window_s)
+        return self.pool or min(MOST_CONNECTIONS, self.expected_connections + arrivals)
 
     @property
     def route(self) -> str:
@@ -120,11 +133,24 @@ def _http2(name: str, title: str, **options: Any) -> Workload:
     return Workload(name, title, **given)
 
 
-def _overload(times: int) -> Workload:
-    title = f"{times} times as many requests as can be answered, {SLOW_S * 1e3:.0f} ms of work each"
-    name = f"overload-{times}"
-    # So many connections are enough to keep a server busy while its capacity is measured.
-    return Workload(name, title, "/slow", kind="overload", connections=4, times_capacity=times)
+def _overloads() -> Iterator[Workload]:
+    """Of each kind of work. So many connections keep a server busy while its capacity is measured."""
+    works = (("", "/slow", SLOW_S, 4, ""), ("-wait", "/wait", WAIT_WORK_S, 64, " and 50 ms of waiting"))
+    for name, path, work_s, connections, more in works:
+        for pool in (0, POOL):
+            for times in (1, 2, 3, 5):
+                arrivals = "as many" if times == 1 else f"{times} times as many"
+                how = f", over {pool} connections" if pool else ""
+                yield Workload(
+                    f"overload{name}{'-pool' if pool else ''}-{times}",
+                    f"{arrivals} requests as can be answered, {work_s * 1e3:.0f} ms of work{more} each{how}",
+                    path,
+                    kind="overload",
+                    connections=connections,
+                    times_capacity=times,
+                    work_s=work_s,
+                    pool=pool,
+                )
 
 
 WORKLOADS = {
@@ -187,9 +213,7 @@ WORKLOADS = {
         _burst("burst-tls", 200, "over TLS 1.3", tls=True),
         _burst("burst-uds", 200, "on a Unix socket", uds=True),
         _burst("burst-workers-2", 200, "with 2 workers", workers=2),
-        _overload(2),
-        _overload(3),
-        _overload(5),
+        *_overloads(),
         Workload("idle", "memory of 10 000 idle connections", kind="idle", connections=10_000),
         Workload("start", "time from the start to the first answer", kind="start", bare=True),
         # TechEmpower's two tests of one query, with their number of connections scaled to one core.

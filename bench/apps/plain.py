@@ -95,6 +95,14 @@ async def slow(receive, send):
     await hello(receive, send)
 
 
+async def wait(receive, send):
+    """1 millisecond of work, and 50 milliseconds of waiting, as for a database."""
+    work(0.5e-3)
+    await asyncio.sleep(50e-3)
+    work(0.5e-3)
+    await hello(receive, send)
+
+
 async def echo_messages(receive, send):
     """Each message comes back."""
     await receive()
@@ -110,4 +118,5 @@ ROUTES = {
     "/stream": stream,
     "/busy": busy,
     "/slow": slow,
+    "/wait": wait,
 }

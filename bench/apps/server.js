@@ -82,6 +82,9 @@ function serve(request, response) {
     case '/big': return answerText(response, BIG);
     case '/busy': work(0.13); return answerText(response, 'Hello, World!');
     case '/slow': work(5); return answerText(response, 'Hello, World!');
+    case '/wait':
+      work(0.5);
+      return setTimeout(() => { work(0.5); answerText(response, 'Hello, World!'); }, 50);
     case '/stream': return stream(response);
     case '/json': return answerJSON(response, { message: 'Hello, World!' });
     case '/db': return randomRow().then((row) => answerJSON(response, row));
