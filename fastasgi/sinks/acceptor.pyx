@@ -9,6 +9,7 @@ from libc.errno cimport errno
 
 from fastasgi.core.clock cimport monotonic_ns
 from fastasgi.core.contracts cimport Connection
+from fastasgi.core.overload cimport LoadShedder
 from fastasgi.core.shares cimport Shares
 from fastasgi.sinks.addresses cimport endpoint_of, socket_address
 from fastasgi.sinks.tlssink cimport TLSSink
@@ -280,10 +281,12 @@ cdef class Acceptor:
     cdef int64_t budget_ns(self, int64_t now_ns) noexcept:
         """How long a batch may take. 0 is one connection."""
         cdef int64_t others_ns
-        if self.sheds_load():
+        cdef LoadShedder shedder = self.worker.shedder
+        if shedder is not None:
+            # Connections that wait in the system's queue make no event loop late: so they are not left there
             self.cuts = 0
             self.slow_since_ns = 0
-            return BATCH_MOST_NS        # what is too much is refused, which takes no time
+            return BATCH_MOST_NS if shedder.rule.is_shedding else shedder.rule.interval_ns
         if self.was_cut:
             others_ns = now_ns - self.batch_ended_ns
             self.cuts += 1
