@@ -128,11 +128,24 @@ def give_row_back(memory, int row, str end) -> None:
             counts.ends[<int>ENDS.index(end)] += 1
         else:
             counts.starts -= 1
+        close_stall(counts)
         memset(&counts.now, 0, sizeof(Gauges))
         full_barrier()
         counts.is_taken = 0
     finally:
         PyBuffer_Release(&view)
+
+
+cdef int close_stall(Counts* counts) except -1:
+    """A stall that lasted to the end of the process ends with it."""
+    cdef list records = records_of(counts.stall_memory, STALL_RECORDS, STALL_BYTES, counts.stall_records)
+    if records and not records[len(records) - 1]["is_over"]:
+        record = records.pop()
+        record["is_over"] = True
+        record["duration_s"] = round(max(record["duration_s"], time.time() - record["at"]), 3)
+        counts.stalled_ns += <int64_t>(record["duration_s"] * 1e9)
+        put_record(counts.stall_memory, STALL_RECORDS, STALL_BYTES, counts.stall_records - 1, record)
+    return 0
 
 
 # --- Reading ---

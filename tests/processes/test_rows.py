@@ -1,6 +1,7 @@
 import errno
 import logging
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -69,6 +70,18 @@ def test_what_is_counted_outlives_who_has_counted(rows: Rows) -> None:
     assert (counts.cpu_s, counts.busy_s) == (0.75, 1.5)
     ends = {end: number for end, number in counts.ends.items() if number}
     assert ends == {"exit": 1, "SIGKILL": 1, "asked": 1}
+
+
+def test_a_stall_that_lasts_to_the_end_is_over_then(rows: Rows) -> None:
+    row = take(rows)
+    stall = {"at": time.time() - 5, "duration_s": 3.0, "is_over": False}
+    row.counters().note_stall(stall, is_new=True)
+    rows.give_back(row, "stall")
+    (counts,) = read_counts(row.memory)
+    assert (counts.stalls, counts.last_stalls[0]["is_over"]) == (1, True)
+    assert 5 <= counts.stalled_s < 60
+    rows.give_back(take(rows), "asked")
+    assert read_counts(row.memory)[0].stalled_s == counts.stalled_s
 
 
 def test_a_process_that_was_not_started_is_not_counted(rows: Rows) -> None:
