@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import Any
 
+from fastasgi.system.pause import Pause
 from fastasgi.system.stacks import Base, Standing, is_debugged, standing
 
 logger = logging.getLogger("fastasgi.error")
@@ -80,8 +81,7 @@ class StallWatch:
         self._is_closed = False  # the loop is
         self._base: Base | None = None  # the frame that runs the loop
         self._is_ended = False
-        self._pause = threading.Lock()  # held until the end; a timed wait for it costs less than an Event's
-        self._pause.acquire()
+        self._pause = Pause()
         loop.call_soon(self._turned)  # which finds the frame that runs the loop
         self._thread = threading.Thread(target=self._run, name="fastasgi-stall-watch", daemon=True)
         self._thread.start()
@@ -94,7 +94,7 @@ class StallWatch:
         self._turned_at = time.monotonic()
         if not self._is_ended:
             self._is_ended = True
-            self._pause.release()
+            self._pause.end()
             self._thread.join(END_S)
 
     def _turned(self) -> None:
@@ -106,21 +106,22 @@ class StallWatch:
         self._base = None if frame is None else (id(frame), frame.f_code)
 
     def _run(self) -> None:
-        looked_at, used_s = time.monotonic(), time.process_time()
+        looked_at = time.monotonic()
         wait_s = self._look_s
-        while not self._pause.acquire(timeout=wait_s) and not self._is_closed:
-            now, used_before_s = time.monotonic(), used_s
-            pause_s, looked_at, used_s = now - looked_at, now, time.process_time()
-            was_running = used_s - used_before_s > pause_s / 10
-            is_late = pause_s - wait_s > self._threshold_s
+        while (woken_at := self._pause.wait(wait_s)) >= 0 and not self._is_closed:
+            now = time.monotonic()
+            suspended_s = woken_at - looked_at - wait_s
+            is_held = now - woken_at > self._threshold_s
             if not self._loop.is_running():
                 self._asked_at = None
-            elif is_late and not was_running:
+            elif suspended_s > self._threshold_s:
+                # The wait was over too late: the whole process was suspended, or had no processor
                 if self._asked_at is not None:
-                    self._asked_at += pause_s  # the whole process was suspended
+                    self._asked_at += suspended_s
             else:
-                self._guarded(self._look, now, now - pause_s + wait_s if is_late else None)
+                self._guarded(self._look, now, woken_at if is_held else None)
             wait_s = self._time_left_s()
+            looked_at = time.monotonic()
         self._guarded(self._tell_end)
 
     def _time_left_s(self) -> float:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import functools
 import os
 import re
@@ -129,6 +130,18 @@ async def test_c_code_that_holds_the_interpreter_is_named_afterwards(told: Calla
         await server.talk(request("GET /sum HTTP/1.1", "connection: close"))
     (line,) = told()
     assert " s, by code that did not let other threads run: GET /sum is in " in line
+
+
+@in_loop
+async def test_c_code_that_waits_with_the_interpreter_is_no_suspension(told: Callable[[], list[str]]) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        ctypes.PyDLL(None).usleep(int(3 * STALL_S * 1e6))
+        await respond(send, b"ok")
+
+    async with served(app) as server:
+        await server.talk(request("GET /wait HTTP/1.1", "connection: close"))
+    (line,) = told()
+    assert " s, by code that did not let other threads run: GET /wait is in " in line
 
 
 @in_each_loop
