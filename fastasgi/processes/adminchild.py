@@ -21,7 +21,7 @@ from fastasgi.admin.source import HeardSource
 from fastasgi.config import Config
 from fastasgi.processes.child import ORPHAN_LIFE_S, handle_signals, receive_order
 from fastasgi.processes.failures import exit_with, owned_process
-from fastasgi.processes.messages import ADMIN_END, ADMIN_SUCCEEDED
+from fastasgi.processes.messages import ADMIN_END, ADMIN_SUCCEEDED, BEAT
 from fastasgi.server import Server
 from fastasgi.system.handlers import SignalHandlers
 from fastasgi.system.identity import apply_process_settings
@@ -51,6 +51,11 @@ class AdminServer(Server):
         await super().startup(sockets)
         self._control.setblocking(False)
         asyncio.get_running_loop().add_reader(self._control, self._on_control)
+
+    def on_beat(self) -> None:
+        """Tell the supervisor that the event loop turns."""
+        with contextlib.suppress(OSError):  # it is suspended, or gone, which _on_control sees
+            self._control.send(BEAT, socket.MSG_DONTWAIT)
 
     def _on_control(self) -> None:
         try:

@@ -34,6 +34,7 @@ INTERVAL_S = 1.0  # between two reports while nothing changes
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0  # between two starts, if it does not stay
 STEADY_S = 10.0  # once it has run so long, the next start comes at once
 END_S = 2.0  # that it has to end
+HANG_S = 20.0  # without a beat of its event loop; then another one is started
 SUCCEEDED_S = 8.0  # that it has to end once it has a successor
 INSIDE = "fastasgi.processes.adminchild"
 
@@ -106,6 +107,10 @@ class AdminProcess:
                 self._succeeded.remove(former)
             elif now >= former.kill_at:
                 former.popen.kill()
+        if self._running is not None and self._running.silent_s(now) > HANG_S:
+            logger.error("The admin listener's process [%d] hangs, and is replaced", self.pid)
+            self._running.popen.kill()
+            self._running.popen.wait()
         if self._running is not None and (code := self._running.popen.poll()) is not None:
             logger.error("The admin listener's process [%d] has ended: %s", self.pid, describe_exit(code))
             self._running.control.close()
@@ -138,15 +143,19 @@ class AdminProcess:
             logger.error("The admin listener's process can't be started: %s", error)
             self._back_off(self._started_at)
             return
-        self._token = _token(self.config)
+        # If the file is gone meanwhile, the token that it had holds
+        self._token = _token(self.config) or self._token
         if first:
             log_admin(sockets, self.config)
         self._running = _Running(popen, ours, _tls_files(self.config), self._order())
 
     def _order(self) -> bytes:
+        settings = {name: getattr(self.config, name) for name in SETTINGS}
+        if self._token is not None:
+            settings |= {"admin_token_file": None, "admin_token": self._token.decode()}
         return pickle.dumps(
             {
-                "settings": pickled({name: getattr(self.config, name) for name in SETTINGS}),
+                "settings": pickled(settings),
                 # Read already: the user that it becomes may not be allowed to
                 "tls_files": _tls_files(self.config),
                 "sockets": [sock.fileno() for sock in self.listeners.sockets],
@@ -227,6 +236,7 @@ class _Running:
         self.control = control  # this end of the socket pair to it
         self.tls_files = tls_files
         self.kill_at = 0.0  # a monotonic time; only once it has a successor
+        self._heard_at = self._looked_at = time.monotonic()
         self._told: Report | None = None  # the last report that was sent, or begun
         self._unsent = b""
         control.setblocking(False)
@@ -238,6 +248,15 @@ class _Running:
         if not self._unsent and (self._told is None or _differs(report, self._told)):
             self._told = report
             self._send(report.to_json().encode() + b"\n")
+
+    def silent_s(self, now: float) -> float:
+        """For how long it has told no beat; time in which nobody has looked does not count."""
+        self._heard_at += max(0.0, now - self._looked_at - 2 * INTERVAL_S)
+        self._looked_at = now
+        with contextlib.suppress(OSError):
+            if self.control.recv(4096):
+                self._heard_at = now
+        return now - self._heard_at
 
     def say(self, message: bytes) -> None:
         """Tell it one of the ``messages``, after which it is told nothing else but to end."""

@@ -1,6 +1,7 @@
 """The process of the admin listener: it answers whatever the workers do, and nobody waits for it."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -186,12 +187,15 @@ def test_another_process_takes_the_place_of_one_that_dies(run: Callable[..., Sup
 
 def test_a_process_that_can_not_stay_is_not_started_in_a_loop(run: Callable[..., Supervised]) -> None:
     """The server serves meanwhile."""
-    token = Path(run.folder / "token")  # type: ignore[attr-defined]
-    token.write_text("0123456789abcdef\n")
-    server = run("--workers", "1", *ADMIN, "--admin-token-file", "token")
+    log = Path(run.folder / "log.json")  # type: ignore[attr-defined]
+    handlers = {"stderr": {"class": "logging.StreamHandler"}}
+    root = {"level": "INFO", "handlers": ["stderr"]}
+    text = json.dumps({"version": 1, "disable_existing_loggers": False, "handlers": handlers, "root": root})
+    log.write_text(text)
+    server = run("--workers", "1", *ADMIN, "--log-config", "log.json")
     admin = AdminClient.of(server)
     admin.wait_for("/livez", 200)
-    token.unlink()
+    log.unlink()
     pid = admin_pid(server)
     os.kill(pid, signal.SIGKILL)
     server.wait_for_count("The admin listener's process", 4)
@@ -200,9 +204,37 @@ def test_a_process_that_can_not_stay_is_not_started_in_a_loop(run: Callable[...,
     assert time.monotonic() - begin > 1
     assert server.get().endswith("v1")
     assert "Traceback" not in server.log
-    assert "Error: admin_token_file 'token' can't be read" in server.log
-    token.write_text("0123456789abcdef\n")
+    assert "Error: log_config 'log.json'" in server.log
+    log.write_text(text)
     admin.wait_for("/livez", 200)
+    server.assert_ends()
+
+
+def test_a_process_goes_on_with_its_token_though_the_file_is_gone(run: Callable[..., Supervised]) -> None:
+    token = Path(run.folder / "token")  # type: ignore[attr-defined]
+    token.write_text("0123456789abcdef\n")
+    server = run("--workers", "1", *ADMIN, "--admin-token-file", "token")
+    admin = AdminClient.of(server)
+    admin.wait_for("/livez", 200)
+    token.unlink()
+    pid = admin_pid(server)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: admin_pid(server) not in (0, pid), "another process")
+    admin.wait_for("/livez", 200)
+    assert admin.status("/status") == 401
+    server.assert_ends()
+
+
+def test_a_process_that_hangs_is_replaced(run: Callable[..., Supervised], tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import fastasgi.processes.adminprocess as module\nmodule.HANG_S = 1.5\n"
+    )
+    server = run("--workers", "1", *ADMIN, environment={**os.environ, "PYTHONPATH": str(tmp_path)})
+    admin = AdminClient.of(server)
+    admin.wait_for("/readyz", 200)
+    suspend(admin_pid(server))
+    server.wait_for(r"The admin listener's process \[\d+\] hangs, and is replaced")
+    admin.wait_for("/readyz", 200)
     server.assert_ends()
 
 
