@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from fastasgi.application.lifespan import Lifespan
-from fastasgi.asgi.record import slow_requests
+from fastasgi.asgi.record import slow_ended, slow_requests
 from fastasgi.config import STALL_S, Config
 from fastasgi.core.contracts import WorkerContext
 from fastasgi.core.counters import new_counters
@@ -301,6 +301,7 @@ class Server(Stoppable):
             self.config.tls.poll(self._loop.time())
         if self.config.log_slow:
             self._slow_log.tell(slow_requests(self.context.registry, self.config.log_slow))
+            self._slow_log.tell_ended(slow_ended(self.context.registry))
         self._stall_log.tell_rest()
         self.on_beat()
 

@@ -25,4 +25,5 @@ cdef class RecordedExchange(Exchange):
     # response was complete. body_bytes: those on the wire
     cdef int record(self, int status, bint is_aborted, long long body_bytes) except -1
     cdef int count_response(self, int status, bint is_aborted, int64_t duration_ns) except -1
+    cdef int note_slow(self, dict scope, int64_t duration_ns) except -1
     cdef void note_first_byte(self) noexcept            # the response has begun, and goes on

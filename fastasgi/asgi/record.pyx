@@ -11,6 +11,7 @@ from fastasgi.logs.accesslog import escape
 
 cdef enum:
     LONGEST_PATH = 200                  # characters of a path in a line about a slow request
+    SLOW_MOST = 1000                    # slow requests that are kept until they are logged
 
 
 cdef class RecordedExchange(Exchange):
@@ -27,6 +28,8 @@ cdef class RecordedExchange(Exchange):
         if self.tells_end:
             self.tells_end = False
             self.worker.logger.warning("%s took %.1f s", request_text(scope), duration_ns / 1e9)
+        elif worker.limits.log_slow > 0 and duration_ns > worker.limits.log_slow * 1e9 and not self.was_slow:
+            self.note_slow(scope, duration_ns)
         if worker.measures:
             self.count_response(status, is_aborted, duration_ns)
         if scope is not None and worker.access_log is not None:
@@ -39,6 +42,12 @@ cdef class RecordedExchange(Exchange):
         if self.protocol != WEBSOCKET and not is_aborted:
             add_time(&counters.counts.first_byte, self.first_byte_ns or duration_ns)
             add_time(&counters.counts.duration, duration_ns)
+        return 0
+
+    cdef int note_slow(self, dict scope, int64_t duration_ns) except -1:
+        cdef list ended = self.worker.registry.slow_ended
+        if scope is not None and len(ended) < SLOW_MOST:
+            ended.append((scope["method"], scope["path"], duration_ns / 1e9))
         return 0
 
     cdef void note_first_byte(self) noexcept:
@@ -70,3 +79,10 @@ def slow_requests(Registry registry not None, double limit_s) -> list:
                 exchange.was_slow = True
                 found.append(exchange)
     return found
+
+
+def slow_ended(Registry registry not None) -> list:
+    """Method, path and seconds of the requests that are over and took longer than log_slow, and that slow_requests()
+    has not seen, since they kept the event loop to themselves. Each once."""
+    ended, registry.slow_ended = registry.slow_ended, []
+    return ended

@@ -7,6 +7,7 @@ cdef class Registry:
         self.loop = loop
         self.connections = set()
         self.suspended = set()
+        self.slow_ended = []
 
     @property
     def connection_count(self) -> int:

@@ -39,17 +39,28 @@ class SlowLog:
 
     def tell(self, requests: Iterable[RunningRequest]) -> None:
         """Log these requests, which have not been logged before."""
+        for request in requests:
+            if self._has_line():
+                request.tells_end = True
+                logger.warning("%s", slow_text(request))
+
+    def tell_ended(self, requests: Iterable[tuple[str, str, float]]) -> None:
+        """Log requests that are over, which have not been logged: method, path and seconds."""
+        for method, path, seconds in requests:
+            if self._has_line():
+                logger.warning("%s took %.1f s", request_text(method, path), seconds)
+
+    def _has_line(self) -> bool:
+        """Whether there is a line for another request; otherwise it is counted."""
         now = time.monotonic()
         if now - self._began_at >= WINDOW_S:
             self.tell_rest()
             self._began_at, self._lines = now, 0
-        for request in requests:
-            if self._lines < MOST_LINES:
-                self._lines += 1
-                request.tells_end = True
-                logger.warning("%s", slow_text(request))
-            else:
-                self._untold += 1
+        if self._lines < MOST_LINES:
+            self._lines += 1
+            return True
+        self._untold += 1
+        return False
 
     def tell_rest(self) -> None:
         """Log how many requests have had no line, if there are any."""

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -54,6 +55,27 @@ class Waiting:
             case path if path.startswith("/wait"):
                 await self.is_told()
         await respond(send, b"ok")
+
+
+@pytest.mark.parametrize("access_log", [False, True])
+@in_each_loop
+async def test_a_request_that_keeps_the_loop_to_itself_is_told_when_it_is_over(
+    told: Lines, access_log: bool
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/blocks":
+            time.sleep(2 * SLOW_S)
+        await respond(send, b"ok")
+
+    async with served(app, log_slow=SLOW_S, access_log=access_log) as server:
+        client = await server.connect()
+        for each in ("/", "/blocks?secret=1", "/"):
+            assert (await client.ask(request(f"GET {each} HTTP/1.1"))).status == 200
+        async with asyncio.timeout(WAIT_S):
+            while not told():
+                await asyncio.sleep(0.01)
+    (line,) = told()
+    assert re.fullmatch(r"GET /blocks took 0\.\d s", line)
 
 
 @pytest.mark.parametrize("path", ["/wait", "/gather", "/group"])
