@@ -57,5 +57,8 @@ def test_servers_whose_other_figures_say_nothing_new_are_at_a_few_workloads() ->
     for name in ("gunicorn", "daphne"):
         assert places.pop(name) == ["hello"]
     assert places.pop("hypercorn") == ["hello", *(name for name, work in WORKLOADS.items() if work.http2)]
+    overloads = [name for name, work in WORKLOADS.items() if work.kind == "overload"]
+    assert places.pop("fastasgi-shedding") == overloads
+    assert places.pop("h2corn") == [name for name in WORKLOADS if name not in overloads]
     assert places.pop("floor") != []
     assert all(works == list(WORKLOADS) for works in places.values())
