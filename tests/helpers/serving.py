@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 from fastasgi import Config, Server
 
 WAIT_S = 20.0
+STACKS_S = 1.0  # for workers to write their stacks, once a test has failed
 
 
 def wait_until(condition: Callable[[], Any], what: object = "", limit_s: float = WAIT_S) -> Any:
@@ -99,11 +101,27 @@ class ServerProcess:
         return self.wait()
 
     def wait(self) -> int:
-        """Wait for the end of the process: its return code."""
-        code = self.process.wait(WAIT_S)
+        """Wait for the end of the process: its return code. Fails with what its processes are doing."""
+        try:
+            code = self.process.wait(WAIT_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"not ended within {WAIT_S:g} s:\n{self._tell_standing()}") from None
         self._reader.join(WAIT_S)
         self.output = self.process.stdout.read()
         return code
+
+    def _tell_standing(self) -> str:
+        """Where this process and its children stand in the kernel, and the log with the stacks of workers."""
+        lines = []
+        children = [int(pid) for pid in read_all(self.process.pid, "task/*/children").split()]
+        for pid in (self.process.pid, *children):
+            command = read_all(pid, "cmdline").replace("\0", " ")
+            lines.append(f"{pid} in {read_all(pid, 'task/*/wchan')}: {command}\n")
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGUSR2)  # not to a supervisor, which would start another one
+        self._reader.join(STACKS_S)
+        return "".join(lines) + self.log
 
     def close(self) -> None:
         if self.process.poll() is None:
@@ -144,6 +162,15 @@ async def serving(app: Any, server_type: type[Server] = Server, **settings: Any)
         server.should_exit = True
         async with asyncio.timeout(WAIT_S):
             await serve
+
+
+def read_all(pid: int, pattern: str) -> str:
+    """What files of a process in /proc hold; nothing where there is no /proc, or once it has ended."""
+    found = []
+    for path in Path(f"/proc/{pid}").glob(pattern):
+        with contextlib.suppress(OSError):
+            found.append(path.read_text())
+    return " ".join(found)
 
 
 def processes_in(folder: Path) -> list[int]:
