@@ -1,4 +1,4 @@
-"""How a start that fails ends its process: with which exit code, and what stderr says."""
+"""How a process of ours ends, above all one whose start fails: its exit code, and what stderr says."""
 
 import atexit
 import contextlib
@@ -39,10 +39,12 @@ def owned_process() -> Iterator[None]:
     """
     try:
         yield
+        _end_application()
     except SystemExit as error:
         code = exit_code_of(error)
         others = [each for each in threading.enumerate() if each is not threading.main_thread()]
         if code == 0 or all(each.daemon for each in others):
+            _end_application()
             raise
         if isinstance(error.code, str):
             print(error.code, file=sys.stderr)
@@ -51,6 +53,17 @@ def owned_process() -> Iterator[None]:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def _end_application() -> None:
+    """Wait for the application's threads and call its exit functions, while the process can still fork.
+
+    The interpreter does both as well, but CPython before 3.12.3 lets nothing fork by then (gh-113964). A
+    multiprocessing.Pool that has to replace a worker at that moment, as after Ctrl-C, then never ends.
+    """
+    with contextlib.suppress(KeyboardInterrupt):  # it breaks off the wait, as in the interpreter's own end
+        threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
 
 
 def exit_code_of(error: SystemExit) -> int:

@@ -198,6 +198,43 @@ def test_children_of_an_import_that_workers_share(start: Start, tmp_path: Path, 
     assert processes_in(tmp_path) == []
 
 
+LATE = (
+    CHILDREN
+    + """
+import atexit
+
+pool = forking.Pool(1)
+pool.apply(os.getpid)
+
+def lose_worker():
+    # As a Ctrl-C does whose KeyboardInterrupt comes late: not by SIGKILL, which leaves the pool's lock held
+    worker, = pool._pool
+    os.kill(worker.pid, signal.SIGINT)
+    while pool._worker_handler.is_alive() and pool._pool in ([worker], []):
+        time.sleep(0.01)
+
+atexit.register(lose_worker)
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        for phase in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{phase}.complete"})
+"""
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_pool_replaces_a_worker_that_ends_with_the_supervisor(
+    start: Start, tmp_path: Path, number: int
+) -> None:
+    process = start(LATE, "--workers", "1", "--preload")
+    process.wait_for("Application startup complete")
+    assert end_promptly(process, number) == 0
+    assert "at interpreter shutdown" not in process.log
+    assert processes_in(tmp_path) == []
+
+
 STARTING = (
     CHILDREN
     + """
