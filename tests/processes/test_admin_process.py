@@ -194,7 +194,7 @@ def test_a_process_that_can_not_stay_is_not_started_in_a_loop(run: Callable[...,
     log.write_text(text)
     server = run("--workers", "1", *ADMIN, "--log-config", "log.json")
     admin = AdminClient.of(server)
-    admin.wait_for("/livez", 200)
+    admin.wait_for("/readyz", 200)  # before that the worker needs the file, too
     log.unlink()
     pid = admin_pid(server)
     os.kill(pid, signal.SIGKILL)
@@ -215,7 +215,7 @@ def test_a_process_goes_on_with_its_token_though_the_file_is_gone(run: Callable[
     token.write_text("0123456789abcdef\n")
     server = run("--workers", "1", *ADMIN, "--admin-token-file", "token")
     admin = AdminClient.of(server)
-    admin.wait_for("/livez", 200)
+    admin.wait_for("/readyz", 200)  # before that the worker needs the file, too
     token.unlink()
     pid = admin_pid(server)
     os.kill(pid, signal.SIGKILL)
