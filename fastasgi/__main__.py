@@ -1,5 +1,14 @@
-"""``python -m fastasgi``: the command line."""
+"""The command ``fastasgi``, and ``python -m fastasgi``: the command line in a process of its own."""
 
 from fastasgi.cli import main
+from fastasgi.processes.failures import owned_process
 
-main()
+
+def command() -> None:
+    """Run the command line, and end the process with its exit code."""
+    with owned_process():
+        main()
+
+
+if __name__ == "__main__":
+    command()

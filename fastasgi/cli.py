@@ -13,7 +13,7 @@ from fastasgi import __version__
 from fastasgi.config import Config
 from fastasgi.errors import USAGE
 from fastasgi.launch import run_config
-from fastasgi.processes.failures import exit_with, owned_process
+from fastasgi.processes.failures import exit_with
 from fastasgi.processes.reload import watched_folders, watchfiles
 from fastasgi.settings.declaration import (
     SWITCH_WORDS,
@@ -175,19 +175,18 @@ def _run(config: str | None, print_config: bool, check_config: bool, **command_l
     environ = dict(os.environ)
     secrets = pop_secrets(Config, os.environ)
     collect_settings = functools.partial(collect, Config, command_line, environ, config)
-    with owned_process():
-        try:
-            if print_config or check_config:
-                _print_config(collect_settings(), environ, check_config)
-            else:
-                for line in unknown_variables(Config, environ):
-                    if "did you mean" in line:
-                        click.echo(f"Warning: {line}", err=True)
-                run_config(lambda: make_config(Config, collect_settings()), secrets)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            exit_with(error)
+    try:
+        if print_config or check_config:
+            _print_config(collect_settings(), environ, check_config)
+        else:
+            for line in unknown_variables(Config, environ):
+                if "did you mean" in line:
+                    click.echo(f"Warning: {line}", err=True)
+            run_config(lambda: make_config(Config, collect_settings()), secrets)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        exit_with(error)
 
 
 def _print_config(given: dict[str, Given], environ: dict[str, str], is_check: bool) -> None:

@@ -203,6 +203,25 @@ def test_the_command_is_a_click_command() -> None:
     assert isinstance(cli.main, click.Command)
 
 
+PROGRAM = """
+import atexit, contextlib
+from concurrent.futures import ThreadPoolExecutor
+from fastasgi.main import main
+
+atexit.register(print, "ends")
+with contextlib.suppress(SystemExit):
+    main(["--check-config", "app:app"])
+with ThreadPoolExecutor() as pool:
+    pool.submit(print, "goes on").result()
+"""
+
+
+def test_a_program_that_calls_the_command_goes_on(folder: Path) -> None:
+    (folder / "program.py").write_text(PROGRAM)
+    done = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-3:] == ["The configuration is valid.", "goes on", "ends"]
+
+
 # Mistakes: one line
 
 

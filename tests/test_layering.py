@@ -40,7 +40,7 @@ launch      errors system logging config server processes
 cli         errors settings config processes launch
 supervisors  errors config server processes
 workers     errors codecs logs asgi application system tls logging config server
-main, __main__  config serverstate server launch cli supervisors
+main, __main__  config serverstate server processes launch cli supervisors
 fastasgi    asgi importer lifespan logging middleware config server launch cli supervisors
 """  # noqa: E501
 
