@@ -301,7 +301,7 @@ class Server(Stoppable):
             self.config.tls.poll(self._loop.time())
         if self.config.log_slow:
             self._slow_log.tell(slow_requests(self.context.registry, self.config.log_slow))
-            self._slow_log.tell_ended(slow_ended(self.context.registry))
+            self._slow_log.tell_ended(*slow_ended(self.context.registry))
         self._stall_log.tell_rest()
         self.on_beat()
 
@@ -367,6 +367,7 @@ class Server(Stoppable):
                 self._tick_handle.cancel()
             if self.context is not None:
                 self.context.finish_logs()
+                self._slow_log.tell_ended(*slow_ended(self.context.registry))
             self._slow_log.tell_rest()
             if self._acceptor is not None:
                 self._acceptor.close()

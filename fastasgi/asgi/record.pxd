@@ -19,7 +19,7 @@ cdef class RecordedExchange(Exchange):
         long long body_sent             # bytes of the response's body that the wire has got
         long long body_fed              # bytes of the request's body that have come
         bint was_slow                   # slow_requests() has returned it
-        public bint tells_end           # the log says how long it took, when it is over
+        public bint has_line            # the log has told of it while it ran
 
     # To be called while the worker observes; only the first call records. is_aborted: the client left before the
     # response was complete. body_bytes: those on the wire

@@ -7,8 +7,9 @@ from fastasgi.core.registry import Registry
 def slow_requests(registry: Registry, limit_s: float) -> list[Any]:
     """The requests that have run for longer than this, without those that this has returned before."""
 
-def slow_ended(registry: Registry) -> list[tuple[str, str, float]]:
-    """Method, path and seconds of the requests that are over and took longer than log_slow, each once.
+def slow_ended(registry: Registry) -> tuple[list[tuple[str, str, float, bool]], int]:
+    """The requests that are over and took longer than log_slow, each once; and how many more there are.
 
-    They are those that `slow_requests` has not seen, since they kept the event loop to themselves.
+    Of each the method, the path, seconds, and whether it has had a line while it ran. Those without one kept
+    the event loop to themselves, so that `slow_requests` has not seen them.
     """

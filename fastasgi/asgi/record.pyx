@@ -7,10 +7,7 @@ from fastasgi.core.contracts cimport WorkerContext
 from fastasgi.core.counters cimport WEBSOCKET, Counters, add_time
 from fastasgi.core.registry cimport Registry
 
-from fastasgi.logs.accesslog import escape
-
 cdef enum:
-    LONGEST_PATH = 200                  # characters of a path in a line about a slow request
     SLOW_MOST = 1000                    # slow requests that are kept until they are logged
 
 
@@ -25,10 +22,7 @@ cdef class RecordedExchange(Exchange):
             return 0
         duration_ns = monotonic_ns() - self.started_ns
         self.started_ns = 0
-        if self.tells_end:
-            self.tells_end = False
-            self.worker.logger.warning("%s took %.1f s", request_text(scope), duration_ns / 1e9)
-        elif worker.limits.log_slow > 0 and duration_ns > worker.limits.log_slow * 1e9 and not self.was_slow:
+        if worker.limits.log_slow > 0 and duration_ns > worker.limits.log_slow * 1e9 and scope is not None:
             self.note_slow(scope, duration_ns)
         if worker.measures:
             self.count_response(status, is_aborted, duration_ns)
@@ -45,9 +39,13 @@ cdef class RecordedExchange(Exchange):
         return 0
 
     cdef int note_slow(self, dict scope, int64_t duration_ns) except -1:
-        cdef list ended = self.worker.registry.slow_ended
-        if scope is not None and len(ended) < SLOW_MOST:
-            ended.append((scope["method"], scope["path"], duration_ns / 1e9))
+        cdef Registry registry = self.worker.registry
+        if self.was_slow and not self.has_line:
+            return 0                    # it is counted among those without a line already
+        if len(registry.slow_ended) < SLOW_MOST:
+            registry.slow_ended.append((scope["method"], scope["path"], duration_ns / 1e9, self.has_line))
+        else:
+            registry.slow_more += 1
         return 0
 
     cdef void note_first_byte(self) noexcept:
@@ -61,10 +59,6 @@ cdef class RecordedExchange(Exchange):
         cdef bint waits_for_client = self.blocked or (not self.body_complete and bool(self.receivers))
         cdef double seconds = (monotonic_ns() - self.started_ns) / 1e9
         return scope["method"], scope["path"], seconds, self.body_fed, self.body_sent, waits_for_client
-
-
-cdef str request_text(dict scope):
-    return f"{scope['method']} {escape(scope['path'])[:LONGEST_PATH]}" if scope is not None else "A request"
 
 
 def slow_requests(Registry registry not None, double limit_s) -> list:
@@ -81,8 +75,12 @@ def slow_requests(Registry registry not None, double limit_s) -> list:
     return found
 
 
-def slow_ended(Registry registry not None) -> list:
-    """Method, path and seconds of the requests that are over and took longer than log_slow, and that slow_requests()
-    has not seen, since they kept the event loop to themselves. Each once."""
+def slow_ended(Registry registry not None) -> tuple:
+    """The requests that are over and took longer than log_slow, each once: method, path, seconds, and whether it has
+    had a line while it ran; and how many more there are.
+
+    Those without a line kept the event loop to themselves, so that slow_requests() has not seen them.
+    """
     ended, registry.slow_ended = registry.slow_ended, []
-    return ended
+    more, registry.slow_more = registry.slow_more, 0
+    return ended, more

@@ -13,6 +13,7 @@ cdef class Registry:
         set connections                 # of Connection
         Py_ssize_t inner_count          # those of them that have no socket of their own, but are inside another one
         list slow_ended                 # see slow_ended() of asgi.record
+        Py_ssize_t slow_more
         set suspended                   # of Exchange whose application call has not returned
         readonly Py_ssize_t exchange_count      # running application calls, suspended or not
         # Those of them whose response is not complete, or whose WebSocket the application has not closed

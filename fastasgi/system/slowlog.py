@@ -17,7 +17,7 @@ MOST_LINES = 10  # in that time
 class RunningRequest(Protocol):
     """A request whose response is not complete."""
 
-    tells_end: bool  # the server is to log how long it took, when it is over
+    has_line: bool  # the log has told of it while it ran
 
     @property
     def task(self) -> "asyncio.Task[Any] | None":
@@ -41,14 +41,18 @@ class SlowLog:
         """Log these requests, which have not been logged before."""
         for request in requests:
             if self._has_line():
-                request.tells_end = True
+                request.has_line = True
                 logger.warning("%s", slow_text(request))
 
-    def tell_ended(self, requests: Iterable[tuple[str, str, float]]) -> None:
-        """Log requests that are over, which have not been logged: method, path and seconds."""
-        for method, path, seconds in requests:
-            if self._has_line():
+    def tell_ended(self, requests: Iterable[tuple[str, str, float, bool]], more: int) -> None:
+        """Log how long requests took that are over; there were so many more.
+
+        Of each the method, the path, seconds, and whether it had a line before, which this one follows then.
+        """
+        for method, path, seconds, has_line in requests:
+            if has_line or self._has_line():
                 logger.warning("%s took %.1f s", request_text(method, path), seconds)
+        self._untold += more
 
     def _has_line(self) -> bool:
         """Whether there is a line for another request; otherwise it is counted."""
