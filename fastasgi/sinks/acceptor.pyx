@@ -45,6 +45,9 @@ cdef enum:
     # LEAST, nor more than MOST
     BATCH_LEAST_NS = 2000000
     BATCH_MOST_NS = 50000000
+    # Where requests are refused for overload: a batch that is cut makes the loop late by so many targets or more
+    LATE_TARGETS = 2
+    CROWD_NS = 400000000
     GROWTH_MOST = 6
 
     # A turn of the event loop that takes longer is slow. After SLOW_NS of slow turns batches have one connection each:
@@ -283,10 +286,12 @@ cdef class Acceptor:
         cdef int64_t others_ns
         cdef LoadShedder shedder = self.worker.shedder
         if shedder is not None:
-            # Connections that wait in the system's queue make no event loop late: so they are not left there
+            # Connections that wait in the system's queue make no event loop late: so they are not left there. A crowd
+            # that can be served in CROWD_NS is taken in at once, so that none of it counts as newly arrived
             self.cuts = 0
             self.slow_since_ns = 0
-            return BATCH_MOST_NS if shedder.rule.is_shedding else shedder.rule.interval_ns
+            return BATCH_MOST_NS if shedder.rule.is_shedding else max(
+                LATE_TARGETS * shedder.rule.target_ns, min(shedder.rule.interval_ns, CROWD_NS))
         if self.was_cut:
             others_ns = now_ns - self.batch_ended_ns
             self.cuts += 1

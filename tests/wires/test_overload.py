@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 import re
+import socket
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from clientframes import frame
 from http2peer import ErrorCode, HTTP2Peer
+from serving import WAIT_S
 from wire import (
     CLOSE,
     Client,
@@ -373,3 +376,86 @@ async def test_standing_and_new_connections_are_refused_alike() -> None:
     print(f"let in: {standing:.0%} of standing connections' requests, {new:.0%} of new ones'")
     # The clients share the server's event loop, in which whoever connects has to wait for more turns
     assert 0 < standing < 8 * new < 64 * standing < 64
+
+
+# --- A connection for each request ---
+
+CROWD_S = 0.4  # a crowd that can be served in it is taken in at once
+
+
+async def ask_once(server: Served) -> int:
+    """The status of a request on a connection of its own, which ends with it."""
+    client = await server.connect()
+    status = (await client.ask(request("GET / HTTP/1.1", "connection: close"))).status
+    client.close()
+    return status
+
+
+@in_each_loop
+async def test_requests_with_a_connection_each_are_refused_too() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        time.sleep(DELAY_S)
+        await respond(send)
+
+    async def ask_again() -> None:
+        while 503 not in statuses:
+            statuses.append(await ask_once(server))
+
+    statuses: list[int] = []
+    async with served(app, overload_delay=DELAY_S) as server:
+        async with asyncio.timeout(WAIT_S):
+            await asyncio.gather(*(ask_again() for _ in range(100)))
+    assert 200 in statuses
+
+
+async def answers_to_crowd(server: Served, size: int) -> list[bytes]:
+    """The first bytes of the answers to so many requests, each on a connection of its own.
+
+    All of them wait in the system's queue before the server sees the first.
+    """
+    assert server.port is not None
+    with contextlib.ExitStack() as stack:
+        socks = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(size)
+        ]
+        for sock in socks:
+            sock.sendall(request("GET / HTTP/1.1", "connection: close"))
+            sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        return await asyncio.gather(*(loop.sock_recv(sock, len(b"HTTP/1.1 200")) for sock in socks))
+
+
+@in_each_loop
+async def test_a_crowd_of_connections_that_can_be_served_at_once_is_no_overload() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        time.sleep(0.002)
+        await respond(send)
+
+    async with served(app, overload_delay=10 * DELAY_S) as server:
+        assert await answers_to_crowd(server, 100) == 100 * [b"HTTP/1.1 200"]
+
+
+@in_each_loop
+async def test_a_crowd_of_connections_leaves_turns_to_others() -> None:
+    turn = 0
+    turns: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        turns.append(turn)
+        time.sleep(DELAY_S)
+        await respond(send)
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async with served(app, overload_delay=10 * DELAY_S) as server:
+        counting = asyncio.create_task(count_turns())
+        try:
+            assert len(await answers_to_crowd(server, 250)) == 250
+        finally:
+            counting.cancel()
+    ((_, most),) = Counter(turns).most_common(1)
+    assert 1 < most <= CROWD_S / DELAY_S + 1
