@@ -109,8 +109,8 @@ class AdminProcess:
                 former.popen.kill()
         if self._running is not None and self._running.silent_s(now) > HANG_S:
             logger.error("The admin listener's process [%d] hangs, and is replaced", self.pid)
-            self._running.popen.kill()
-            self._running.popen.wait()
+            self._running.popen.kill()  # its end is seen by poll, now or later
+            self._running.excuse(now)
         if self._running is not None and (code := self._running.popen.poll()) is not None:
             logger.error("The admin listener's process [%d] has ended: %s", self.pid, describe_exit(code))
             self._running.control.close()
@@ -257,6 +257,10 @@ class _Running:
             if self.control.recv(4096):
                 self._heard_at = now
         return now - self._heard_at
+
+    def excuse(self, now: float) -> None:
+        """Count its silence from now on."""
+        self._heard_at = now
 
     def say(self, message: bytes) -> None:
         """Tell it one of the ``messages``, after which it is told nothing else but to end."""
