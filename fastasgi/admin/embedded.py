@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from fastasgi.admin.binding import bind_admin, close_admin, log_admin
 from fastasgi.admin.listener import PATIENCE_S, listener_config
-from fastasgi.admin.report import Report, WorkerReport
+from fastasgi.admin.report import SILENT_S, Report, WorkerReport
 from fastasgi.admin.reportparts import certificate_reports, queue_reports, setting_reports
 from fastasgi.admin.shared import SHARED_SETTINGS
 from fastasgi.admin.source import EmbeddedSource
@@ -24,7 +24,6 @@ from fastasgi.core.counters import Counters
 
 logger = logging.getLogger("fastasgi.error")
 
-SILENT_S = 3.0  # an event loop that has not turned for so long accepts nothing
 END_S = 5.0  # that the thread has to end
 
 

@@ -8,6 +8,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+SILENT_S = 3.0  # a worker whose event loop has not turned for so long accepts nothing, as far as is known
+
 
 @dataclass(frozen=True)
 class WorkerReport:

@@ -2,7 +2,7 @@
 
 import time
 
-from fastasgi.admin.report import CertificateReport, QueueReport, Report, WorkerReport
+from fastasgi.admin.report import SILENT_S, CertificateReport, QueueReport, Report, WorkerReport
 from fastasgi.admin.reportparts import certificate_reports, queue_reports, setting_reports
 from fastasgi.config import Config
 from fastasgi.processes.listeners import Listeners
@@ -10,8 +10,6 @@ from fastasgi.processes.pool import WorkerPool
 from fastasgi.processes.states import Phase
 from fastasgi.processes.workerprocess import WorkerProcess
 from fastasgi.tls.contexts import TLSFiles
-
-SILENT_S = 3.0  # a worker whose event loop has not turned for so long accepts nothing, as far as is known
 
 
 class Reporter:
