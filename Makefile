@@ -7,7 +7,8 @@
 #   make drill    run the tests of nested loops, finalizers that send and long HTTP/2 connections, DRILL times as long
 #   make fuzz     run the fuzz targets on that build, FUZZ_SECONDS each
 #   make docs     write the settings table again from the settings
-#   make dist     build sdist and wheel, and try the wheel in an environment of its own
+#   make wheels   build sdist and a wheel for each CPython here, PYTHONS, and try each in an environment of its own
+#   make site     build the documentation's site in build/site, and check its links
 #   make develop  compile in place, for an editor or a quick try in the checkout
 #   make format   let ruff and clang-format rewrite the sources
 #   make clean    remove all that the other targets made
@@ -18,7 +19,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ASAN_VENV ?= .venv-asan
-DIST_VENV ?= .venv-dist
+PYTHONS ?= $(shell .ci/pythons | cut -d ' ' -f 2)
 SERVE_ARGS ?= --host 127.0.0.1 --port 8000
 # Many tests wait for processes: twice as many of them as processors keep those busy
 PYTEST_ARGS ?= -n 4 --dist worksteal
@@ -66,7 +67,7 @@ SANITIZED = FASTASGI_SANITIZE=1 LD_PRELOAD="$(shell $(CC) -print-file-name=libas
 # Leaks are reported when a process ends: nobody looks at the exit code of those that pytest starts.
 CHECK_REPORTS := status=$$?; if cat $(ASAN_VENV)/report.* 2>/dev/null; then exit 1; fi; [ $$status = 0 ] || exit $$status
 
-.PHONY: serve test lint format asan asan-tls fuzz drill docs dist develop install install-test clean
+.PHONY: serve test lint format asan asan-tls fuzz drill docs site wheels develop install install-test clean
 .DELETE_ON_ERROR:
 
 serve: install
@@ -115,12 +116,12 @@ docs: install
 	$(IN_VENV) -c "from fastasgi.settings.document import settings_document; from fastasgi import Config; \
 		print(settings_document(Config), end='')" > docs/settings.md
 
-dist: $(VENV)/.requirements-dev.txt
-	rm -rf dist $(DIST_VENV)
-	$(IN_VENV) -m build
-	$(PYTHON) -m venv $(DIST_VENV)
-	$(DIST_VENV)/bin/python -m pip install --quiet dist/*.whl
-	$(DIST_VENV)/bin/fastasgi --version
+site: $(VENV)/.requirements-docs.txt
+	$(VENV)/bin/mkdocs build --strict --quiet
+
+wheels: install-test $(VENV)/.requirements-dev.txt
+	.ci/wheels $(VENV) $(PYTHONS)
+	WHEELS=dist $(IN_VENV) -m pytest tests/packages/test_wheels.py
 
 develop: $(VENV)/.requirements.txt
 	$(IN_VENV) setup.py --quiet build_ext --inplace
@@ -130,13 +131,14 @@ install: $(VENV)/.installed
 install-test: $(VENV)/.installed $(VENV)/.requirements-test.txt $(VENV)/.tests-compiled
 
 clean:
-	rm -rf build dist *.egg-info .venv .venv-* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist *.egg-info .venv .venv-* .debian-* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find fastasgi tests bench -name __pycache__ -exec rm -rf {} +
 	find fastasgi -name "*.so" -delete
 
 # A copy that an earlier build left in build/ would be installed again after its source was removed.
 $(VENV)/.installed: $(SOURCES) $(VENV)/.requirements.txt
 	if [ -d build ]; then find build -path '*/lib*' -name '*.py*' -delete; fi
+	$(IN_VENV) setup.py --quiet build
 	$(PIP_INSTALL) --no-deps --no-build-isolation .
 	touch $@
 
