@@ -3,8 +3,8 @@
     python .ci/release.py 1.2.3            check, build into dist/, tag
     python .ci/release.py --notes 1.2.3    check the version and print what the changelog says of it
 
-Nothing is pushed or uploaded. When all is well, the last line says what to push; the workflow release.yml builds
-the wheels then and publishes them. What is in the way is one line each, which says what to do about it.
+Nothing is pushed or uploaded. When all is well, the last line says what to push; the workflow release.yml
+then builds the wheels and publishes them. What is in the way is one line each, and says what to do about it.
 
 Exit codes: 0, or 1 if something is in the way, or 2 if the arguments are wrong.
 """

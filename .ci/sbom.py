@@ -1,8 +1,8 @@
 """Print the software bill of materials of fastasgi's packages: CycloneDX 1.7, as JSON.
 
-What pip installs beside fastasgi is its user's choice within ranges, so each such component is external and has
-a range. What builds the wheels is pinned in requirements/build.txt, so it has a version; its scope is `excluded`,
-since none of it is installed. The packages hold no code of others but the C that Cython generates.
+What pip installs beside fastasgi is its user's choice within ranges, so each such component is external and
+has a range. What builds the wheels is pinned in requirements/build.txt, so it has a version; it is `excluded`
+by its scope, since none of it is installed. The packages hold no code of others but what Cython generates.
 
 `make sbom` writes it to build/sbom.cdx.json, and the workflow release.yml attaches it to the release.
 SOURCE_DATE_EPOCH is its time, if that is set. Needs `packaging`.
