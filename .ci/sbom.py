@@ -97,7 +97,7 @@ def own_version() -> str:
 def own_component(settings: dict[str, Any]) -> Component:
     """fastasgi itself."""
     project, version = settings["project"], own_version()
-    kinds = {"Source": "vcs", "Documentation": "documentation", "Issues": "issue-tracker"}
+    kinds = {"Homepage": "vcs", "Documentation": "documentation", "Issues": "issue-tracker"}
     urls = project.get("urls", {})
     return {
         "type": "application",
