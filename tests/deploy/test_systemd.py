@@ -126,7 +126,7 @@ def test_the_units_are_correct(tmp_path: Path) -> None:
 
 
 def test_a_mistake_in_a_unit_would_be_found(tmp_path: Path) -> None:
-    assert "KilMode" in verify(write_units(tmp_path, SERVICE.replace("KillMode", "KilMode")))
+    assert "KilMode" in verify(write_units(tmp_path, SERVICE.replace("\nKillMode", "\nKilMode")))
 
 
 def test_the_drop_in_is_correct_for_newer_systemd(tmp_path: Path) -> None:
@@ -320,6 +320,13 @@ def reload(machine: Machine, release: str) -> None:
     wait_until(lambda: log(machine).count("Reloaded") > times, lambda: log(machine))
 
 
+def replace_supervisor(machine: Machine) -> None:
+    before = machine.show("fastasgi", "MainPID")
+    machine.systemctl("kill", "--kill-whom=main", "--signal=USR2", "fastasgi")
+    wait_until(lambda: "Finished supervisor" in log(machine), lambda: log(machine))
+    assert machine.show("fastasgi", "MainPID") != before
+
+
 def test_releases_come_and_go_without_a_failed_request(machine: Machine) -> None:
     with Load(functools.partial(connect, machine), 4) as load:
         load.wait_for_answers(of="1 ")
@@ -328,10 +335,8 @@ def test_releases_come_and_go_without_a_failed_request(machine: Machine) -> None
         reload(machine, "1")
         load.wait_for_answers(of="1 ")
         # Another supervisor, and so another fastasgi or Python
-        before = machine.show("fastasgi", "MainPID")
         machine.link("2")
-        machine.systemctl("kill", "--kill-whom=main", "--signal=USR2", "fastasgi")
-        wait_until(lambda: machine.show("fastasgi", "MainPID") != before, lambda: log(machine))
+        replace_supervisor(machine)
         load.wait_for_answers(of="2 ")
     assert not load.failures
     assert machine.show("fastasgi", "NRestarts") == "0"
@@ -362,7 +367,10 @@ def test_a_restart_lets_clients_wait(machine: Machine) -> None:
     assert not load.failures
 
 
-def test_a_stop_waits_for_requests_and_leaves_nothing(machine: Machine) -> None:
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_stop_waits_for_requests_and_leaves_nothing(machine: Machine, is_replaced: bool) -> None:
+    if is_replaced:
+        replace_supervisor(machine)
     with connect(machine) as sock:
         sock.settimeout(WAIT_S)
         sock.sendall(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
