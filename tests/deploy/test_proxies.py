@@ -1,9 +1,10 @@
-"""The configurations of docs/deploy: nginx and HAProxy in front of fastasgi."""
+"""The configurations of docs/deploy: nginx, HAProxy and Caddy in front of fastasgi."""
 
 import contextlib
 import getpass
 import http.client
 import json
+import os
 import re
 import shutil
 import signal
@@ -14,14 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from load import Load
-from serving import WAIT_S, ServerProcess, Start
+from serving import WAIT_S, ServerProcess, Start, listening_ports, wait_until
 from websockets.sync.client import connect
 
 DEPLOY = Path(__file__).parent.parent.parent / "docs" / "deploy"
 SOCKET = "/run/fastasgi/app.sock"
 CERTIFICATE = "/etc/ssl/private/example.org.pem"
+CADDY_OPTIONS = ("--timeout-keep-alive", "60", "--header-underscores", "drop")
 CLIENT = "127.0.0.5"  # the address of clients, which is nobody else's
 
 APP = """
@@ -105,6 +108,7 @@ class Proxy:
         self.version = "1.1"  # of HTTP, in which it speaks to the server
         self.certificate = folder / "certificate.pem"
         self.sockets: dict[str, socket.socket] = {}
+        self.ports: dict[str, int] = {}  # those that are reserved
         self.process: subprocess.Popen[bytes] | None = None
         subprocess.run(
             [program("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
@@ -120,8 +124,14 @@ class Proxy:
         self.sockets[name] = sock = socket.create_server(("127.0.0.1", 0))
         return sock.fileno(), self.port(name)
 
+    def reserve(self, name: str) -> int:
+        """A port that is free by now, for a proxy that takes no sockets."""
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            self.ports[name] = sock.getsockname()[1]
+        return self.ports[name]
+
     def port(self, name: str) -> int:
-        port: int = self.sockets[name].getsockname()[1]
+        port: int = self.ports.get(name) or self.sockets[name].getsockname()[1]
         return port
 
     def run(self, arguments: list[Any], environment: dict[str, str] | None = None) -> None:
@@ -131,6 +141,14 @@ class Proxy:
                 arguments, stdout=log, stderr=log, env=environment, cwd=self.folder,
                 pass_fds=[sock.fileno() for sock in self.sockets.values()],
             )  # fmt: skip
+
+    def is_up(self) -> bool:
+        """Whether its reserved ports are listened on, by whomever, or it has ended."""
+        assert self.process is not None
+        if self.process.poll() is not None:
+            return True
+        listening = listening_ports(self.process.pid).get("127.0.0.1", [])
+        return set(self.ports.values()) <= set(listening)
 
     def close(self) -> None:
         code = None
@@ -226,6 +244,25 @@ def run_haproxy(proxy: Proxy, name: str, path: str, port: int = 9) -> None:
     proxy.run([haproxy, "-db", "-f", proxy.folder / "haproxy.cfg"])
 
 
+def run_caddy(proxy: Proxy, upstream: str) -> None:
+    """Long, since Caddy takes no sockets: it is started anew if somebody else has taken a port meanwhile."""
+    site = "{$SITE:example.org} {\n"
+    own = f"\tbind 127.0.0.1\n\ttls {proxy.certificate} {proxy.certificate}\n"
+    text = substituted("Caddyfile", {site: site + own})
+    environment = {**os.environ, "UPSTREAM": upstream, "HOME": str(proxy.folder)}
+    environment |= {name: str(proxy.folder) for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME")}
+    for _ in range(5):
+        ports = [proxy.reserve(name) for name in ("http", "https")]
+        head = f"{{\n\tadmin off\n\thttp_port {ports[0]}\n\thttps_port {ports[1]}\n}}\n"
+        (proxy.folder / "Caddyfile").write_text(head + text)
+        arguments = ["run", "--config", proxy.folder / "Caddyfile", "--adapter", "caddyfile"]
+        proxy.run([program("caddy"), *arguments], environment | {"SITE": f":{ports[1]}"})
+        wait_until(proxy.is_up, proxy.log.read_text)
+        if proxy.process is not None and proxy.process.poll() is None:
+            return
+        assert "address already in use" in proxy.log.read_text()
+
+
 def start_on_unix_socket(
     start: Start, tmp_path: Path, configuration: str, *more: str
 ) -> tuple[ServerProcess, str]:
@@ -260,7 +297,14 @@ def check_websocket(proxy: Proxy, name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(
-    params=["nginx, unix socket", "nginx, TCP", "haproxy, unix socket", "haproxy, HTTP/2, unix socket"]
+    params=[
+        "nginx, unix socket",
+        "nginx, TCP",
+        "haproxy, unix socket",
+        "haproxy, HTTP/2, unix socket",
+        "caddy, unix socket",
+        "caddy, TCP",
+    ]
 )
 def https_proxy(request: Any, proxy: Proxy, start: Start, tmp_path: Path) -> tuple[Proxy, ServerProcess]:
     """A proxy where TLS ends, and the server behind it."""
@@ -268,14 +312,21 @@ def https_proxy(request: Any, proxy: Proxy, start: Start, tmp_path: Path) -> tup
         server = start(APP, "--port", "0", "--timeout-keep-alive", "60", "app:app")
         run_nginx(proxy, f"127.0.0.1:{server.port}")
         return proxy, server
+    if request.param == "caddy, TCP":
+        server = start(APP, *CADDY_OPTIONS, "--port", "0", "app:app")
+        run_caddy(proxy, f"127.0.0.1:{server.port}")
+        return proxy, server
     name = {
         "nginx, unix socket": "nginx.conf",
         "haproxy, unix socket": "haproxy.cfg",
         "haproxy, HTTP/2, unix socket": "haproxy-http2.cfg",
+        "caddy, unix socket": "Caddyfile",
     }[request.param]
     server, path = start_on_unix_socket(start, tmp_path, name)
     if name == "nginx.conf":
         run_nginx(proxy, f"unix:{path}")
+    elif name == "Caddyfile":
+        run_caddy(proxy, f"unix/{path}")
     else:
         run_haproxy(proxy, name, path)
     return proxy, server
@@ -327,6 +378,22 @@ def test_a_worker_is_replaced_behind_haproxy_by_http2(proxy: Proxy, start: Start
     assert not load.failures
     assert server.end() == 0
     assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize(("scheme", "version"), [("", "1.1"), ("h2c://", "2")])
+def test_http2_clients_of_caddy(proxy: Proxy, start: Start, scheme: str, version: str) -> None:
+    """They get HTTP/2, whichever version Caddy speaks to the server."""
+    server = start(APP, *CADDY_OPTIONS, "--port", "0", "app:app")
+    run_caddy(proxy, f"{scheme}127.0.0.1:{server.port}")
+    transport = httpx.HTTPTransport(http2=True, verify=False, local_address=CLIENT)
+    with httpx.Client(transport=transport, base_url=f"https://127.0.0.1:{proxy.port('https')}") as client:
+        for body in (b"", bytes(3_000_000)):
+            response = client.post("/", content=body, headers=SPOOFED)
+            assert response.http_version == "HTTP/2"
+            assert response.headers["x-size"] == str(len(body))
+            check_request(response.json())
+    server.end()
+    assert server.output.count(f'{CLIENT}:0 - "POST / HTTP/{version}" 200') == 2
 
 
 def test_plain_http_is_sent_to_https(https_proxy: tuple[Proxy, ServerProcess]) -> None:
