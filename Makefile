@@ -8,7 +8,10 @@
 #   make fuzz     run the fuzz targets on that build, FUZZ_SECONDS each
 #   make docs     write the settings table again from the settings
 #   make wheels   build sdist and a wheel for each CPython here, PYTHONS, and try each in an environment of its own
+#   make sbom     write the software bill of materials to build/sbom.cdx.json
 #   make site     build the documentation's site in build/site, and check its links
+#   make release VERSION=1.2.3   check, build and tag a release; it says what to push
+#   make requirements   write requirements/ again, with the newest versions; LOCKED=1 installs from there
 #   make develop  compile in place, for an editor or a quick try in the checkout
 #   make format   let ruff and clang-format rewrite the sources
 #   make clean    remove all that the other targets made
@@ -67,7 +70,8 @@ SANITIZED = FASTASGI_SANITIZE=1 LD_PRELOAD="$(shell $(CC) -print-file-name=libas
 # Leaks are reported when a process ends: nobody looks at the exit code of those that pytest starts.
 CHECK_REPORTS := status=$$?; if cat $(ASAN_VENV)/report.* 2>/dev/null; then exit 1; fi; [ $$status = 0 ] || exit $$status
 
-.PHONY: serve test lint format asan asan-tls fuzz drill docs site wheels develop install install-test clean
+.PHONY: serve test lint format asan asan-tls fuzz drill docs site wheels sbom release requirements
+.PHONY: develop install install-test clean
 .DELETE_ON_ERROR:
 
 serve: install
@@ -119,9 +123,19 @@ docs: install
 site: $(VENV)/.requirements-docs.txt
 	$(VENV)/bin/mkdocs build --strict --quiet
 
-wheels: install-test $(VENV)/.requirements-dev.txt
+wheels: install-test $(VENV)/.requirements-packages.txt
 	.ci/wheels $(VENV) $(PYTHONS)
 	WHEELS=dist $(IN_VENV) -m pytest tests/packages/test_wheels.py
+
+sbom: $(VENV)/.requirements-packages.txt
+	mkdir -p build
+	$(IN_VENV) .ci/sbom.py > build/sbom.cdx.json
+
+release: $(VENV)/.requirements-packages.txt
+	@$(IN_VENV) .ci/release.py $(VERSION)
+
+requirements: $(VENV)/.requirements-dev.txt
+	$(IN_VENV) .ci/requirements.py --lock
 
 develop: $(VENV)/.requirements.txt
 	$(IN_VENV) setup.py --quiet build_ext --inplace
@@ -149,11 +163,11 @@ $(VENV)/.tests-compiled: $(VENV)/.installed $(TESTS_COMPILED)
 
 $(VENV)/.requirements.txt: pyproject.toml .ci/requirements.py | $(VENV)/bin/python
 	$(IN_VENV) .ci/requirements.py > $@
-	$(PIP_INSTALL) -r $@
+	$(PIP_INSTALL) $(if $(LOCKED),--require-hashes -r requirements/base.txt,-r $@)
 
 $(VENV)/.requirements-%.txt: pyproject.toml .ci/requirements.py | $(VENV)/bin/python
 	$(IN_VENV) .ci/requirements.py $* > $@
-	$(PIP_INSTALL) -r $@
+	$(PIP_INSTALL) $(if $(LOCKED),--require-hashes -r requirements/$*.txt,-r $@)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

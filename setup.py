@@ -10,7 +10,9 @@ Environment variables:
 
 import itertools
 import os
+import re
 import sys
+import tomllib
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -91,6 +93,27 @@ class CythonBuildExt(build_ext):
             print(f"[{number:2}/{len(self.extensions)}] Compiled {ext.name}", file=sys.stderr, flush=True)
 
 
+def pypi_readme() -> str:
+    """README.md as PyPI shows it, which has no other file: its links lead to this version's files on GitHub.
+
+    A picture's link leads to its file itself, and to the PNG beside an SVG, which PyPI shows nothing of.
+    """
+    settings = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+    home = settings["project"]["urls"]["Homepage"]
+    version = re.search(r'^__version__ = "(.+)"$', Path("fastasgi/__init__.py").read_text(), re.MULTILINE)[1]
+
+    def absolute(link: re.Match) -> str:
+        target = "README.md" + link[1] if link[1].startswith("#") else link[1]
+        if target.endswith((".png", ".svg")):
+            return f"]({home}/raw/v{version}/{target.removesuffix('.svg').removesuffix('.png')}.png"
+        return f"]({home}/blob/v{version}/{target}"
+
+    text = Path("README.md").read_text(encoding="utf-8")
+    parts = re.split(r"^(```.*?^```$)", text, flags=re.MULTILINE | re.DOTALL)  # code is left alone
+    parts[::2] = (re.sub(r"\]\((?![a-z]+:)([^)\s]+)", absolute, part) for part in parts[::2])
+    return "".join(parts)
+
+
 def _settings_are_newer() -> bool:
     """Whether this file changed after a C file was made; Cython compares only .pyx and .pxd files."""
     changed = Path(__file__).stat().st_mtime
@@ -98,6 +121,8 @@ def _settings_are_newer() -> bool:
 
 
 setup(
+    long_description=pypi_readme(),
+    long_description_content_type="text/markdown",
     ext_modules=[
         Extension(
             ".".join(source.with_suffix("").parts),
