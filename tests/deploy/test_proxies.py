@@ -4,8 +4,10 @@ import contextlib
 import getpass
 import http.client
 import json
+import math
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -20,6 +22,9 @@ import pytest
 from load import Load
 from serving import WAIT_S, ServerProcess, Start, listening_ports, wait_until
 from websockets.sync.client import connect
+
+from fastasgi import Config
+from fastasgi.processes.workerlimits import EXIT_S
 
 DEPLOY = Path(__file__).parent.parent.parent / "docs" / "deploy"
 SOCKET = "/run/fastasgi/app.sock"
@@ -468,3 +473,48 @@ def test_around_the_proxy_a_header_is_believed_of_nobody(passthrough: tuple[Prox
         with contextlib.suppress(ConnectionResetError):
             assert sock.recv(1000) == b""
     server.wait_for("closed: a PROXY header of a peer that proxy_protocol does not name")
+
+
+# A balancer that can't be run here
+
+
+def test_the_arithmetic_for_an_alb() -> None:
+    section = (DEPLOY.parent / "proxies.md").read_text().partition("### AWS ALB")[2]
+    match = re.search(r"(?s)```bash\nfastasgi (.*?)```", section)
+    assert match
+    words = shlex.split(match[1].replace("\\\n", " "))
+    options = dict(zip(words[:-1:2], words[1::2], strict=True))
+    idle = re.search(r"\| idle timeout \| (\d+) s \|", section)
+    assert idle
+    assert int(options["--timeout-keep-alive"]) >= int(idle[1]) + 15
+    check = re.search(
+        r"`(/\w+)` at port (\d+), by HTTP1, each (\d+) s, (\d+) s of patience, (\d+) fail", section
+    )
+    assert check
+    path, port, *times = check.groups()
+    interval_s, patience_s, failures = map(int, times)
+    assert path == "/readyz"
+    assert options["--admin"] == f"0.0.0.0:{port}"
+    drain_s = int(options["--timeout-drain"])
+    assert drain_s > failures * interval_s + patience_s
+    sum_s = re.search(r"is then (\d+) \+ (\d+) \+ (\d+) = (\d+) seconds", section)
+    assert sum_s
+    grace_s = Config("app:app").grace_timeout_s
+    assert [int(term) for term in sum_s.groups()] == [drain_s, grace_s, 8, drain_s + grace_s + 8]
+    assert math.ceil(EXIT_S) == 8
+
+
+def test_behind_a_balancer_that_appends_to_what_clients_send(start: Start) -> None:
+    """As an ALB does: the last entry is the client, whatever stands before it."""
+    server = start(APP, "--port", "0", "--forwarded-allow-ips", CLIENT, "app:app")
+    with socket.create_connection(("127.0.0.1", server.port), WAIT_S, (CLIENT, 0)) as sock:
+        fields = (
+            "x-forwarded-for: 6.6.6.6, 192.0.2.7\r\nx-forwarded-proto: https\r\nx-forwarded-port: 443\r\n"
+        )
+        fields += "x-forwarded-host: evil.example\r\nconnection: close\r\n"
+        sock.sendall(f"GET / HTTP/1.1\r\nhost: app.example\r\n{fields}\r\n".encode())
+        response = http.client.HTTPResponse(sock)
+        response.begin()
+        told = json.loads(response.read())
+    assert (told["client"], told["scheme"]) == (["192.0.2.7", 0], "https")
+    assert dict(told["headers"])["host"] == "app.example"
