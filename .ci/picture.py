@@ -1,4 +1,6 @@
-"""Write a PNG beside each SVG named, for PyPI, which shows no SVG: `python .ci/picture.py bench/results/*/chart.svg`.
+"""Write a PNG beside each SVG named, for PyPI, which shows no SVG.
+
+    python .ci/picture.py bench/results/*/chart.svg
 
 Needs Chromium: the chart has a style sheet, which other converters read only in part.
 """
