@@ -120,3 +120,14 @@ def test_what_the_pinned_ones_require_is_pinned_too(name: str) -> None:
                 seen.add((distribution, extra))
                 theirs = map(Requirement, found.requires or ())
                 pending += [(each, distribution) for each in theirs if holds(each, where, extra)]
+
+
+def test_contributing_has_a_reason_for_each() -> None:
+    """The first column of each table of its chapter on dependencies names what pyproject.toml requires."""
+    text = (CHECKOUT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    chapter = text.partition("\n## Dependencies, and why each\n")[2].partition("\n## ")[0]
+    rows = [row for row in re.findall(r"^\| ([^|]+) \|.*\|$", chapter, re.MULTILINE) if row != "distribution"]
+    named = [canonicalize_name(name) for row in rows for name in row.split(", ")]
+    extras = [*SETTINGS["project"]["optional-dependencies"]]
+    wanted = {canonicalize_name(Requirement(each).name) for each in TOOLS["requirements"](SETTINGS, extras)}
+    assert set(named) == wanted
