@@ -57,7 +57,7 @@ def invoke(*arguments: str) -> Result:
 
 def test_every_setting_has_an_option() -> None:
     on_command_line = {field.name for field, described in settings_of(Config) if described.on_command_line}
-    others = {"app", "config", "check_config", "print_config", "version"}
+    others = {"app", "config", "check_config", "print_config", "completion", "version"}
     assert {param.name for param in cli.main.params} == on_command_line | others
 
 
@@ -219,7 +219,8 @@ with ThreadPoolExecutor() as pool:
 def test_a_program_that_calls_the_command_goes_on(folder: Path) -> None:
     (folder / "program.py").write_text(PROGRAM)
     done = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-3:] == ["The configuration is valid.", "goes on", "ends"]
+    assert done.stdout.startswith("OK: app:app can be served on http://127.0.0.1:8000; ")
+    assert done.stdout.splitlines()[-2:] == ["goes on", "ends"]
 
 
 # Mistakes: one line
@@ -263,6 +264,9 @@ def test_a_mistake_is_one_line(folder: Path, arguments: list[str], code: int, li
         (["--prot", "1", "app:app"], "no option '--prot': did you mean --port?"),
         (["--prot=1", "app:app"], "no option '--prot': did you mean --port?"),
         (["--no-acces-log", "app:app"], "no option '--no-acces-log': did you mean --no-access-log?"),
+        (["--completion", "tcsh"], "completion 'tcsh': give bash, zsh or fish"),
+        (["--completion=", "app:app"], "completion '': give bash, zsh or fish"),
+        (["--completion"], "--completion needs a value: write --completion [bash|zsh|fish]"),
         (["-w", "4", "app:app"], "no option '-w': fastasgi --help lists them"),
         (["--a\nb", "app:app"], r"no option '--a\nb': fastasgi --help lists them"),
         (["--http2=h2", "app:app"], "http2 'h2': give on, off or only"),

@@ -10,9 +10,17 @@ of `fastasgi.run` and `fastasgi.Config`. If a setting is given in several places
 the environment, the environment over the file, and the file over the default.
 
 - `fastasgi --print-config` prints each setting, its value and where that was given.
-- `fastasgi --check-config` also imports the application. It ends with exit code 0 if everything is right
-  that can be checked without binding an address, otherwise like a server that
-  [can't start](../README.md#exit-codes).
+- `fastasgi --check-config` also imports the application, and says first whether it can be served. It ends
+  with exit code 0 if everything is right that can be checked without binding an address, otherwise like a
+  server that [can't start](../README.md#exit-codes).
+- `fastasgi --help`, or `-h`, lists all options. On a terminal the help and both listings have colours.
+  `use_colors` decides on them; if it is not set, `NO_COLOR` takes them away, and `FORCE_COLOR` gives them to
+  a pipe too.
+- `fastasgi --completion bash` prints the script by which bash completes options, their values, and the
+  applications in the sources of the folder. `eval "$(fastasgi --completion bash)"` in `~/.bashrc` loads it;
+  in `~/.zshrc` the same with `zsh`, after `compinit`. For fish, write what `fastasgi --completion fish`
+  prints to `~/.config/fish/completions/fastasgi.fish`. At each tab key the script asks the command what may
+  follow, which takes about 0.1 s.
 
 On the **command line**, a switch has an opposite, as in `--no-access-log`. One that is not only on or off
 takes a word too, as in `--http2=only`.

@@ -281,8 +281,16 @@ def _mend_of_key(descriptions: Descriptions, wrong: str) -> str:
 # --- Report ---
 
 
-def listing(config: Any, given: Mapping[str, Given]) -> str:
-    """What make_config has made of given: under each group its settings, a line each: name, value, origin."""
+def listing(
+    config: Any,
+    given: Mapping[str, Given],
+    heading: Callable[[str], str] = str,
+    emphasis: Callable[[str], str] = str,
+) -> str:
+    """What make_config has made of given: under each group its settings, a line each: name, value, origin.
+
+    heading and emphasis style the lines of groups, and of settings that are given.
+    """
     groups: dict[str, list[tuple[str, str, str]]] = {}
     for field, described in settings_of(type(config)):
         if field.name in given:
@@ -295,8 +303,8 @@ def listing(config: Any, given: Mapping[str, Given]) -> str:
     name_width, value_width = (min(40, max(len(row[i]) for row in rows)) for i in (0, 1))
     lines = []
     for group, members in groups.items():
-        lines.append(f"{group}:")
-        lines += [
-            f"  {name:{name_width}}  {value:{value_width}}  {origin}" for name, value, origin in members
-        ]
+        lines.append(heading(f"{group}:"))
+        for name, value, origin in members:
+            line = f"  {name:{name_width}}  {value:{value_width}}  {origin}"
+            lines.append(emphasis(line) if name in given else line)
     return "\n".join(lines) + "\n"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import Pair
 from hypothesis import given as draw
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -580,7 +581,7 @@ def test_a_valid_configuration_is_called_so_without_binding(folder: Path) -> Non
         code, out, err = ended("--check-config", "--port", port, FASTASGI_APP="shop:app", FASTASGI_PROT="1")
     assert (code, err) == (0, "FASTASGI_PROT is not used: did you mean FASTASGI_PORT?\n")
     assert rows(out)["port"] == [port, "command line --port"]
-    assert out.endswith("\nThe configuration is valid.\n")
+    assert out.startswith(f"OK: shop:app can be served on http://127.0.0.1:{port}; no address was bound.\n\n")
 
 
 @pytest.mark.parametrize(
@@ -601,7 +602,7 @@ def test_an_application_that_can_not_be_served_is_told(
     assert err.startswith(f"Error: {line}")
     assert err.count("\n") == 1
     assert rows(out)["app"] == [arguments[-1], "command line APP"]
-    assert "valid" not in out
+    assert "OK" not in out
 
 
 def test_what_the_users_module_raises_keeps_its_traceback(folder: Path) -> None:
@@ -609,8 +610,49 @@ def test_what_the_users_module_raises_keeps_its_traceback(folder: Path) -> None:
     code, out, err = ended("--check-config", "shop:app")
     assert code == 1
     assert "shop.py" in err
+    assert err.startswith("Error: shop:app can't be served: ZeroDivisionError: division by zero\nTraceback ")
     assert err.endswith("ZeroDivisionError: division by zero\n")
-    assert "valid" not in out
+    assert rows(out)["app"] == ["shop:app", "command line APP"]
+    assert "OK" not in out
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "line"),
+    [
+        ("import sys; sys.exit(9)", 9, "The application has ended its import by sys.exit(9)"),
+        ("raise SystemExit", 1, "The application has ended its import by sys.exit(None)"),
+        ("raise SystemExit('no')", 1, "The application has ended its import by sys.exit('no')"),
+        ("raise ValueError('a\\nb')", 1, "shop:app can't be served: ValueError: a"),
+        ("app = (", 1, "shop:app can't be served: SyntaxError: '(' was never closed (shop.py, line 1)"),
+    ],
+)
+def test_the_verdict_is_the_first_line(folder: Path, source: str, code: int, line: str) -> None:
+    write(folder / "shop.py", source)
+    found, out, err = ended("--check-config", "shop:app")
+    assert (found, err.split("\n")[0]) == (code, f"Error: {line}")
+    assert rows(out)["port"] == ["8000", "default"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "addresses"),
+    [
+        (["--host", "::1", "--port", "1"], "http://[::1]:1"),
+        (["--host", "", "--port", "1"], "port 1 of all addresses, by http"),
+        (["--uds", "x.sock"], "unix:x.sock"),
+        (["--fd", "987"], "fd 987"),
+        (["--bind", ":1", "--bind", "unix:x"], ":1, unix:x"),
+        (["--ssl-certfile", "cert.pem", "--ssl-keyfile", "key.pem"], "https://127.0.0.1:8000"),
+    ],
+)
+def test_the_verdict_names_the_addresses(
+    folder: Path, pair: Pair, arguments: list[str], addresses: str
+) -> None:
+    write(folder / "shop.py", APP)
+    for name, path in (("cert.pem", pair.cert), ("key.pem", pair.key)):
+        (folder / name).symlink_to(path)
+    code, out, err = ended("--check-config", *arguments, "shop:app")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"OK: shop:app can be served on {addresses}; no address was bound.\n")
 
 
 @pytest.mark.parametrize("command", [[], ["--check-config"], ["--print-config"]])

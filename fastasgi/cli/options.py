@@ -1,20 +1,16 @@
-"""The command ``fastasgi [OPTIONS] APP``: an option for each setting of Config."""
+"""The options of the command, one for each setting, and what is told of a command line that is wrong."""
 
 import dataclasses
-import functools
 import os
-import platform
+import shutil
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from fastasgi import __version__
-from fastasgi.config import Config
+from fastasgi.cli.colors import colored, said_of_colors, wants_colors
 from fastasgi.errors import USAGE
-from fastasgi.launch import run_config
-from fastasgi.processes.failures import exit_with
-from fastasgi.processes.reload import watched_folders, watchfiles
 from fastasgi.settings.declaration import (
     SWITCH_WORDS,
     Setting,
@@ -23,9 +19,7 @@ from fastasgi.settings.declaration import (
     nearest,
     off_option_of,
     option_of,
-    settings_of,
 )
-from fastasgi.settings.sources import Given, collect, listing, make_config, pop_secrets, unknown_variables
 
 
 class WrongUsage(click.ClickException):
@@ -34,6 +28,10 @@ class WrongUsage(click.ClickException):
     exit_code = USAGE
 
 
+COMPLETION_VARIABLE = "_FASTASGI_COMPLETE"  # says which shell asks what may follow; click looks at it
+MOST_COLUMNS = 110  # of the help: longer lines are hard to read
+LEAST_COLUMNS = 30
+UNBROKEN = "\u2011"  # a hyphen after which click ends no line: names of options and headers stay whole
 WORDED_SWITCH = "ws_per_message_deflate"  # a switch whose option needs a word such as true in uvicorn
 
 
@@ -45,7 +43,8 @@ class SettingOption(click.Option):
 
     def __init__(self, field: dataclasses.Field[Any], described: Setting) -> None:
         self.group = described.group
-        self.choices = described.choices
+        self.choices = described.choices or (("on", "off") if field.name == WORDED_SWITCH else ())
+        self.holds = _holds(field.name, described)
         name = option_of(field.name, described)
         details: dict[str, Any] = {
             "default": None,
@@ -86,7 +85,16 @@ class SettingOption(click.Option):
         """What a shell may complete a value to."""
         from click.shell_completion import CompletionItem
 
+        if self.holds:
+            return [CompletionItem(incomplete, type=self.holds)]
         return [CompletionItem(choice) for choice in self.choices if choice.startswith(incomplete.lower())]
+
+
+def _holds(name: str, described: Setting) -> str:
+    """What a path leads to, as click's completion says it: a file or dir; empty for what is no path."""
+    if name in ("reload_dirs", "app_dir"):
+        return "dir"
+    return "file" if described.kind in ("path", "paths") or name == "log_config" else ""
 
 
 _METAVARS = {
@@ -120,19 +128,38 @@ def _with_words(args: list[str], words_of: Mapping[str, tuple[str, ...]]) -> lis
 class SettingsCommand(click.Command):
     """A command that shows its options under their groups and each mistake as one line."""
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command, or answer the script of a shell that completes it."""
+        if COMPLETION_VARIABLE in os.environ:
+            from fastasgi.cli.completion import register  # here, as all that few starts need
+
+            register()
+            extra["complete_var"] = COMPLETION_VARIABLE
+        return super().main(*args, **extra)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, a section a group."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is not None and isinstance(param, click.Option):
-                groups.setdefault(getattr(param, "group", "Configuration and help"), []).append(record)
+                names, text = record
+                row = (names, text.replace("-", UNBROKEN))
+                groups.setdefault(getattr(param, "group", "Configuration and help"), []).append(row)
         for group, records in groups.items():
             with formatter.section(group):
-                formatter.write_dl(records)
+                formatter.write_dl(records, col_max=min(30, formatter.width // 3))
+
+    def get_help(self, ctx: click.Context) -> str:
+        """The help, as wide as the terminal, in colours if the context has some."""
+        columns = shutil.get_terminal_size().columns
+        ctx.terminal_width = max(min(columns, MOST_COLUMNS) - 2, LEAST_COLUMNS)
+        text = super().get_help(ctx).replace(UNBROKEN, "-")
+        return colored(text) if ctx.color else text
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments into the context. Raises WrongUsage."""
+        ctx.color = wants_colors(sys.stdout, said_of_colors(args, os.environ))
         try:
             return super().parse_args(ctx, _with_words(args, self._words_of_options()))
         except click.NoSuchOption as error:
@@ -160,88 +187,3 @@ class SettingsCommand(click.Command):
         if isinstance(param, click.Option) and (param.is_flag or option in param.secondary_opts):
             return f"{option} takes no value: write {' or '.join((*param.opts, *param.secondary_opts))}"
         return f"{option} needs a value: write {option} {param.metavar}"
-
-
-def print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    """The callback of ``--version``: print the version and exit."""
-    if value and not ctx.resilient_parsing:
-        python = f"{platform.python_implementation()} {platform.python_version()}"
-        click.echo(f"Running fastasgi {__version__} with {python} on {platform.system()}")
-        ctx.exit()
-
-
-def _run(config: str | None, print_config: bool, check_config: bool, **command_line: Any) -> None:
-    # Nothing outside changes a process's environment, but env_file does, and it sets no settings
-    environ = dict(os.environ)
-    secrets = pop_secrets(Config, os.environ)
-    collect_settings = functools.partial(collect, Config, command_line, environ, config)
-    try:
-        if print_config or check_config:
-            _print_config(collect_settings(), environ, check_config)
-        else:
-            for line in unknown_variables(Config, environ):
-                if "did you mean" in line:
-                    click.echo(f"Warning: {line}", err=True)
-            run_config(lambda: make_config(Config, collect_settings()), secrets)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        exit_with(error)
-
-
-def _print_config(given: dict[str, Given], environ: dict[str, str], is_check: bool) -> None:
-    """Print all settings; a check then goes on to all that needs no socket. Raises as ``fastasgi.run``."""
-    config = make_config(Config, given)
-    click.echo(listing(config, given), nl=False)
-    for line in unknown_variables(Config, environ):
-        click.echo(line, err=True)
-    if is_check:
-        if config.reload:
-            watchfiles()
-            watched_folders(config)
-        config.get_loop_factory()
-        config.load()
-        click.echo("The configuration is valid.")
-
-
-main = SettingsCommand(
-    "fastasgi",
-    callback=_run,
-    help="Serve the ASGI or WSGI application APP, written module:attribute.",
-    epilog=(
-        "Each setting can also be given in the environment, as FASTASGI_TIMEOUT_KEEP_ALIVE=10, and in a TOML "
-        "file, as timeout_keep_alive=10 in the table [tool.fastasgi] of pyproject.toml. The command line "
-        "wins over the environment, and the environment over the file."
-    ),
-    params=[
-        click.Argument(["app"], required=False, metavar="APP"),
-        *(
-            SettingOption(field, described)
-            for field, described in settings_of(Config)
-            if described.on_command_line
-        ),
-        click.Option(
-            ["--config"],
-            metavar="FILE",
-            help="TOML file of settings. [default: FASTASGI_CONFIG, or pyproject.toml in the current folder]",
-        ),
-        click.Option(
-            ["--check-config"],
-            is_flag=True,
-            help="Check all settings, import the application, print as --print-config does, and exit.",
-        ),
-        click.Option(
-            ["--print-config"],
-            is_flag=True,
-            help="Print each setting, its value and where that was given, and exit.",
-        ),
-        click.Option(
-            ["--version"],
-            is_flag=True,
-            is_eager=True,
-            expose_value=False,
-            callback=print_version,
-            help="Show the version and exit.",
-        ),
-    ],
-)
