@@ -1,6 +1,7 @@
 """requirements/: pinned versions with hashes, which `make requirements` writes from pyproject.toml."""
 
 import importlib.metadata
+import itertools
 import re
 import runpy
 from typing import Any, NamedTuple
@@ -94,8 +95,8 @@ def test_what_pyproject_requires_is_pinned_within_its_range(name: str, platform:
 
 def test_a_distribution_has_one_version_in_all_files() -> None:
     versions: dict[str, set[Version]] = {}
-    for name in WANTED:
-        for pin in pins_of(name):
+    for name, python, platform in itertools.product(WANTED, PYTHONS, PLATFORMS):
+        for pin in pins_for(name, environment(python, platform)):
             versions.setdefault(pin.name, set()).add(pin.version)
     assert not {name: found for name, found in versions.items() if len(found) > 1}
 
