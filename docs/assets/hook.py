@@ -1,7 +1,8 @@
 """Shows the top level's Markdown files as pages, and makes all pages' links right for the site.
 
 A page links as GitHub needs it: relative to where the file stands in the repository. In the site a link leads
-to a page or a file of it, if that is there, otherwise to the repository, at mkdocs.yml's ``repo_url``.
+to a page or a file of it, if that is there, otherwise to the repository, at the ``repo_url`` of mkdocs.yml.
+Images are taken into the site.
 """
 
 import logging
@@ -36,8 +37,9 @@ slug_of = slugify(case="lower")
 class Links(Treeprocessor):
     """Rewrites the links of the page that is being rendered."""
 
-    def __init__(self, repo_url: str) -> None:
-        self.repo_url = repo_url.rstrip("/")
+    def __init__(self, config: MkDocsConfig) -> None:
+        self.config = config
+        self.repo_url = (config.repo_url or "").rstrip("/")
         self.page_uri = ""
         self.files = Files([])
 
@@ -46,9 +48,9 @@ class Links(Treeprocessor):
         for element in root.iter():
             attribute = {"a": "href", "img": "src"}.get(element.tag)
             if attribute and (target := element.get(attribute)):
-                element.set(attribute, self.rewritten(target, "raw" if attribute == "src" else "blob"))
+                element.set(attribute, self.rewritten(target, is_image=attribute == "src"))
 
-    def rewritten(self, target: str, shown_as: str) -> str:
+    def rewritten(self, target: str, is_image: bool) -> str:
         """What a link has to be in the site; what leads nowhere stays as it is, and MkDocs tells of it."""
         parts = urlsplit(target)
         if parts.scheme or parts.netloc or not parts.path or parts.path.startswith("/"):
@@ -58,15 +60,21 @@ class Links(Treeprocessor):
         fragment = f"#{parts.fragment}" if parts.fragment else ""
         for uri, shown in TOP_LEVEL.items():
             if path == shown:
-                return posixpath.relpath(uri, posixpath.dirname(self.page_uri) or ".") + fragment
+                return self.relative(uri) + fragment
         if path.startswith("docs/") and self.files.get_file_from_path(path[len("docs/") :]):
-            uri = path[len("docs/") :]
-            return posixpath.relpath(uri, posixpath.dirname(self.page_uri) or ".") + fragment
+            return self.relative(path[len("docs/") :]) + fragment
         if path.startswith("..") or not (ROOT / path).exists():
             return target
         if fragment and path.endswith(".md") and parts.fragment not in anchors(ROOT / path):
             log.warning("%s links to %s, which has no such heading", page_path, target)
-        return f"{self.repo_url}/{'tree' if (ROOT / path).is_dir() else shown_as}/{BRANCH}/{path}{fragment}"
+        if is_image:
+            self.files.append(File.generated(self.config, f"images/{path}", abs_src_path=str(ROOT / path)))
+            return self.relative(f"images/{path}")
+        return f"{self.repo_url}/{'tree' if (ROOT / path).is_dir() else 'blob'}/{BRANCH}/{path}{fragment}"
+
+    def relative(self, uri: str) -> str:
+        """The link from the page to something in the site."""
+        return posixpath.relpath(uri, posixpath.dirname(self.page_uri) or ".")
 
 
 def anchors(path: Path) -> set[str]:
@@ -89,7 +97,7 @@ class LinksExtension(Extension):
 
 def on_config(config: MkDocsConfig) -> None:
     """Called once a build."""
-    config.markdown_extensions.append(LinksExtension(Links(config.repo_url or "")))
+    config.markdown_extensions.append(LinksExtension(Links(config)))
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
