@@ -34,6 +34,26 @@ _OBJECTS = {
 }
 _MODULES = ("config", "importer", "lifespan", "logging", "middleware", "server", "supervisors")
 
+if sys.platform == "win32":
+
+    class _Refusal:
+        """Refuses to import what needs the compiled modules, which can't be built here."""
+
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name.startswith("fastasgi.") and name != "fastasgi.__main__":
+                raise ImportError("fastasgi doesn't run on Windows: use WSL 2, or a container of Linux")
+
+    sys.meta_path.insert(0, _Refusal)
+
+if not TYPE_CHECKING and not getattr(sys, "_is_gil_enabled", lambda: True)():
+    import warnings
+
+    # That importing the compiled modules turns the GIL on: servers say so in their log (system/interpreter)
+    warnings.filterwarnings(
+        "ignore", r"The global interpreter lock \(GIL\) has been enabled to load module 'fastasgi\."
+    )
+
 if not TYPE_CHECKING:
 
     def __getattr__(name):

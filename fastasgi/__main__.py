@@ -1,7 +1,14 @@
 """The command ``fastasgi``, and ``python -m fastasgi``: the command line in a process of its own."""
 
-from fastasgi.cli import main
-from fastasgi.processes.failures import owned_process
+import sys
+
+try:
+    from fastasgi.cli import main
+    from fastasgi.processes.failures import owned_process
+except ImportError as error:
+    if sys.platform != "win32":
+        raise
+    sys.exit(f"Error: {error}")
 
 
 def command() -> None:

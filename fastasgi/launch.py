@@ -19,6 +19,7 @@ from fastasgi.processes.supervisor import Supervisor
 from fastasgi.server import HANDLED_SIGNALS, Server
 from fastasgi.system.handlers import SignalHandlers
 from fastasgi.system.identity import apply_process_settings, open_standard_streams
+from fastasgi.system.interpreter import log_interpreter
 from fastasgi.system.notify import Notifier
 from fastasgi.system.pidfile import PidFile
 
@@ -83,6 +84,7 @@ def _refuse_inside_worker() -> None:
 def _supervise(
     config: Config, make_config: Callable[[], Config], environ: dict[str, str], secrets: Mapping[str, str]
 ) -> None:
+    log_interpreter()
     sys.exit(Supervisor(config, make_config, environ, secrets).run())
 
 

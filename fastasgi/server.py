@@ -30,6 +30,7 @@ from fastasgi.shutdown import FORCED_PHASE_TIMEOUT_S, LIFESPAN_END_S, Stoppable
 from fastasgi.sinks.acceptor import Acceptor, Listener
 from fastasgi.system.descriptors import make_room
 from fastasgi.system.handlers import SignalHandlers, is_main_thread
+from fastasgi.system.interpreter import log_interpreter
 from fastasgi.system.slowlog import SlowLog
 from fastasgi.system.sockets import listen_error
 from fastasgi.system.stalls import Stall, StallLog, StallWatch
@@ -178,6 +179,8 @@ class Server(Stoppable):
         self._loop = self._begin_run()
         listeners = self.config.bind_sockets() if sockets is None else sockets
         log_process("Started", "server")
+        if not self.config.is_supervised:  # else the supervisor tells it once
+            log_interpreter()
         stall_s = self.config.log_stall_s or STALL_S
         self._watches.callback(self._stall_log.tell_rest, at_once=True)
         self._watches.callback(StallWatch(self._loop, stall_s, self.on_stall).end)
