@@ -1,6 +1,6 @@
 """The errors of whoever runs the server: each one line that says what is wrong and how to mend it."""
 
-# Exit codes of a start that fails; README.md lists what has which
+# Exit codes of a start that fails; docs/signals.md lists what has which
 FAILURE = 1  # of the user's code or files
 USAGE = 2
 STARTUP_FAILURE = 3

@@ -12,7 +12,7 @@ the environment, the environment over the file, and the file over the default.
 - `fastasgi --print-config` prints each setting, its value and where that was given.
 - `fastasgi --check-config` also imports the application, and says first whether it can be served. It ends
   with exit code 0 if everything is right that can be checked without binding an address, otherwise like a
-  server that [can't start](../README.md#exit-codes).
+  server that [can't start](signals.md#exit-codes).
 - `fastasgi --help`, or `-h`, lists all options. On a terminal the help and both listings have colours.
   `use_colors` decides on them; if it is not set, `NO_COLOR` takes them away, and `FORCE_COLOR` gives them to
   a pipe too.
