@@ -111,8 +111,9 @@ class Contained(ServerProcess):
                 raise OSError("its network can't be entered")
         return action()
 
-    def connect(self, port: int, address: str = ADDRESS) -> socket.socket:
-        return self.within(lambda: socket.create_connection((address, port), WAIT_S))
+    def connect(self, port: int, source: str = "") -> socket.socket:
+        """A connection to it, from this address of its machine."""
+        return self.within(lambda: socket.create_connection((ADDRESS, port), WAIT_S, (source, 0)))
 
     def get(self, path: str, port: int, **fields: str) -> HTTPResponse:
         """Its answer to a GET, asked by its address and with these fields."""
