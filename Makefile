@@ -121,7 +121,7 @@ docs: install
 		print(settings_document(Config), end='')" > docs/settings.md
 
 site: $(VENV)/.requirements-docs.txt
-	$(VENV)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
 wheels: install-test $(VENV)/.requirements-packages.txt
 	.ci/wheels $(VENV) $(PYTHONS)
