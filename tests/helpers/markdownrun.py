@@ -260,6 +260,7 @@ def environment(folder: Path) -> dict[str, str]:
     found["PYTHONDONTWRITEBYTECODE"] = "1"  # two versions of a file may be of one second
     for scheme in ("http_proxy", "https_proxy", "all_proxy"):
         found[scheme] = "http://127.0.0.1:9"
+    found["PYTEST_ADDOPTS"] = "-p no:locust -p no:cacheprovider"  # locust's plugin patches sockets
     found["no_proxy"] = "localhost,127.0.0.1,::1"
     return found
 
