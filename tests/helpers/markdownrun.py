@@ -318,12 +318,12 @@ def makefiles() -> str:
 
 def is_package(word: str) -> bool:
     """Whether a requirement is this package with extras that it has, or is one of its requirements."""
-    parts = re.fullmatch(r"(?P<name>[\w.-]+)(?:\[(?P<extras>[\w, -]+)\])?(?:[=<>~!].*)?", word)
+    parts = re.fullmatch(r"(?P<name>[\w./-]+)(?:\[(?P<extras>[\w, -]+)\])?(?:[=<>~!].*)?", word)
     if parts is None:
         return False
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    if parts["name"] in (".", "fastasgi"):
+    if parts["name"] in (".", "./fastasgi", "fastasgi"):
         return all(each.strip() in extras for each in (parts["extras"] or "").split(",") if each)
     required = [*project["dependencies"], *(each for extra in extras.values() for each in extra)]
     names = [re.split(r"[\[<>=~!; ]", each)[0] for each in required]
