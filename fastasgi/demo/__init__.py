@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from fastasgi.demo import socket
 from fastasgi.demo.request import Receive, Request, Scope, Send
 from fastasgi.demo.routes import answer
 from fastasgi.demo.traffic import Traffic
@@ -16,20 +17,25 @@ __all__ = ["app"]
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve one ASGI scope: the lifespan, an HTTP request, or a WebSocket, which is turned away."""
+    """Serve one ASGI scope: the lifespan, an HTTP request, or a WebSocket."""
     match scope["type"]:
         case "http":
             await _serve_http(scope, receive, send)
         case "lifespan":
             await _serve_lifespan(scope, receive, send)
         case "websocket":
-            await send({"type": "websocket.close"})
+            await socket.serve(scope, receive, send, _traffic_of(scope))
         case other:
             raise ValueError(f"the demo has no answer to a scope of type {other!r}")
 
 
+def _traffic_of(scope: Scope) -> Traffic | None:
+    traffic: Traffic | None = scope.get("state", {}).get("traffic")
+    return traffic
+
+
 async def _serve_http(scope: Scope, receive: Receive, send: Send) -> None:
-    traffic = scope.get("state", {}).get("traffic")
+    traffic = _traffic_of(scope)
     if traffic is None:
         message = "The demo keeps its counters in the lifespan state: run the server with lifespan on."
         await Request(scope, receive, send).respond_text(503, message)

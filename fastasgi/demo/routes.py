@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
 
 from fastasgi import __version__
-from fastasgi.demo import page
+from fastasgi.demo import page, socket
 from fastasgi.demo.request import BodyTooLarge, Request
 from fastasgi.demo.traffic import Traffic
 
@@ -146,6 +146,10 @@ def _event(name: str, data: object) -> bytes:
     return f"event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
 
 
+async def _socket(request: Request, traffic: Traffic) -> None:
+    await request.respond_text(400, "This path speaks WebSocket")
+
+
 async def _upload(request: Request, traffic: Traffic) -> None:
     started_s = time.perf_counter()
     counted_bytes = messages = 0
@@ -165,5 +169,6 @@ _ROUTES: dict[str, tuple[tuple[str, ...], Callable[[Request, Traffic], Awaitable
     "/echo": ((*_READ, "POST", "PUT", "PATCH", "DELETE"), _echo),
     "/stream": (_READ, _stream),
     "/live": (_READ, _live),
+    socket.PATH: (_READ, _socket),
     "/upload": (("POST", "PUT"), _upload),
 }

@@ -22,6 +22,8 @@ class Sample(TypedDict):
     received_bytes: int  # of request bodies, as far as they were read
     sent_bytes: int  # of response bodies
     requests_per_s: float  # over the time since the last sample
+    websockets: int  # that are open now
+    messages: int  # that came in WebSockets
 
 
 class Traffic:
@@ -29,6 +31,8 @@ class Traffic:
 
     def __init__(self) -> None:
         self.closed = False
+        self.websockets = 0
+        self.messages = 0
         self.history: deque[Sample] = deque(maxlen=HISTORY_LENGTH)
         # Done at the next sample, or at the close; then replaced. Shared by all who wait.
         self.changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -88,6 +92,8 @@ class Traffic:
                 received_bytes=self._received_bytes,
                 sent_bytes=self._sent_bytes,
                 requests_per_s=round(rate, 1),
+                websockets=self.websockets,
+                messages=self.messages,
             )
         )
         self._sampled_s, self._sampled_served, self._peak_in_flight = now_s, self._served, self._in_flight

@@ -1,4 +1,4 @@
-"""The demo application: over the wire as `python -m fastasgi` serves it, by hand, and in a browser."""
+"""The demo application's HTTP: over the wire as `python -m fastasgi` serves it, and by hand."""
 
 import asyncio
 import base64
@@ -8,13 +8,11 @@ import http.client
 import json
 import re
 import socket
-import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser import Browser, with_chromium
+from demoexchange import Exchange, ended_without_a_trace, no_other_task_stays
 
 from fastasgi.demo import app, routes, traffic
 from fastasgi.demo.traffic import Traffic
@@ -23,22 +21,6 @@ WAIT_S = 20.0
 
 
 # Over the wire
-
-
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    """The port of a server process that serves the demo."""
-    command = [sys.executable, "-m", "fastasgi", "fastasgi.demo:app", "--port", "0", "--no-access-log"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
-        output = ""
-        while (found := re.search(r"http://127\.0\.0\.1:(\d+)", output)) is None:
-            line = server.stdout.readline()
-            assert line, f"the server ended before it listened:\n{output}"
-            output += line
-        yield int(found[1])
-        server.terminate()
-        output += server.communicate(timeout=WAIT_S)[0]
-    assert "Traceback" not in output, output
 
 
 def fetch(
@@ -99,6 +81,7 @@ def test_an_unknown_path_is_404(port: int, path: str) -> None:
         ("POST", "/", "GET, HEAD"),
         ("DELETE", "/live", "GET, HEAD"),
         ("GET", "/upload", "POST, PUT"),
+        ("POST", "/ws", "GET, HEAD"),
         ("OPTIONS", "/echo", "GET, HEAD, POST, PUT, PATCH, DELETE"),
     ],
 )
@@ -106,6 +89,11 @@ def test_another_method_is_405(port: int, method: str, path: str, allowed: str) 
     response, _ = fetch(port, method, path)
     assert response.status == 405
     assert response.headers["allow"] == allowed
+
+
+def test_a_plain_request_for_the_websocket_is_told_so(port: int) -> None:
+    response, body = fetch(port, "GET", "/ws")
+    assert (response.status, body) == (400, b"This path speaks WebSocket\n")
 
 
 def test_the_icon_is_empty(port: int) -> None:
@@ -226,34 +214,6 @@ def test_a_declared_upload_past_the_limit_is_refused_unread(port: int) -> None:
 # By hand
 
 
-class Exchange:
-    """One call of the application, with its messages in two queues."""
-
-    def __init__(self, **scope: Any) -> None:
-        defaults = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
-        self.incoming: asyncio.Queue[Any] = asyncio.Queue()
-        self.outgoing: asyncio.Queue[Any] = asyncio.Queue()
-        self.task = asyncio.create_task(app(defaults | scope, self.incoming.get, self.outgoing.put))
-
-    async def expect(self, kind: str) -> Any:
-        """The next message that the application sends."""
-        message = await asyncio.wait_for(self.outgoing.get(), WAIT_S)
-        assert message["type"] == kind
-        return message
-
-
-async def no_other_task_stays() -> bool:
-    """Whether every other task of the loop ends."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    return not others or not (await asyncio.wait(others, timeout=1))[1]
-
-
-async def ended_without_a_trace(task: asyncio.Task[None]) -> bool:
-    """Whether the task returns, and leaves no other task running."""
-    await asyncio.wait_for(task, WAIT_S)
-    return await no_other_task_stays()
-
-
 @pytest.mark.parametrize("path", ["/live", "/stream"])
 def test_a_long_response_ends_when_the_client_leaves(path: str) -> None:
     async def run() -> None:
@@ -368,70 +328,3 @@ def test_without_a_lifespan_the_demo_says_what_it_needs() -> None:
         assert b"lifespan on" in (await exchange.expect("http.response.body"))["body"]
 
     asyncio.run(run())
-
-
-def test_a_websocket_is_turned_away() -> None:
-    async def run() -> None:
-        exchange = Exchange(type="websocket")
-        await exchange.expect("websocket.close")
-        assert await ended_without_a_trace(exchange.task)
-
-    asyncio.run(run())
-
-
-# In a browser
-
-VISIT = """
-(async () => {
-  const at = (id) => document.getElementById(id);
-  const until = async (what) => { while (!what()) await new Promise(requestAnimationFrame); };
-  await until(() => document.readyState === "complete");
-  await until(() => at("state").dataset.state === "live" && at("facts").children.length > 0);
-  at("load-count").value = "200";
-  at("load-start").click();
-  await until(() => !at("load-start").disabled && at("load-result").textContent);
-  at("stream-interval").value = "0";
-  at("stream-start").click();
-  await until(() => !at("stream-start").disabled);
-  at("upload-kind").value = "1";
-  at("upload-start").click();
-  await until(() => !at("upload-start").disabled);
-  at("echo-body").value = "<img src=x onerror=alert(1)>";
-  at("echo-send").click();
-  await until(() => !at("echo-answer").hidden);
-  await until(() => at("chart").querySelector("polyline"));
-  const shown = (id) => at(id).textContent;
-  return {
-    load: shown("load-result"), stream: shown("stream-text"), upload: shown("upload-result"),
-    echo: shown("echo-text"), facts: shown("facts"), images: document.images.length,
-    overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
-  };
-})()
-"""
-
-
-@with_chromium
-@pytest.mark.parametrize(("width", "scheme"), [(375, "dark"), (1280, "light")])
-def test_the_page_works_in_a_browser(port: int, tmp_path: Any, width: int, scheme: str) -> None:
-    with contextlib.closing(Browser(str(tmp_path))) as browser:
-        browser.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=800,
-            deviceScaleFactor=1,
-            mobile=width < 500,
-        )
-        browser.call(
-            "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}]
-        )
-        browser.call("Page.navigate", url=f"http://127.0.0.1:{port}/")
-        shown = browser.evaluate(VISIT)
-        assert browser.complaints == []
-    assert shown["load"].startswith("200 answered in ")
-    assert "none failed" in shown["load"]
-    assert shown["stream"].endswith("talking to nobody. \n")
-    assert shown["upload"].startswith("All 1.0 MiB arrived")
-    assert shown["echo"] == "<img src=x onerror=alert(1)>"
-    assert shown["images"] == 0
-    assert "HTTP/1.1" in shown["facts"]
-    assert shown["overflow"] == 0
