@@ -33,7 +33,8 @@ ADDRESSES = {
 }
 NODES = [name for name in ADDRESSES if name.startswith("node")]
 TOKEN = "nobody-asks-for-this"
-STREAM_S = 1.0  # how long a stream of events lasts, which is less than the grace time
+GRACE_S = 5.0
+STREAM_S = 1.0  # how long a stream of events lasts, which is less than that
 
 # Answers with what it has got. Each request is noted in a file before anything else is done with it.
 APP = f"""
@@ -135,7 +136,7 @@ class Node:
         self.server = ServerProcess(
             self.folder,
             *command(configuration, values),
-            "--no-access-log",
+            *("--no-access-log", "--timeout-graceful-shutdown", str(GRACE_S)),
             environment={**os.environ, "NODE": self.name, "PYTHONDONTWRITEBYTECODE": "1"},
             command=self._network.command(self.name, sys.executable, "-m", "fastasgi"),
         )

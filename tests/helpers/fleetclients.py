@@ -55,6 +55,8 @@ Methods = Sequence[tuple[str, int]]
 HTTP1, SLOW, HTTP2, LOCUST = "HTTP/1.1", "HTTP/1.1, slow", "HTTP/2", "locust"  # kinds of requests
 WEBSOCKET, EVENTS = "WebSocket", "events"  # what else there is
 UNSERVED = "not served, says HTTP/2"
+STUCK = "begun, but not ended after GOAWAY"
+CLOSED = "closed before the response"
 
 
 class FailureError(Exception):
@@ -126,9 +128,11 @@ class Clients:
         authority: Authority,
         methods: Methods = ALL_METHODS,
         *,
+        uploads_by_http2: bool = True,
         scale: int = 1,
     ) -> None:
         self.tally = Tally()
+        self._http2_methods = [pair for pair in methods if uploads_by_http2 or not pair[1]]
         self._network, self._methods = network, methods
         self._slow_methods = SLOW_METHODS if methods == ALL_METHODS else methods
         self._tls = authority.client()
@@ -228,7 +232,7 @@ class Clients:
         except UnservedError:
             asked.failure = UNSERVED
         except (OSError, EOFError, FailureError, h11.ProtocolError, AssertionError, ValueError) as error:
-            asked.failure = f"{type(error).__name__}: {error}"[:300]
+            asked.failure = f"{error}"[:300] or type(error).__name__
         finally:
             asked.ended_at = time.monotonic()
             self.tally.note(asked)
@@ -264,7 +268,8 @@ class Clients:
                     peer = HTTP2Peer(*await _connect(self._http2))
                     await peer.open()
             except (OSError, AssertionError) as error:
-                self._begin(HTTP2, "connect").failure = repr(error)
+                is_closed = "the connection ended" in str(error)
+                self._begin(HTTP2, "connect").failure = CLOSED if is_closed else repr(error)
                 await asyncio.sleep(PACE_S)
                 continue
             following = asyncio.ensure_future(_read_all(peer))
@@ -278,7 +283,7 @@ class Clients:
                     await following
 
     async def _ask_on(self, peer: HTTP2Peer, number: int) -> None:
-        for method, size in itertools.islice(itertools.cycle(self._methods), number, None):
+        for method, size in itertools.islice(itertools.cycle(self._http2_methods), number, None):
             if self._stopped.is_set() or peer.goaways or peer.end:
                 return
             asked = self._begin(HTTP2, method)
@@ -296,7 +301,7 @@ class Clients:
                     refused = response.reset == ErrorCode.REFUSED_STREAM  # RFC 9113 section 8.7
                     if refused or (peer.goaways and stream > peer.goaways[-1].last_stream):
                         raise UnservedError
-                    raise FailureError(f"status {response.status}, reset {response.reset}, end {peer.end}")
+                    raise FailureError(STUCK if peer.goaways and not peer.end else str(peer))
                 told = response[b"x-told"] if response.status == 200 else b""
                 if response.status == 200 and method != "HEAD" and told != response.body:
                     raise FailureError("another body")
@@ -465,7 +470,7 @@ class Http1:
         while (event := self._state.next_event()) is h11.NEED_DATA:
             data = await self._reader.read(65536)
             if not data and self._state.their_state is h11.SEND_RESPONSE:
-                raise EOFError("closed before the response")
+                raise EOFError(CLOSED)
             self._state.receive_data(data)
         return event
 
