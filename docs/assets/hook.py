@@ -61,8 +61,10 @@ class Links(Treeprocessor):
         for uri, shown in TOP_LEVEL.items():
             if path == shown:
                 return self.relative(uri) + fragment
-        if path.startswith("docs/") and self.files.get_file_from_path(path[len("docs/") :]):
-            return self.relative(path[len("docs/") :]) + fragment
+        uri = path.removeprefix("docs/")
+        file = self.files.get_file_from_path(uri) if uri != path else None
+        if file is not None and file.inclusion.is_included():
+            return self.relative(uri) + fragment
         if path.startswith("..") or not (ROOT / path).exists():
             return target
         if fragment and path.endswith(".md") and parts.fragment not in anchors(ROOT / path):
