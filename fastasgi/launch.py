@@ -44,8 +44,8 @@ def run(*args: Any, **settings: Any) -> None:
 
     Takes the parameters of Config and raises its ConfigError. Other failures to start end the process: with
     exit code 3 if there is no such application, the address can't be listened on, or the application's
-    start-up fails; with 1 after the traceback of an error in the application's module. docs/signals.md lists all
-    exit codes.
+    start-up fails; with 1 after the traceback of an error in the application's module. docs/signals.md lists
+    all exit codes.
     """
     run_config(functools.partial(Config, *args, **settings))
 

@@ -39,7 +39,7 @@ UVICORN_PREFIX = "UVICORN_"
 FILE_VARIABLE = "FASTASGI_CONFIG"
 # These are no settings: setup.py reads the first ones, a supervisor sets the last one for its successor
 OTHER_VARIABLES = {
-    *("FASTASGI_ANNOTATE", "FASTASGI_POISON", "FASTASGI_SANITIZE", "FASTASGI_WERROR"),
+    *("FASTASGI_ANNOTATE", "FASTASGI_DEBUG", "FASTASGI_POISON", "FASTASGI_SANITIZE", "FASTASGI_WERROR"),
     "FASTASGI_INHERIT",
 }
 # Variables of other programs too; ours win over them
