@@ -21,7 +21,7 @@ from fastasgi.application.importer import import_from_string as import_from_stri
 from fastasgi.application.importer import main_source
 from fastasgi.application.interfaces import ASGIApp
 from fastasgi.application.lifespan import Lifespan
-from fastasgi.application.loading import as_asgi3, find_app
+from fastasgi.application.loading import as_asgi3, find_app, look_in
 from fastasgi.application.wsgi import DEFAULT_THREADS
 from fastasgi.errors import STARTUP_FAILURE as STARTUP_FAILURE
 from fastasgi.errors import AppImportError, ConfigError
@@ -847,6 +847,8 @@ class Config:
             self.headers = []
         self._check_proxies()
         self._check_together()
+        if self.log_config is not LOGGING_CONFIG:  # it may name classes that stand beside the application
+            look_in(self.app_dir)
         self.configure_logging()
         if self.access_log_format is not None:
             check_access_log_format(self.access_log_format)

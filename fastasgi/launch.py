@@ -96,6 +96,8 @@ def _serve_alone(config: Config) -> None:
         handlers = server.at_exit.enter_context(SignalHandlers())
         if hasattr(signal, "SIGUSR1"):
             handlers.set(signal.SIGUSR1, lambda *_: reopen_log_files())
+        if signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL:  # which would end the process
+            handlers.write_stacks(signal.SIGUSR2, server.write_requests)
         if config.tls is not None and hasattr(signal, "SIGHUP"):
             handlers.set(signal.SIGHUP, lambda *_: server.renew_certificates())
         if config.pid_file is not None:

@@ -33,6 +33,7 @@ from fastasgi.system.handlers import SignalHandlers, is_main_thread
 from fastasgi.system.interpreter import log_interpreter
 from fastasgi.system.slowlog import SlowLog
 from fastasgi.system.sockets import listen_error
+from fastasgi.system.stacks import write_report
 from fastasgi.system.stalls import Stall, StallLog, StallWatch
 from fastasgi.wires.opening import Opening
 
@@ -429,6 +430,11 @@ class Server(Stoppable):
         """Have the files of TLS read again, from any thread or signal handler. Without TLS do nothing."""
         if self.config.tls is not None:
             self._call_soon(self.config.tls.reload)
+
+    def write_requests(self, frame: FrameType | None) -> None:
+        """A signal handler: write to stderr what requests there are and where they wait."""
+        if self.context is not None and frame is not None:
+            write_report(self.context.loop, self.context.registry.running_tasks, frame)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The signal handler: the first signal stops the server gracefully, a second one at once."""

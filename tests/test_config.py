@@ -1,5 +1,6 @@
 import asyncio
 import dataclasses
+import logging
 import os
 import socket
 import sys
@@ -275,6 +276,18 @@ def test_app_dir_is_searched_first(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     config.load()
     assert sys.path.count(str(tmp_path)) == 1
     assert sys.path[0] == str(tmp_path)
+
+
+def test_log_config_may_name_a_class_beside_the_application(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    (tmp_path / "beside_app.py").write_text("import logging\nclass Ours(logging.NullHandler): ...")
+    handlers = {"ours": {"class": "beside_app.Ours"}}
+    loggers = {"beside": {"handlers": ["ours"]}}
+    Config("any:app", app_dir=tmp_path, log_config={"version": 1, "handlers": handlers, "loggers": loggers})
+    (handler,) = logging.getLogger("beside").handlers
+    assert type(handler).__name__ == "Ours"
 
 
 @pytest.mark.parametrize(

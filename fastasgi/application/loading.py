@@ -37,12 +37,17 @@ class Loaded(NamedTuple):
     interface: str
 
 
-def find_app(settings: ApplicationSettings) -> Any:
-    """Import what app names. Raises AppImportError, or what the user's module raises."""
-    if settings.app_dir is not None:
-        folder = os.path.abspath(settings.app_dir)
+def look_in(app_dir: str | os.PathLike[str] | None) -> None:
+    """Have imports look for modules in this folder first; None changes nothing."""
+    if app_dir is not None:
+        folder = os.path.abspath(app_dir)
         if sys.path[:1] != [folder]:
             sys.path.insert(0, folder)
+
+
+def find_app(settings: ApplicationSettings) -> Any:
+    """Import what app names. Raises AppImportError, or what the user's module raises."""
+    look_in(settings.app_dir)
     return import_from_string(settings.app)
 
 

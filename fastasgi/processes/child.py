@@ -33,7 +33,7 @@ from fastasgi.system.handlers import SignalHandlers
 from fastasgi.system.identity import apply_process_settings
 from fastasgi.system.orphan import end_orphan
 from fastasgi.system.sockets import inherited_socket
-from fastasgi.system.stacks import report, where_main_thread_stands
+from fastasgi.system.stacks import where_main_thread_stands
 from fastasgi.system.stalls import AGAIN_S, Stall, StartWatch
 
 logger = logging.getLogger("fastasgi.error")
@@ -76,17 +76,6 @@ class SupervisedServer(Server):
         await super().startup(sockets)
         self._start_watch.end()
         self._tell(messages.READY)
-
-    def write_requests(self, frame: FrameType | None) -> None:
-        """A signal handler: write to stderr what requests there are and where they wait."""
-        if self.context is not None and frame is not None:
-            try:
-                text = report(self.context.loop, self.context.registry.running_tasks(), frame)
-            except Exception as error:
-                text = f"Where requests wait can't be told ({type(error).__name__})"
-            # Not by sys.stderr, which the signal may have interrupted
-            with contextlib.suppress(OSError):
-                os.write(2, f"Worker [{os.getpid()}]:\n{text}\n".encode(errors="replace"))
 
     def on_beat(self) -> None:
         """Tell the supervisor that the event loop is not blocked, or that a successor is wanted."""

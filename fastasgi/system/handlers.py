@@ -14,6 +14,8 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from fastasgi.system.stacks import STDERR
+
 Handler = Callable[[int, FrameType | None], Any]
 
 
@@ -65,7 +67,7 @@ class SignalHandlers:
                 faulthandler.unregister(number)
             self.set(number, lambda _, frame: write_more(frame))
             self._stack_writers.add(number)
-            faulthandler.register(number, all_threads=True, chain=True)
+            faulthandler.register(number, file=STDERR, all_threads=True, chain=True)
 
     def wake(self, descriptor: int) -> None:
         """Have each signal write its number to this descriptor, which does not block."""

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any, NamedTuple
 
@@ -23,6 +23,8 @@ MOST_CALLS = 32  # of a stack that are kept
 MOST_SEARCHED = 200  # calls of a stack, the outermost ones, in which a request is looked for
 MOST_AWAITED = 1000  # how deep coroutines that wait for each other are followed
 MOST_TASKS = 50  # that are looked at in a search, or listed
+
+STDERR = 2  # the descriptor: a program may have put something without one in sys.stderr's place
 
 
 # A frame and its code: the frame itself would keep alive what it refers to
@@ -255,6 +257,21 @@ def report(loop: asyncio.AbstractEventLoop, tasks: Iterable["asyncio.Task[Any]"]
     if len(others) > MOST_TASKS:
         lines.append(f"... and {len(others) - MOST_TASKS} more requests")
     return "\n".join(lines)
+
+
+def write_report(
+    loop: asyncio.AbstractEventLoop, tasks: Callable[[], Iterable["asyncio.Task[Any]"]], frame: FrameType
+) -> None:
+    """Write ``report`` to stderr, in a signal handler.
+
+    It doesn't go by sys.stderr, which the signal may have interrupted.
+    """
+    try:
+        text = report(loop, tasks(), frame)
+    except Exception as error:
+        text = f"Where requests wait can't be told ({type(error).__name__})"
+    with contextlib.suppress(OSError):
+        os.write(STDERR, f"Process [{os.getpid()}]:\n{text}\n".encode(errors="replace"))
 
 
 def _in_words(frame: FrameType) -> str:

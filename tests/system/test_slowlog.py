@@ -209,7 +209,7 @@ def test_a_signal_has_a_worker_say_where_each_request_waits(
         server.wait_for("has been blocked for")
         os.kill(pid, signal.SIGUSR2)
         server.wait_for(
-            rf"(?s)most recent call first.*Worker \[{pid}\]:\n"
+            rf"(?s)most recent call first.*Process \[{pid}\]:\n"
             r"Its event loop: GET /block is in app \(app.py:8\)\n"
             r"GET /wait waits: asyncio's sleep < child \(app.py:5\) < app \(app.py:10\)\n"
         )
