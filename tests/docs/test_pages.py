@@ -6,6 +6,7 @@ import pty
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -154,13 +155,33 @@ def test_options_in_the_text_are_options(page: str, options: set[str]) -> None:
 # --- Signals ---
 
 
-def test_a_server_without_workers_is_ended_by_usr2_and_not_by_winch(tmp_path: Path) -> None:
-    (tmp_path / "main.py").write_text(APP)
-    server = ServerProcess(tmp_path, "--port", "0", "main:app")
-    assert server.port
-    server.process.send_signal(signal.SIGWINCH)
-    assert server.end(signal.SIGUSR2) == -signal.SIGUSR2
-    assert "Shutting down" not in server.log
+def test_a_server_without_workers_tells_where_it_stands_at_usr2_and_ignores_winch(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(
+        APP
+        + """
+import asyncio
+
+async def waiting(scope, receive, send):
+    if scope["type"] == "http":
+        await asyncio.Event().wait()
+"""
+    )
+    server = ServerProcess(tmp_path, "--port", "0", "--timeout-graceful-shutdown", "1", "main:waiting")
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(b"GET /asked HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_until(lambda: "/asked" in stacks(server), lambda: server.log)
+        server.process.send_signal(signal.SIGWINCH)
+        assert "main.py" in server.log
+        assert server.process.poll() is None
+    assert server.end() == -signal.SIGTERM
+
+
+def stacks(server: ServerProcess) -> str:
+    """What the log says once a signal more has asked where the server stands."""
+    told = server.log.count("Process [")
+    server.process.send_signal(signal.SIGUSR2)
+    wait_until(lambda: server.log.count("Process [") > told, lambda: server.log)
+    return server.log
 
 
 @pytest.mark.parametrize(
