@@ -72,8 +72,13 @@ def test_colours_depend_on_the_stream_that_is_written_to(
 
     monkeypatch.setattr(sys, "stderr", Terminal() if stream == "stderr" else io.StringIO())
     monkeypatch.setattr(sys, "stdout", Terminal() if stream == "stdout" else io.StringIO())
+    monkeypatch.delenv("NO_COLOR", raising=False)
     assert DefaultFormatter().use_colors == (stream == "stderr")
     assert AccessFormatter().use_colors == (stream == "stdout")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not DefaultFormatter().use_colors
+    assert not AccessFormatter().use_colors
+    assert DefaultFormatter(use_colors=True).use_colors
 
 
 def test_an_access_line() -> None:

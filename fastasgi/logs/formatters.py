@@ -5,6 +5,7 @@ Users name them ``fastasgi.logging.DefaultFormatter`` and ``fastasgi.logging.Acc
 
 import copy
 import logging
+import os
 import sys
 from typing import Literal, TextIO
 
@@ -45,8 +46,10 @@ class ColourizedFormatter(logging.Formatter):
         use_colors: bool | None = None,
     ) -> None:
         super().__init__(fmt, datefmt, style)
-        stream = self.stream()
-        self.use_colors = use_colors if use_colors is not None else stream is not None and stream.isatty()
+        if use_colors is None:
+            stream = self.stream()
+            use_colors = stream is not None and stream.isatty() and not os.environ.get("NO_COLOR")
+        self.use_colors = use_colors
 
     def stream(self) -> TextIO | None:
         """The stream whose being a terminal decides on colours."""
