@@ -17,8 +17,8 @@ TITLE = re.compile(r'\btitle="(?P<title>[^"]*)"')
 COMMENT = re.compile(r" *<!-- *not run(?P<reason>.*?) *-->$")
 PROMPT = "$ "
 
-# A reason names what is missing here
-REASON = re.compile(r": (needs|takes) \w.*")
+# A reason is more than a word
+REASON = re.compile(r": \w+ \S.*")
 
 # What is only read
 PROSE = {
