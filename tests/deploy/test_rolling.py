@@ -8,6 +8,7 @@ import collections
 import contextlib
 import functools
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -24,13 +25,11 @@ if sys.platform != "linux":
 from fleet import ADDRESSES, Fleet, HAProxy, Nginx, Node, program
 from fleetclients import (
     ALL_METHODS,
-    CLOSED,
     EVENTS,
     GET_ALONE,
     LOCUST,
     SLOW,
     STUCK,
-    UNSERVED,
     WEBSOCKET,
     Asked,
     Clients,
@@ -88,6 +87,8 @@ class Scenario:
             clients.wait_for_answers(20 * SCALE)
             yield clients
         print("\n" + table_line(self._name, name, clients.tally))
+        why = collections.Counter((asked.kind, asked.failure) for asked in clients.tally.failed)
+        print(*[f"  {kind}: {failure}: {count}" for (kind, failure), count in why.items()], sep="\n")
 
     def replace_all(self, clients: Clients, *, marks: bool = True) -> None:
         """The rolling deploy. Each node serves again before it is the next one's turn."""
@@ -194,9 +195,8 @@ def test_nodes_are_replaced_by_reloads(scenario: Scenario) -> None:
 
 def is_cut_by_reload(scenario: Scenario, asked: Asked) -> bool:
     """Whether nginx has ended a connection just when a request was on its way, or reads an upload no more."""
-    failures = (UNSERVED, CLOSED, "[Errno 32]", "[Errno 104]", "0 connection closed")
-    if asked.failure.startswith(failures):
-        return not scenario.begun_by(asked)
+    if not scenario.begun_by(asked):
+        return not re.match("[1-5][0-9][0-9]", asked.failure)  # it is no answer either
     return asked.failure == STUCK and asked.method in ("POST", "PUT", "PATCH")
 
 
