@@ -36,8 +36,8 @@ RUNS_SERVER = re.compile(r"\b(?:fastasgi|granian|hypercorn|uvicorn)\.run\(")
 # Programs of the system without which a page is skipped
 PROGRAMS = {"curl", "dig", "jq", "openssl", "caddy", "haproxy", "nginx", "wrk"}
 
-# The ports that pages use: each is another one in a run
-PORT = re.compile(r"(?<![\w.$-])(?:50|80|81|84|90|91|94)\d\d(?![\w%]|\.\d)")
+# The ports that pages use, and no sizes: each is another one in a run
+PORT = re.compile(r"(?<![\w.$-])(?!819[02])(?:50|80|81|84|90|91|94)\d\d(?![\w%]|\.\d)")
 
 # What sets up an environment, which the tests have already
 SETTING_UP = re.compile(
