@@ -22,11 +22,12 @@ from serving import wait_until
 if sys.platform != "linux":
     pytest.skip("network namespaces are Linux's", allow_module_level=True)
 
-from fleet import ADDRESSES, Fleet, HAProxy, Nginx, Node, program
+from fleet import ADDRESSES, GRACE_S, Fleet, HAProxy, Nginx, Node, program
 from fleetclients import (
     ALL_METHODS,
     EVENTS,
     GET_ALONE,
+    HTTP2,
     LOCUST,
     SLOW,
     STUCK,
@@ -195,9 +196,10 @@ def test_nodes_are_replaced_by_reloads(scenario: Scenario) -> None:
 
 def is_cut_by_reload(scenario: Scenario, asked: Asked) -> bool:
     """Whether nginx has ended a connection just when a request was on its way, or reads an upload no more."""
-    if not scenario.begun_by(asked):
-        return not re.match("[1-5][0-9][0-9]", asked.failure)  # it is no answer either
-    return asked.failure == STUCK and asked.method in ("POST", "PUT", "PATCH")
+    if asked.kind == HTTP2 and asked.method in ("POST", "PUT", "PATCH") and asked.took_s > GRACE_S:
+        return asked.failure in (STUCK, "502")
+    is_answer = re.match("[1-5][0-9][0-9]", asked.failure)
+    return not is_answer and not scenario.begun_by(asked)
 
 
 def test_nodes_are_replaced_without_a_word(scenario: Scenario) -> None:
@@ -233,16 +235,20 @@ def test_a_node_is_killed(scenario: Scenario) -> None:
         node.kill()
         killed_at = time.monotonic()
         fleet.proxy.see_lost(node)
+        seen_at = time.monotonic()
         clients.wait_for_answers(20 * SCALE)
         node.start(fleet.proxy.configuration)
         node.wait_until_ready()
         clients.wait_for_answers(5 * SCALE, node.name)
     tally = clients.tally
+    # When HAProxy gives up a node it may end a request that has just been sent on from there to another node
+    late = [asked for asked in tally.failed if asked.began_at >= killed_at]
+    assert all(asked.began_at < seen_at for asked in late), late
+    assert len(late) <= 1, late
     for asked in tally.failed:
-        assert asked.began_at < killed_at, asked
-        assert scenario.begun_by(asked) <= {node.name}, asked
+        assert asked in late or scenario.begun_by(asked) <= {node.name}, asked
         assert asked.method in ("POST", "PATCH", "PUT"), asked
-    assert tally.failed
+    assert len(tally.failed) > len(late)
     assert not any(text.startswith(WEBSOCKET) for text in tally.broken)
     assert_websockets_return(tally)
 

@@ -301,7 +301,9 @@ class Clients:
                     refused = response.reset == ErrorCode.REFUSED_STREAM  # RFC 9113 section 8.7
                     if refused or (peer.goaways and stream > peer.goaways[-1].last_stream):
                         raise UnservedError
-                    raise FailureError(STUCK if peer.goaways and not peer.end else str(peer))
+                    if response.reset is not None:
+                        raise FailureError(f"reset with {response.reset}")
+                    raise FailureError(CLOSED if peer.end else STUCK if peer.goaways else str(peer))
                 told = response[b"x-told"] if response.status == 200 else b""
                 if response.status == 200 and method != "HEAD" and told != response.body:
                     raise FailureError("another body")
