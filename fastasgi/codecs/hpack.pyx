@@ -56,6 +56,8 @@ cdef enum:
     FIRST_CAPACITY = 8          # of a ring
     FIRST_FIELDS = 32           # of a FieldList
     FIRST_SCRATCH = 4096
+
+cdef enum:                      # by itself, as no int holds it
     DYNAMIC = 0x80000000        # in Field.entry: of the dynamic table; the other bits are the lowest of its number
 
 

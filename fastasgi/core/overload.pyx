@@ -9,6 +9,9 @@ cdef enum:
     FEW = 4                             # shedding ends once less than one in so many requests is refused
     ALL_TARGETS = 4                     # all are refused while the loop is as late, in targets
     ALONE_NS = 300000                   # between two requests that do not come at once
+
+# By itself: in C23 a value that no int holds gives its enum, with all that is in it, a type without a sign
+cdef enum:
     QUIET_NS = 5000000000               # without shedding, until a period of it is over
 
 cdef double LATE_SHARE = 0.75           # of the rate, while the loop is late

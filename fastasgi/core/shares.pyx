@@ -19,13 +19,15 @@ ROW_SIZE = 64
 
 cdef enum:
     SIZE = 64                           # ROW_SIZE
-    SILENT_NS = 3000000000              # a worker whose loop has not turned for so long is not counted on
     HALF_NS = 1000000000                # after which a connection counts half among those that were accepted
 
     # A worker is ahead of another one if it has a few open connections more, or as many and has got more than MUCH
     # times as many of late, and a few. The first spreads connections that stay, the second those that do not
     FEW_OPEN = 2
     FEW_ACCEPTED = 4
+
+cdef enum:                              # by itself, as no int holds it
+    SILENT_NS = 3000000000              # a worker whose loop has not turned for so long is not counted on
 
 cdef double MUCH = 1.1
 
