@@ -21,7 +21,7 @@ from websocketwire import WebSocket, accept, open_websocket
 from wire import Client, in_each_loop, request, respond, served
 
 # A coroutine that is thrown away can't wait, as for a client that reads too slowly
-pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <coroutine object forgotten")
+pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored .*<coroutine object forgotten")
 
 CLIENTS = 4
 MESSAGES = 60 * int(os.environ.get("DRILL", "1"))
