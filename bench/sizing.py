@@ -25,6 +25,7 @@ from bench.probe import free_port
 
 APPS = Path(__file__).parent / "apps"
 WAIT_S = 30.0
+SETTLE_S = 0.3  # for what a server does behind an answer
 HEAD = b"GET %s HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: sizing\r\naccept: */*\r\n\r\n"
 
 # Ten connections of a pool, each of which is needed for 50 ms: 200 requests a second
@@ -224,11 +225,11 @@ def measure_connections(folder: Path, count: int) -> None:
         more = ("--ssl-certfile", str(certificate)) if tls else ()
         with serving(APPS, "--ws-ping-interval", "0", *more, "plain:app") as (pid, port):
             connections = [opened(port, tls) for _ in range(count // 10)]
-            time.sleep(0.5)
+            time.sleep(SETTLE_S)
             before, spent_s = Memory(pid).resident, processor_s(pid)
             connections += [opened(port, tls) for _ in range(count)]
             cost_us = (processor_s(pid) - spent_s) / count * 1e6
-            time.sleep(1)
+            time.sleep(SETTLE_S)
             kib = (Memory(pid).resident - before) * 1024 / count
             row(name, f"{kib:.1f} KiB", f"{cost_us:.0f} µs")
             for connection in connections:
