@@ -4,7 +4,8 @@
 #   make test     run the suite in four processes; PYTEST_ARGS="-k upload" for other arguments
 #   make lint     ruff, mypy --strict, cython-lint, clang-format, the C headers under strict warnings
 #   make asan     run the compiled modules' tests on an AddressSanitizer and UBSan build (Linux, gcc)
-#   make drill    run the tests of nested loops, finalizers that send and long HTTP/2 connections, DRILL times as long
+#   make drill    run the tests of nested loops, finalizers that send, long HTTP/2 connections and rolling deploys, DRILL
+#                 times as long, and the suite on CPython 3.14 in a folder with Debian
 #   make fuzz     run the fuzz targets on that build, FUZZ_SECONDS each
 #   make docs     write the settings table again from the settings
 #   make wheels   build sdist and a wheel for each CPython here, PYTHONS, and try each in an environment of its own
@@ -29,7 +30,7 @@ PYTEST_ARGS ?= -n 4 --dist worksteal
 FUZZ_SECONDS ?= 60
 DRILL ?= 20
 DRILL_TESTS := $(addprefix tests/asgi/test_,nesting.py finalizers.py) \
-	$(addprefix tests/wires/test_http2_,citizens.py windows.py)
+	$(addprefix tests/wires/test_http2_,citizens.py windows.py) tests/deploy/test_rolling.py
 
 SOURCES := setup.py pyproject.toml $(shell find fastasgi -type f ! -name '*.so' ! -path '*/__pycache__/*')
 TESTS_COMPILED := $(wildcard tests/compiled/*.py tests/compiled/*.pyx)
@@ -115,6 +116,7 @@ fuzz:
 
 drill: install-test
 	DRILL=$(DRILL) $(IN_VENV) -m pytest $(PYTEST_ARGS) --timeout 1200 $(DRILL_TESTS)
+	.ci/debian-python 3.14 $(MAKE) test PYTHON=python3.14 VENV=.venv-3.14 || [ $$? = 69 ]
 
 docs: install
 	$(IN_VENV) -c "from fastasgi.settings.document import settings_document; from fastasgi import Config; \
