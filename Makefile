@@ -123,7 +123,7 @@ docs: install
 		print(settings_document(Config), end='')" > docs/settings.md
 
 site: $(VENV)/.requirements-docs.txt
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 wheels: install-test $(VENV)/.requirements-packages.txt
 	.ci/wheels $(VENV) $(PYTHONS)
