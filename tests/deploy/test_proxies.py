@@ -8,7 +8,6 @@ import math
 import os
 import re
 import shlex
-import shutil
 import signal
 import socket
 import ssl
@@ -21,12 +20,12 @@ import httpx
 import pytest
 from load import Load
 from serving import WAIT_S, ServerProcess, Start, listening_ports, wait_until
+from shipped import DEPLOY, command, program, substituted
 from websockets.sync.client import connect
 
 from fastasgi import Config
 from fastasgi.processes.workerlimits import EXIT_S
 
-DEPLOY = Path(__file__).parent.parent.parent / "docs" / "deploy"
 SOCKET = "/run/fastasgi/app.sock"
 CERTIFICATE = "/etc/ssl/private/example.org.pem"
 CADDY_OPTIONS = ("--timeout-keep-alive", "60", "--header-underscores", "drop")
@@ -80,29 +79,6 @@ SPOOFED = {
     "Forwarded": "for=6.6.6.6;host=evil.example",
     "X_Forwarded_For": "6.6.6.6",
 }
-
-
-def program(name: str) -> str:
-    path = shutil.which(name, path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/bin")
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
-
-
-def substituted(name: str, values: dict[str, str]) -> str:
-    """A configuration of docs/deploy with each of these texts, which it has once or more, replaced."""
-    text = (DEPLOY / name).read_text()
-    for old, new in values.items():
-        assert old in text, f"{name} has no {old!r}"
-        text = text.replace(old, new)
-    return text
-
-
-def command(name: str, option: str, values: dict[str, str]) -> list[str]:
-    """The arguments of fastasgi that a configuration's comment gives, of the command with this option."""
-    text = (DEPLOY / name).read_text().replace("\\\n#", "")
-    [line] = [line for line in re.findall(r"(?m)^#   fastasgi (.*)$", text) if option in line]
-    return [values.get(word, word) for word in line.split()]
 
 
 class Proxy:
@@ -272,7 +248,7 @@ def start_on_unix_socket(
     start: Start, tmp_path: Path, configuration: str, *more: str
 ) -> tuple[ServerProcess, str]:
     path = str(tmp_path / "app.sock")
-    server = start(APP, *command(configuration, "--uds", {SOCKET: path, "main:app": "app:app"}), *more)
+    server = start(APP, *command(configuration, {SOCKET: path, "main:app": "app:app"}, "--uds"), *more)
     server.wait_for("running on")
     return server, path
 
@@ -427,7 +403,7 @@ def test_the_host_is_the_one_that_the_proxy_has_gone_by(https_proxy: tuple[Proxy
 def passthrough(proxy: Proxy, start: Start, tmp_path: Path) -> tuple[Proxy, ServerProcess]:
     """HAProxy that passes TLS on behind a PROXY header of version 2, and the server behind it."""
     values = {"8001": "0", CERTIFICATE: str(proxy.certificate), "main:app": "app:app"}
-    server = start(APP, *command("haproxy.cfg", "--proxy-protocol", values))
+    server = start(APP, *command("haproxy.cfg", values, "--proxy-protocol"))
     run_haproxy(proxy, "haproxy.cfg", str(tmp_path / "nobody.sock"), server.port)
     return proxy, server
 

@@ -18,11 +18,12 @@ import pytest
 from certificates import Authority
 from netns import network, why_not
 from serving import wait_until
+from shipped import program
 
 if sys.platform != "linux":
     pytest.skip("network namespaces are Linux's", allow_module_level=True)
 
-from fleet import ADDRESSES, GRACE_S, Fleet, HAProxy, Nginx, Node, program
+from fleet import ADDRESSES, GRACE_S, Fleet, HAProxy, Nginx, Node
 from fleetclients import (
     ALL_METHODS,
     EVENTS,
@@ -130,8 +131,7 @@ def scenario(
     if no_network:
         pytest.skip(no_network)
     name, _, by_http2 = request.param.partition(", ")
-    if program(name) is None:
-        pytest.skip(f"{name} is not installed")
+    program(name)
     folder = tmp_path_factory.mktemp(name)
     authority = Authority(folder)
     with network(ADDRESSES) as made:

@@ -7,7 +7,6 @@ import math
 import os
 import re
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 import pytest
 from load import Load
 from serving import WAIT_S, wait_until
+from shipped import program
 from supervised import ENVIRONMENT, Supervised, ask, connect_to
 from systemdmachine import Machine
 
@@ -87,13 +87,6 @@ def settings(text: str, section: str) -> dict[str, list[str]]:
             name, _, value = line.partition("=")
             found.setdefault(name, []).append(value)
     return found
-
-
-def program(name: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
 
 
 def version() -> int:

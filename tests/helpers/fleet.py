@@ -8,7 +8,6 @@ import getpass
 import http.client
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,8 +18,8 @@ from pathlib import Path
 from certificates import Authority
 from netns import Network
 from serving import WAIT_S, ServerProcess, read_all, wait_until
+from shipped import command, program, substituted
 
-DEPLOY = Path(__file__).parent.parent.parent / "docs" / "deploy"
 CERTIFICATE = "/etc/ssl/private/example.org.pem"
 NAME = "example.org"
 CLIENTS, PROXY = "clients", "proxy"
@@ -90,26 +89,6 @@ async def stream(headers, send):
         await asyncio.sleep(0.05)
     await send({{"type": "http.response.body", "body": b""}})
 """
-
-
-def program(name: str) -> str | None:
-    return shutil.which(name, path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/bin")
-
-
-def substituted(name: str, values: dict[str, str]) -> str:
-    """A configuration of docs/deploy with each of these texts, which it has once or more, replaced."""
-    text = (DEPLOY / name).read_text()
-    for old, new in values.items():
-        assert old in text, f"{name} has no {old!r}"
-        text = text.replace(old, new)
-    return text
-
-
-def command(name: str, values: dict[str, str]) -> list[str]:
-    """The arguments of fastasgi in a configuration's comment, with these words in place of others."""
-    text = (DEPLOY / name).read_text().replace("\\\n#", "")
-    [line] = re.findall(r"(?m)^# +fastasgi (.*)$", text)
-    return [values.get(word, word) for word in line.split()]
 
 
 class Node:
@@ -259,7 +238,7 @@ class HAProxy(Proxy):
             **self._times,
         }
         (self.folder / "haproxy.cfg").write_text(substituted(self.configuration, values))
-        self._run(str(program("haproxy")), "-db", "-f", "haproxy.cfg")
+        self._run(program("haproxy"), "-db", "-f", "haproxy.cfg")
 
     def ask(self, question: str) -> str:
         """What it answers at its stats socket."""
@@ -324,7 +303,7 @@ class Nginx(Proxy):
             **self._times,
         }
         self._path.write_text(substituted(self.configuration, values))
-        self._arguments = [str(program("nginx")), "-e", str(self.folder / "error.log"), "-c", str(self._path)]
+        self._arguments = [program("nginx"), "-e", str(self.folder / "error.log"), "-c", str(self._path)]
         self._run(*self._arguments, "-g", "daemon off;")
 
     def workers(self) -> dict[int, str]:
