@@ -96,7 +96,7 @@ format: $(VENV)/.requirements-dev.txt
 	$(VENV)/bin/ruff format
 	$(VENV)/bin/clang-format -i $(HEADERS)
 
-asan:
+asan: $(ASAN_VENV)/.borrows
 	FASTASGI_SANITIZE=1 $(MAKE) install-test VENV=$(ASAN_VENV)
 	rm -f $(ASAN_VENV)/report.*
 	$(SANITIZED) $(ASAN_VENV)/bin/python -m pytest $(PYTEST_ARGS) -k "not tls" $(ASAN_TESTS); $(CHECK_REPORTS)
@@ -106,7 +106,7 @@ asan-tls: ASAN_MORE = $(ASAN_TLS_OPTIONS)
 asan-tls:
 	$(SANITIZED) $(ASAN_VENV)/bin/python -m pytest $(PYTEST_ARGS) -k "tls and not curl" $(ASAN_TLS_TESTS); $(CHECK_REPORTS)
 
-fuzz:
+fuzz: $(ASAN_VENV)/.borrows
 	FASTASGI_SANITIZE=1 $(MAKE) install-test VENV=$(ASAN_VENV)
 	rm -f $(ASAN_VENV)/report.*
 	for target in $(FUZZ_TARGETS); do \
@@ -170,6 +170,13 @@ $(VENV)/.requirements.txt: pyproject.toml .ci/requirements.py | $(VENV)/bin/pyth
 $(VENV)/.requirements-%.txt: pyproject.toml .ci/requirements.py | $(VENV)/bin/python
 	$(IN_VENV) .ci/requirements.py $* > $@
 	$(PIP_INSTALL) $(if $(LOCKED),--require-hashes -r requirements/$*.txt,-r $@)
+
+# The sanitized build is installed beside what $(VENV) has for the tests, which takes minutes to install again.
+$(ASAN_VENV)/.borrows: | $(VENV)/.requirements.txt $(VENV)/.requirements-test.txt
+	$(PYTHON) -m venv $(ASAN_VENV)
+	$(IN_VENV) -c "import sysconfig; print(sysconfig.get_path('purelib'))" > \
+		$$($(ASAN_VENV)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/borrowed.pth
+	touch $(ASAN_VENV)/.requirements.txt $(ASAN_VENV)/.requirements-test.txt $@
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -76,9 +76,7 @@ class CythonBuildExt(build_ext):
             compiler_directives=DIRECTIVES,
             build_dir="build/cython",
             annotate=ANNOTATE,
-            nthreads=os.cpu_count()
-            if sys.platform == "linux"
-            else 0,  # forks; elsewhere this file would be run again
+            nthreads=os.cpu_count(),
             force=self.force or WERROR or ANNOTATE or _settings_are_newer(),
         )
         for extension, c_extension in zip(self.extensions, translated, strict=True):
@@ -122,23 +120,24 @@ def _settings_are_newer() -> bool:
     return any(path.stat().st_mtime < changed for path in Path("build/cython").rglob("*.c"))
 
 
-setup(
-    long_description=pypi_readme(),
-    long_description_content_type="text/markdown",
-    ext_modules=[
-        Extension(
-            ".".join(source.with_suffix("").parts),
-            [str(source)],
-            include_dirs=["fastasgi"],
-            depends=["setup.py", *HEADERS],
-            extra_compile_args=COMPILE_ARGS,
-            extra_link_args=LINK_ARGS,
-        )
-        for source in SOURCES
-    ],
-    cmdclass={"build_ext": CythonBuildExt},
-    options={
-        "build": {"build_base": "build/sanitize" if SANITIZE else "build"},
-        "build_ext": {"parallel": os.cpu_count()},
-    },
-)
+if __name__ == "__main__":  # and not in the processes that translate, where they don't fork
+    setup(
+        long_description=pypi_readme(),
+        long_description_content_type="text/markdown",
+        ext_modules=[
+            Extension(
+                ".".join(source.with_suffix("").parts),
+                [str(source)],
+                include_dirs=["fastasgi"],
+                depends=["setup.py", *HEADERS],
+                extra_compile_args=COMPILE_ARGS,
+                extra_link_args=LINK_ARGS,
+            )
+            for source in SOURCES
+        ],
+        cmdclass={"build_ext": CythonBuildExt},
+        options={
+            "build": {"build_base": "build/sanitize" if SANITIZE else "build"},
+            "build_ext": {"parallel": os.cpu_count()},
+        },
+    )

@@ -1,5 +1,6 @@
 """Fixtures of more than one test module."""
 
+import fcntl
 import logging
 import sys
 import textwrap
@@ -33,6 +34,15 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield start
     for process in started:
         process.close()
+
+
+@pytest.fixture
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For tests that keep all processors busy: one at a time, beside those that measure time."""
+    path = tmp_path_factory.getbasetemp().parent / "alone"  # that of all processes of a run
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+        yield
 
 
 @pytest.fixture

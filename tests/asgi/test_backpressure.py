@@ -143,7 +143,7 @@ async def test_an_application_that_sends_much_lets_others_run(wire: Wire) -> Non
 
 
 def kept() -> dict[str, int]:
-    """How many objects of fastasgi's there are, but for a stall of the loop, which a busy machine may cause."""
+    """How many objects of fastasgi's there are, but for a stall, which a busy machine may cause."""
     names = [f"{type(value).__module__}.{type(value).__name__}" for value in gc.get_objects()]
     return collections.Counter(
         name for name in names if name.startswith("fastasgi.") and name != "fastasgi.system.stalls.Stall"

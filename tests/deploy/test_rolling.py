@@ -58,7 +58,7 @@ NGINX_TIMES = {
 NGINX_LOST_S = 3 + 0.5
 SLACK_S = 1.5  # for a machine that is busy
 
-pytestmark = pytest.mark.timeout(120 + 60 * DRILL)
+pytestmark = [pytest.mark.timeout(120 + 60 * DRILL), pytest.mark.usefixtures("alone")]
 
 
 def table_line(proxy: str, scenario: str, tally: Tally) -> str:

@@ -12,6 +12,7 @@ from markdownrun import ROOT, PageRun, is_package, matches
 PAGES = {str(path.relative_to(ROOT)): path for path in pages(ROOT)}
 
 
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("page", PAGES)
 def test_the_page_runs(page: str, tmp_path: Path) -> None:
     PageRun(page, PAGES[page].read_text(encoding="utf-8"), tmp_path, pytest.skip).run()
