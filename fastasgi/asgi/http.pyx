@@ -262,9 +262,17 @@ cdef class HTTPExchange(RecordedExchange):
 
     cdef object take_file(self, str kind, dict message):
         """http.response.pathsend and http.response.zerocopysend: a file's bytes as a piece of the body."""
+        cdef object file = opened_file(kind, message)
+        try:
+            return self.take_piece(file, kind, message)
+        except BaseException:
+            file.close()
+            raise
+
+    cdef object take_piece(self, object file, str kind, dict message):
         cdef long long count
         cdef bint more
-        file, offset, count, more = file_piece(kind, message)
+        offset, count, more = file_piece(file, kind, message)
         self.count_body(count, more)
         if self.state == START_HELD:
             if self.content_length < 0 and not more and not self.wants_trailers and (self.is_head or not self.bodiless):
@@ -471,18 +479,22 @@ cdef class HTTPExchange(RecordedExchange):
         raise NotImplementedError
 
 
-cdef tuple file_piece(str kind, dict message):
-    """What a message asks for: the open file, the offset, the number of bytes, and whether more body follows."""
-    cdef object file, given
+cdef object opened_file(str kind, dict message):
+    cdef object given
+    if kind == HTTP_PATHSEND:
+        return open_regular(message["path"])
+    given = message["file"]
+    # A descriptor of our own: the application may close its own once send() has returned
+    return os.fdopen(os.dup(given.fileno() if hasattr(given, "fileno") else given), "rb", buffering=0)
+
+
+cdef tuple file_piece(object file, str kind, dict message):
+    """What a message asks for of its file: the offset, the number of bytes, and whether more body follows."""
+    cdef object given
     cdef long long offset = 0
     cdef long long count, most
     cdef bint more = False
-    if kind == HTTP_PATHSEND:
-        file = open_regular(message["path"])
-    else:
-        given = message["file"]
-        # A descriptor of our own: the application may close its own once send() has returned
-        file = os.fdopen(os.dup(given.fileno() if hasattr(given, "fileno") else given), "rb", buffering=0)
+    if kind == HTTP_ZEROCOPYSEND:
         more = message.get("more_body", False)
         given = message.get("offset")
         offset = file.tell() if given is None else whole_number(given, f"{kind}: offset")
@@ -499,7 +511,7 @@ cdef tuple file_piece(str kind, dict message):
         if message.get("offset") is None:
             # As sendfile() does if it is given no offset
             file.seek(offset + count)
-    return file, offset, count, more
+    return offset, count, more
 
 
 cdef object open_regular(path):

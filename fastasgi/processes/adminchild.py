@@ -120,7 +120,12 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     handlers = handle_signals()
     ignore_end(handlers)
-    control = inherited_socket(descriptor)
+    with inherited_socket(descriptor) as control:
+        serve(control)
+
+
+def serve(control: socket.socket) -> None:
+    """Answer until the supervisor says, over control, that it is the end, or is gone."""
     order = receive_order(control)
     sys.path[:] = order["sys_path"]
     sockets = [inherited_socket(fd) for fd in order["sockets"]]

@@ -172,6 +172,9 @@ def serve(
         raise
     except BaseException as error:
         exit_with(error)
+    finally:
+        for sock in sockets:
+            sock.close()
     if not server.started:
         sys.exit(STARTUP_FAILURE)
 
