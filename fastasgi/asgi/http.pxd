@@ -93,8 +93,7 @@ cdef class HTTPExchange(RecordedExchange):
     cdef object take_body(self, PyObject** values)
     cdef int begin_response(self, object given_status, object headers) except -1
     cdef int put_body(self, bytes body, bint more) except -1
-    cdef object take_file(self, str kind, dict message)
-    cdef object take_piece(self, object file, str kind, dict message)
+    cdef object take_piece(self, object file, long long offset, long long count, bint more)
     cdef object body_sent_whole(self)
     cdef int file_sent(self, bint more) except -1       # put_file() has put all of it
     cdef int take_trailers(self, dict message) except -1

@@ -150,7 +150,7 @@ cdef class HTTPExchange(RecordedExchange):
             if kind == HTTP_BODY:
                 return self.take_body(values)
             if kind == HTTP_PATHSEND or kind == HTTP_ZEROCOPYSEND:
-                return self.take_file(kind, message)
+                return take_file(self, kind, message)
             expected = HTTP_BODY
         elif self.state == EXPECT_TRAILERS:
             if kind == HTTP_TRAILERS:
@@ -260,19 +260,7 @@ cdef class HTTPExchange(RecordedExchange):
             raise RuntimeError("Response content shorter than Content-Length")
         return 0
 
-    cdef object take_file(self, str kind, dict message):
-        """http.response.pathsend and http.response.zerocopysend: a file's bytes as a piece of the body."""
-        cdef object file = opened_file(kind, message)
-        try:
-            return self.take_piece(file, kind, message)
-        except BaseException:
-            file.close()
-            raise
-
-    cdef object take_piece(self, object file, str kind, dict message):
-        cdef long long count
-        cdef bint more
-        offset, count, more = file_piece(file, kind, message)
+    cdef object take_piece(self, object file, long long offset, long long count, bint more):
         self.count_body(count, more)
         if self.state == START_HELD:
             if self.content_length < 0 and not more and not self.wants_trailers and (self.is_head or not self.bodiless):
@@ -477,6 +465,17 @@ cdef class HTTPExchange(RecordedExchange):
 
     cdef int ended(self) except -1:
         raise NotImplementedError
+
+
+cdef object take_file(HTTPExchange exchange, str kind, dict message):
+    """http.response.pathsend and http.response.zerocopysend: a file's bytes as a piece of the body."""
+    cdef object file = opened_file(kind, message)
+    try:
+        offset, count, more = file_piece(file, kind, message)
+        return exchange.take_piece(file, offset, count, more)
+    except BaseException:
+        file.close()
+        raise
 
 
 cdef object opened_file(str kind, dict message):

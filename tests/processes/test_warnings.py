@@ -1,4 +1,4 @@
-"""Python's warnings as errors, in its development mode: the server uses nothing deprecated and leaves nothing open."""
+"""In Python's development mode, warnings being errors: nothing deprecated is used, and nothing left open."""
 
 import asyncio
 import os
