@@ -5,7 +5,7 @@
 #   make lint     ruff, mypy --strict, cython-lint, clang-format, the C headers under strict warnings
 #   make asan     run the compiled modules' tests on an AddressSanitizer and UBSan build (Linux, gcc)
 #   make drill    run the tests of nested loops, finalizers that send, long HTTP/2 connections and rolling deploys, DRILL
-#                 times as long, and the suite on CPython 3.14 in a folder with Debian
+#                 times as long, and the suite on each CPython here, and on 3.14 in a folder with Debian
 #   make fuzz     run the fuzz targets on that build, FUZZ_SECONDS each
 #   make docs     write the settings table again from the settings
 #   make wheels   build sdist and a wheel for each CPython here, PYTHONS, and try each in an environment of its own
@@ -116,6 +116,9 @@ fuzz: $(ASAN_VENV)/.borrows
 
 drill: install-test
 	DRILL=$(DRILL) $(IN_VENV) -m pytest $(PYTEST_ARGS) --timeout 1200 $(DRILL_TESTS)
+	.ci/pythons | while read -r version python; do \
+		$(MAKE) test PYTHON=$$python VENV=.venv-$$version </dev/null || exit 1; \
+	done
 	.ci/debian-python 3.14 $(MAKE) test PYTHON=python3.14 VENV=.venv-3.14 || [ $$? = 69 ]
 
 docs: install
