@@ -196,6 +196,9 @@ def get(port: int) -> bytes:
         return read_all(sock)
 
 
+MOST_WAIT_S = 3  # three pauses of a tenth of a second, on a machine that does other work
+
+
 @pytest.mark.parametrize("lacks", ["ENFILE", "EMFILE", "ENOMEM", "ENOBUFS"])
 @each_loop
 def test_a_connection_waits_until_the_system_has_what_it_lacked(
@@ -205,7 +208,7 @@ def test_a_connection_waits_until_the_system_has_what_it_lacked(
     server = start_failing(start, shim, number, 3, loop)
     begin = time.monotonic()
     assert get(server.port).endswith(b"hi")
-    assert 0.1 < time.monotonic() - begin < 1
+    assert 0.1 < time.monotonic() - begin < MOST_WAIT_S
     assert get(server.port).endswith(b"hi")
     server.end()
     assert server.log.count(f"WARNING:  {PAUSED}{os.strerror(number)} (0 are open)") == 1, server.log
