@@ -174,12 +174,13 @@ $(VENV)/.requirements-%.txt: pyproject.toml .ci/requirements.py | $(VENV)/bin/py
 	$(IN_VENV) .ci/requirements.py $* > $@
 	$(PIP_INSTALL) $(if $(LOCKED),--require-hashes -r requirements/$*.txt,-r $@)
 
-# The sanitized build is installed beside what $(VENV) has for the tests, which takes minutes to install again.
+# The sanitized build is installed beside what $(VENV) has for the tests, which takes minutes to install again. What
+# builds it has to be newer than what comes with a new environment, so that is installed there.
 $(ASAN_VENV)/.borrows: | $(VENV)/.requirements.txt $(VENV)/.requirements-test.txt
 	$(PYTHON) -m venv $(ASAN_VENV)
 	$(IN_VENV) -c "import sysconfig; print(sysconfig.get_path('purelib'))" > \
 		$$($(ASAN_VENV)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/borrowed.pth
-	touch $(ASAN_VENV)/.requirements.txt $(ASAN_VENV)/.requirements-test.txt $@
+	touch $(ASAN_VENV)/.requirements-test.txt $@
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
