@@ -2,6 +2,7 @@
 
 ``run``, ``Config``, ``Server``, ``main`` and the modules below take the place of uvicorn's by the same names.
 ``ClientDisconnected`` is what ``send`` raises once the client has gone.
+A ``FastasgiError`` says why a server can't start.
 """
 
 import sys
@@ -19,13 +20,29 @@ if TYPE_CHECKING:
     from fastasgi.asgi.exchange import ClientDisconnected
     from fastasgi.cli import main
     from fastasgi.config import Config
+    from fastasgi.errors import AppImportError, BindError, ConfigError, FastasgiError
     from fastasgi.launch import run
     from fastasgi.server import Server
 
 __version__ = "0.1.0"
-__all__ = ["ClientDisconnected", "Config", "Server", "__version__", "main", "run"]
+__all__ = [
+    "AppImportError",
+    "BindError",
+    "ClientDisconnected",
+    "Config",
+    "ConfigError",
+    "FastasgiError",
+    "Server",
+    "__version__",
+    "main",
+    "run",
+]
 
 _OBJECTS = {
+    "AppImportError": "fastasgi.errors",
+    "BindError": "fastasgi.errors",
+    "ConfigError": "fastasgi.errors",
+    "FastasgiError": "fastasgi.errors",
     "ClientDisconnected": "fastasgi.asgi.exchange",
     "Config": "fastasgi.config",
     "Server": "fastasgi.server",

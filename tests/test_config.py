@@ -268,6 +268,13 @@ def test_an_error_inside_the_factory_passes_through() -> None:
         Config(fail, factory=True).load()
 
 
+def test_a_program_can_catch_why_a_server_does_not_start() -> None:
+    with pytest.raises(fastasgi.ConfigError) as raised:
+        fastasgi.run("nowhere:app", port="x")
+    assert isinstance(raised.value, fastasgi.FastasgiError)
+    assert all(getattr(fastasgi, name) is not None for name in fastasgi.__all__)
+
+
 def test_app_dir_is_searched_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", sys.path[:])
     (tmp_path / "only_here.py").write_text("def app(scope): ...")

@@ -41,7 +41,7 @@ cli         errors settings config processes launch
 supervisors  errors config server processes
 workers     errors codecs logs asgi application system tls logging config server
 main, __main__  config serverstate server processes launch cli supervisors
-fastasgi    asgi importer lifespan logging middleware config server launch cli supervisors
+fastasgi    errors asgi importer lifespan logging middleware config server launch cli supervisors
 """  # noqa: E501
 
 IMPORT = re.compile(
