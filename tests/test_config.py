@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import fastasgi
 from fastasgi.config import LOGGING_CONFIG, Config
 from fastasgi.errors import AppImportError, ConfigError
 from fastasgi.settings.declaration import Setting
